@@ -1,0 +1,151 @@
+"""The sidecar, wired once, in the order in which an event travels through it.
+
+    lock ─ queue ─ directory ─ schedule ─ dispatch (forwarders) ─ upkeep ─ intake ─ http ─ control ─ ready
+
+It starts in that order and stops in reverse; both may be called twice, and stopping is bounded by a deadline.
+"""
+
+import asyncio
+import contextlib
+import os
+import resource
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from sidecar import __version__, log
+from sidecar.config import Config, Loaded
+from sidecar.directory import Directory
+from sidecar.dispatch import Dispatch
+from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.http import Guard, Shared, intake_protocol, make_app
+from sidecar.intake import Intake
+from sidecar.queue import Queue, StateLock
+from sidecar.schedule import Schedule
+from sidecar.systemd import Notifier
+from sidecar.upkeep import Upkeep
+from sidecar.views import StatusViews
+from sidecar.web import HttpServer, listen_tcp, listen_unix
+
+_DATABASE = "queue.db"
+_CONTROL_SOCKET = "control.sock"
+_CHUNKS_IN_A_BODY = 8
+_ENVELOPE_BYTES = 512
+_STOP_S = 10.0
+logger = structlog.get_logger("sidecar")
+
+
+class Sidecar:
+    """One running sidecar."""
+
+    def __init__(self, loaded: Loaded, environ: Mapping[str, str]) -> None:
+        self.pid = os.getpid()
+        self.started_ms = int(time.time() * 1000)
+        self.stopping = False
+        self.inputs = [InputCounts("http", "http")]
+        self.config: Config = loaded.config
+        self._files = loaded.files
+        self._notifier = Notifier(environ)
+        self._running = contextlib.AsyncExitStack()
+
+    async def start(self) -> None:
+        """Raises StartError, after undoing what was done."""
+        async with contextlib.AsyncExitStack() as undo:
+            await self._start(undo)
+            self._running = undo.pop_all()
+
+    async def stop(self) -> None:
+        """Stops accepting, commits what is in hand, ends the requests under way, closes."""
+        if self.stopping:
+            return
+        self.stopping = True
+        self._notifier.tell("STOPPING=1")
+        logger.info("stopping")
+        await self._running.aclose()
+        logger.info("stopped", after_s=round(time.time() - self.started_ms / 1000, 1))
+
+    async def _start(self, undo: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        _raise_file_limit()
+        log.mask(stream.access_token for stream in config.streams.values())
+        undo.callback(StateLock(config.state).acquire().release)
+
+        body_bytes = config.proxy.max_body - _ENVELOPE_BYTES
+        chunk_bytes = max(1, body_bytes // _CHUNKS_IN_A_BODY)
+        queue = Queue(database(config.state), durability=config.queue.durability, chunk_bytes=chunk_bytes)
+        queue.open()
+        undo.push_async_callback(queue.close, _STOP_S)
+
+        directory = Directory(config)
+        schedule = Schedule()
+        dispatch = Dispatch(config, directory, queue, schedule)
+        undo.push_async_callback(dispatch.close)
+        schedule.start()
+        undo.push_async_callback(self._stop_forwarding, schedule, dispatch)
+        upkeep = Upkeep(config, queue, self._notifier)
+        upkeep.start(schedule)
+        undo.callback(upkeep.stop)
+        await dispatch.start()
+
+        intake = Intake(
+            directory, queue, config.queue, block_bytes=chunk_bytes, event_bytes=body_bytes, clock=time.time
+        )
+        views = StatusViews(config, directory, queue, dispatch, upkeep, self)
+        await self._open_http(intake, views, undo)
+        undo.callback(intake.stop)
+
+        self._log_start(queue)
+        self._notifier.tell("READY=1", f"STATUS=listening on http://{config.http.listen}")
+
+    async def _open_http(self, intake: Intake, views: StatusViews, undo: contextlib.AsyncExitStack) -> None:
+        listen = self.config.http.listen
+        guard = Guard(listen.host, self.config.http.allowed_hosts)
+        control_path = control_socket(self.config.state)
+        control = HttpServer(make_app(views, None), listen_unix(control_path))
+        await control.start()
+        undo.callback(control_path.unlink, missing_ok=True)
+        undo.push_async_callback(control.stop)
+        shared = Shared(intake.take, guard, self.inputs[0], self.config.http.max_body)
+        http = HttpServer(make_app(views, guard), listen_tcp(listen.host, listen.port), intake_protocol(shared))
+        await http.start()
+        undo.push_async_callback(http.stop)
+
+    async def _stop_forwarding(self, schedule: Schedule, dispatch: Dispatch) -> None:
+        """Lets the requests under way end, for a while; what they carry stays in the queue until the proxy has it."""
+        dispatch.stop()
+        await schedule.drain(_STOP_S)
+        schedule.stop()
+        await asyncio.sleep(0)
+
+    def _log_start(self, queue: Queue) -> None:
+        books = queue.books()
+        logger.info(
+            "ready",
+            version=__version__,
+            listen=f"http://{self.config.http.listen}",
+            state=str(self.config.state),
+            proxies=",".join(self.config.proxy.urls),
+            config=",".join(map(str, self._files)) or "none",
+            queued=books.queued,
+        )
+        if not books.balanced:
+            logger.error("the books do not balance; please report this bug", books=str(books))
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def control_socket(state: Path) -> Path:
+    """Where a running sidecar listens for its own commands."""
+    return state / _CONTROL_SOCKET
+
+
+def database(state: Path) -> Path:
+    """The file of the queue."""
+    return state / _DATABASE

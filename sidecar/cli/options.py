@@ -1,0 +1,37 @@
+"""What the commands have in common: where the configuration comes from."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sidecar.config import Loaded, Options, load_config
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def configured(command: Command) -> Command:
+    """Adds --config, --proxy and --state, each also from the environment."""
+    for option in (
+        click.option(
+            "--state", type=click.Path(path_type=Path, file_okay=False), envvar="SIDECAR_STATE",
+            help="State directory. Default: /var/lib/sidecar if writable, else $XDG_STATE_HOME/sidecar.",
+        ),
+        click.option(
+            "--proxy", "proxies", multiple=True, envvar="SIDECAR_PROXY", metavar="URL",
+            help="The cloud area's proxy, such as http://10.0.0.1:10205; may be given several times.",
+        ),
+        click.option(
+            "--config", type=click.Path(path_type=Path, exists=True), envvar="SIDECAR_CONFIG",
+            help="A conf.d directory or one file. Default: /etc/sidecar/conf.d if it exists, else ./conf.d.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def load(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, need_proxy: bool = True) -> Loaded:
+    """The configuration that the options name. Raises ConfigError."""
+    return load_config(Options(config=config, proxies=proxies, state=state), os.environ, need_proxy=need_proxy)

@@ -1,0 +1,108 @@
+"""`sidecar proxy`: the stand-in for the cloud-area proxy, with faults to switch on."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import uvloop
+
+from sidecar.config.bind import parse_address
+from sidecar.config.model import Address
+from sidecar.standin import Faults, PipeRules, StandIn, parse_fault
+from sidecar.units import Bytes, Rate, parse_rate, parse_size
+
+
+class _Parsed(click.ParamType[Any]):
+    """A parameter read by a function that raises ValueError saying what would be right."""
+
+    def __init__(self, name: str, parse: Any) -> None:
+        self.name, self._parse = name, parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(f"expected {error}, got {value}", param, ctx)
+
+
+def _pipe(text: str) -> tuple[int, str]:
+    data_id, equals, token = text.partition("=")
+    if not (equals and token and data_id.isdecimal()):
+        raise ValueError("DATA_ID=TOKEN")
+    return int(data_id), token
+
+
+_ADDRESS = _Parsed("address", parse_address)
+
+
+@click.command()
+@click.option(
+    "--listen", type=_ADDRESS, default="127.0.0.1:10215", show_default=True, help="Where it behaves as a proxy."
+)
+@click.option("--control", type=_ADDRESS, default="127.0.0.1:10216", show_default=True, help="Where it takes commands.")
+@click.option("--token", "tokens", type=_Parsed("pipe", _pipe), multiple=True, metavar="DATA_ID=TOKEN",
+              help="The one token of a data_id; without any, every token will do.")  # fmt: skip
+@click.option(
+    "--rate",
+    type=_Parsed("rate", parse_rate),
+    default="1000/min",
+    show_default=True,
+    help="For one token, or unlimited.",
+)
+@click.option(
+    "--max-body", type=_Parsed("size", parse_size), default="500KB", show_default=True, help="Larger ones get 413."
+)
+@click.option(
+    "--fault",
+    type=_Parsed("fault", parse_fault),
+    default="none",
+    metavar="MODE[:TIMES]",
+    help="down, 500, 503, 429, 413, 401, reset-before, reset-after, slow, html, false or redirect.",
+)
+@click.option("--retry-after", help="Retry-After of 429 and 503: seconds or a date.")
+@click.option("--delay", "delay_s", type=float, default=5.0, show_default=True, help="Seconds that `slow` waits.")
+@click.option("--poison", multiple=True, metavar="TEXT", help="An event that contains TEXT is bad (400).")
+@click.option(
+    "--record", type=click.Path(path_type=Path, dir_okay=False), help="Append every accepted document to this file."
+)
+def proxy(
+    listen: Address,
+    control: Address,
+    tokens: tuple[tuple[int, str], ...],
+    rate: Rate | None,
+    max_body: Bytes,
+    fault: Faults,
+    retry_after: str | None,
+    delay_s: float,
+    poison: tuple[str, ...],
+    record: Path | None,
+) -> None:
+    """Run a stand-in for the cloud-area proxy, to try things with.
+
+    \b
+    While it runs, on the control address:
+      curl http://127.0.0.1:10216/                                     what it has seen
+      curl -X PUT http://127.0.0.1:10216/faults -d '{"mode":"503"}'    a fault; {"mode":"none"} ends it
+      curl http://127.0.0.1:10216/accepted?after=0                     what it accepted, a document a line
+    """
+    rules = PipeRules(tokens=dict(tokens), rate=rate, max_body_bytes=max_body)
+    faults = msgspec.structs.replace(fault, retry_after=retry_after, delay_s=delay_s, poison=poison)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(StandIn(listen, control, rules, record), faults))
+
+
+async def _run(stand_in: StandIn, faults: Faults) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stand_in.start()
+    await stand_in.set_faults(faults)
+    click.echo(f"stand-in proxy on {stand_in.url}, commands on {stand_in.control_url}, fault: {faults.mode}")
+    await stop.wait()
+    await stand_in.stop()
+    click.echo(msgspec.json.encode(stand_in.summary()).decode())

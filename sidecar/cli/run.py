@@ -1,0 +1,60 @@
+"""`sidecar run`: the sidecar in the foreground, until a signal."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Literal
+
+import click
+import structlog
+import uvloop
+
+from sidecar import log
+from sidecar.app import Sidecar
+from sidecar.cli.options import configured, load
+from sidecar.config import Loaded
+
+logger = structlog.get_logger("sidecar")
+
+
+@click.command()
+@configured
+@click.option(
+    "--log-format",
+    type=click.Choice(["logfmt", "json"]),
+    default="logfmt",
+    show_default=True,
+    help="Lines of key=value, or one JSON object a line.",
+)
+def run(
+    config: Path | None, proxies: tuple[str, ...], state: Path | None, log_format: Literal["logfmt", "json"]
+) -> None:
+    """Run the sidecar in the foreground.
+
+    Takes reports on http.listen (127.0.0.1:10205) like the proxy itself, keeps them on disk, and forwards them.
+    SIGTERM or Ctrl-C stops it in order; a second one at once.
+    """
+    os.umask(0o077)
+    loaded = load(config, proxies, state)
+    log.set_up(log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(loaded))
+
+
+async def _run(loaded: Loaded) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _signalled, stop)
+    sidecar = Sidecar(loaded, os.environ)
+    await sidecar.start()
+    await stop.wait()
+    await sidecar.stop()
+
+
+def _signalled(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        logger.warning("forced to stop; what was acknowledged is on disk")
+        os._exit(1)
+    stop.set()

@@ -1,0 +1,112 @@
+"""`sidecar status`: the books and the state of everything, from the running sidecar or from the disk."""
+
+import sqlite3
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from sidecar.app import database
+from sidecar.cli.control import NotRunningError, ask
+from sidecar.cli.options import configured, load
+from sidecar.errors import StartError
+from sidecar.model import Books
+from sidecar.queue.reader import Reader
+from sidecar.status import Status, StreamStatus
+from sidecar.units import format_duration, format_size
+
+_COLOURS = {"ok": "green", "degraded": "yellow", "failing": "red"}
+
+
+@click.command()
+@configured
+@click.option("--json", "as_json", is_flag=True, help="The status document, as GET /status gives it.")
+def status(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, as_json: bool) -> None:
+    """Show the books, the queue, the streams, the proxies and the inputs.
+
+    Exits 1 if the sidecar is failing, or not running; then the books come from the disk.
+    """
+    directory = load(config, proxies, state, need_proxy=False).config.state
+    try:
+        answer = ask(directory, "/status")
+    except NotRunningError:
+        _show_stopped(directory, as_json=as_json)
+        sys.exit(1)
+    document = msgspec.json.decode(answer, type=Status)
+    if as_json:
+        click.echo(msgspec.json.format(answer).decode())
+    else:
+        _show(document, Console())
+    sys.exit(1 if document.state == "failing" else 0)
+
+
+def _show(document: Status, console: Console) -> None:
+    colour = _COLOURS[document.state]
+    console.print(f"[{colour}]{document.state}[/]  sidecar {document.version}, pid {document.pid}")
+    for reason in document.reasons:
+        console.print(f"  {reason}", markup=False)
+    books, queue = document.books, document.queue
+    console.print(
+        _books_line(Books(books.accepted, books.queued, books.delivered, books.dead, books.dropped), books.balanced)
+    )
+    full = f", full in {format_duration(queue.full_in_s)}" if queue.full_in_s is not None else ""
+    oldest = f", oldest event {format_duration(queue.oldest_age_s)} old" if books.queued else ""
+    console.print(f"queue: {format_size(queue.bytes)} of {format_size(queue.max_bytes)}{oldest}{full}\n")
+    console.print(_streams(document.streams))
+    for proxy in document.proxies:
+        error = f": {proxy.last_error}" if proxy.last_error else ""
+        console.print(f"proxy {proxy.url} {proxy.state}{error}", markup=False)
+    for entry in document.inputs:
+        console.print(f"input {entry.name}: {entry.events} events, {entry.rejected} reports refused", markup=False)
+
+
+def _streams(streams: list[StreamStatus]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("stream", "data_id", "state"):
+        table.add_column(name)
+    for name in ("accepted", "queued", "delivered", "dead", "dropped", "oldest", "req/min"):
+        table.add_column(name, justify="right")
+    table.add_column("last error")
+    for s in streams:
+        counts = map(str, (s.accepted, s.queued, s.delivered, s.dead, s.dropped))
+        oldest = format_duration(s.oldest_age_s) if s.queued else "-"
+        table.add_row(s.name, str(s.data_id), s.state, *counts, oldest, f"{s.rate_per_min:.0f}", s.last_error or "")
+    return table
+
+
+def _books_line(books: Books, balanced: bool) -> str:
+    verdict = "balanced" if balanced else "NOT BALANCED, please report this bug"
+    return (
+        f"books: accepted {books.accepted} = queued {books.queued} + delivered {books.delivered}"
+        f" + dead {books.dead} + dropped {books.dropped}: {verdict}"
+    )
+
+
+def _show_stopped(directory: Path, *, as_json: bool) -> None:
+    path = database(directory)
+    if not path.exists():
+        raise StartError(f"no sidecar runs on {directory}, and none ever did: there is no {path.name}")
+    reader = Reader(path)
+    try:
+        books = sum(reader.books().values(), Books())
+        mismatches = reader.audit()
+    except sqlite3.Error as error:
+        raise StartError(f"{path}: {error}") from None
+    finally:
+        reader.close()
+    balanced = books.balanced and not mismatches
+    if as_json:
+        counts = msgspec.to_builtins(books) | {"balanced": balanced}
+        click.echo(
+            msgspec.json.format(
+                msgspec.json.encode({"state": "stopped", "reasons": mismatches, "books": counts})
+            ).decode()
+        )
+        return
+    click.echo(f"stopped  no sidecar runs on {directory}")
+    click.echo(_books_line(books, balanced))
+    for line in mismatches:
+        click.echo(f"  {line}")

@@ -1,0 +1,19 @@
+"""The clocks of this host. Everything else is given its time as an argument."""
+
+import time
+from pathlib import Path
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_clock() -> float:
+    """Seconds on a clock that never jumps and goes on across restarts of the process, until the next boot."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def boot_id() -> str:
+    """Names the present boot; empty where the system does not say, which equals no other."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,10 @@
+"""conf.d becomes one immutable `Config`, or every mistake in it at once.
+
+`model.py` holds the keys and every default, `tree.py` reads and merges YAML with places, `bind.py` turns the tree into
+the model, `load.py` joins them with the command line and the environment, `show.py` prints the result with origins.
+"""
+
+from sidecar.config.load import Loaded, Options, load_config
+from sidecar.config.model import Config, Http, Proxy, Queue, Stream
+
+__all__ = ["Config", "Http", "Loaded", "Options", "Proxy", "Queue", "Stream", "load_config"]

@@ -1,0 +1,225 @@
+"""Turns a tree of values with places into the model, collecting every mistake on the way.
+
+One reader for each type of the model. A problem reads `file:line: key: expected WHAT, got VALUE`.
+"""
+
+import difflib
+import os
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sidecar.config.model import Address, Secret, Url
+from sidecar.config.tree import Leaf, List, Map, Node, Scalar
+from sidecar.units import Bytes, Rate, Seconds, parse_duration, parse_rate, parse_size
+
+_FAILED: Any = object()
+_FILE = "_file"  # `access_token_file` reads the secret `access_token` from a file
+
+
+class Binder:
+    """Binds one tree. Afterwards `origins` tells where each value came from, and `problems` what is wrong."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.problems: list[str] = []
+        self.origins: dict[str, str] = {}
+
+    def bind(self, kind: Any, node: Node, name: str = "") -> Any:
+        """A value of type `kind` from `node`, or a mark that only `bind` knows, with the problems noted."""
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in (Address, Rate):
+            return self._struct(kind, node, name)
+        if get_origin(kind) is dict:
+            return self._dict(get_args(kind)[1], node, name)
+        if get_origin(kind) is tuple:
+            return self._tuple(get_args(kind)[0], node, name)
+        return self._leaf(kind, node, name)
+
+    def _struct(self, kind: type[msgspec.Struct], node: Node, name: str) -> Any:
+        if isinstance(node, Leaf) and node.value is None:
+            node = Map({}, {}, node.place)
+        if not isinstance(node, Map):
+            return self._problem(node.place, name, "expected keys and values", node)
+        types_of = get_type_hints(kind)
+        self._refuse_unknown(types_of, node, name)
+        values: dict[str, Any] = {}
+        for field in msgspec.structs.fields(kind):
+            path = _join(name, field.name)
+            if field.name in node.items:
+                values[field.name] = self.bind(types_of[field.name], node.items[field.name], path)
+            elif types_of[field.name] is Secret and field.name + _FILE in node.items:
+                values[field.name] = self._secret_file(node.items[field.name + _FILE], path + _FILE)
+            elif field.required:
+                values[field.name] = _FAILED
+                self._problem(node.place, path, "missing" + _file_hint(types_of[field.name], path))
+        return _FAILED if any(value is _FAILED for value in values.values()) else kind(**values)
+
+    def _refuse_unknown(self, types_of: dict[str, Any], node: Map, name: str) -> None:
+        secrets = [key + _FILE for key, kind in types_of.items() if kind is Secret]
+        known = [*types_of, *secrets]
+        for key in node.items:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+                hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(sorted(known))}"
+                self._problem(node.places[key], _join(name, key), f"unknown key; {hint}")
+        for secret in secrets:
+            if secret in node.items and secret.removesuffix(_FILE) in node.items:
+                plain = secret.removesuffix(_FILE)
+                self._problem(node.places[secret], _join(name, secret), f"set beside {plain}; keep one of them")
+
+    def _dict(self, kind: Any, node: Node, name: str) -> Any:
+        if isinstance(node, Leaf) and node.value is None:
+            return {}
+        if not isinstance(node, Map):
+            return self._problem(node.place, name, "expected names, each with keys and values", node)
+        values = {key: self.bind(kind, value, _join(name, key)) for key, value in node.items.items()}
+        return _FAILED if any(value is _FAILED for value in values.values()) else values
+
+    def _tuple(self, kind: Any, node: Node, name: str) -> Any:
+        if not isinstance(node, List):
+            return self._problem(node.place, name, "expected a list such as [a, b]", node)
+        self.origins[name] = node.place
+        values = tuple(self._leaf(kind, item, f"{name}[{index}]") for index, item in enumerate(node.items))
+        return _FAILED if any(value is _FAILED for value in values) else values
+
+    def _leaf(self, kind: Any, node: Node, name: str) -> Any:
+        self.origins[name] = node.place
+        if not isinstance(node, Leaf):
+            return self._problem(node.place, name, "expected a single value", node)
+        if get_origin(kind) in (Union, types.UnionType):
+            if node.value is None:
+                return None if kind != (Rate | None) else self._problem(node.place, name, "expected a rate", node)
+            kind = next(part for part in get_args(kind) if part is not types.NoneType)
+        if get_origin(kind) is Literal:
+            if node.value in get_args(kind):
+                return node.value
+            return self._problem(node.place, name, f"expected {' or '.join(map(str, get_args(kind)))}", node)
+        try:
+            return _READERS[kind](node.value)
+        except ValueError as error:
+            return self._problem(node.place, name, f"expected {error}", node if kind is not Secret else None)
+
+    def _secret_file(self, node: Node, name: str) -> Any:
+        self.origins[name] = node.place
+        if not isinstance(node, Leaf) or not isinstance(node.value, str):
+            return self._problem(node.place, name, "expected the path of a file", node)
+        path = Path(node.value)
+        credentials = self.environ.get("CREDENTIALS_DIRECTORY")
+        if credentials and not path.is_absolute():
+            path = Path(credentials) / path
+        try:
+            secret = path.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = os.strerror(error.errno or 0) if isinstance(error, OSError) else "not UTF-8 text"
+            return self._problem(node.place, name, f"{path}: {why}")
+        return Secret(secret) if secret else self._problem(node.place, name, f"{path}: empty, expected a token")
+
+    def _problem(self, place: str, name: str, message: str, node: Node | None = None) -> Any:
+        got = f", got {_shown(node)}" if node is not None else ""
+        self.problems.append(f"{place}: {name}: {message}{got}" if name else f"{place}: {message}{got}")
+        return _FAILED
+
+
+def _join(above: str, key: str) -> str:
+    return f"{above}.{key}" if above else key
+
+
+def _file_hint(kind: Any, path: str) -> str:
+    return f" (or {path}{_FILE}, the path of a file that holds it)" if kind is Secret else ""
+
+
+def _shown(node: Node) -> str:
+    if isinstance(node, Leaf):
+        return "nothing" if node.value is None else str(node.value)
+    return "a list" if isinstance(node, List) else "keys and values"
+
+
+def _text(value: Scalar) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("text; put it in quotes")
+    return value
+
+
+def _flag(value: Scalar) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _positive(value: Scalar) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
+        raise ValueError("a positive whole number")
+    return value
+
+
+def _size(value: Scalar) -> Bytes:
+    size = parse_size(_quantity(value, "a size such as 500KB, 64MiB or 2GiB"))
+    if size < 1:
+        raise ValueError("a size above zero")
+    return size
+
+
+def _duration(value: Scalar) -> Seconds:
+    return parse_duration(_quantity(value, "a duration such as 250ms, 10s, 5min, 12h or 7d"))
+
+
+def _quantity(value: Scalar, expected: str) -> str:
+    if isinstance(value, bool) or value is None:
+        raise ValueError(expected)
+    return str(value)
+
+
+def _rate(value: Scalar) -> Rate | None:
+    return parse_rate(str(value))
+
+
+def parse_address(value: Scalar) -> Address:
+    """`HOST:PORT`, an IPv6 address in brackets. Raises ValueError that says what would be right."""
+    expected = "HOST:PORT such as 127.0.0.1:10205 or [::1]:10205"
+    host, colon, port = str(value).rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not (colon and host and port.isdecimal() and int(port) < 65536) or (":" in host and not bracketed):
+        raise ValueError(expected)
+    return Address(host.strip("[]"), int(port))
+
+
+def _url(value: Scalar) -> Url:
+    expected = "a URL such as http://10.0.0.1:10205"
+    try:
+        parts = urlsplit(str(value))
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(expected) from None
+    if not good or parts.query or parts.fragment or any(c.isspace() or ord(c) < 33 for c in str(value)):
+        raise ValueError(expected)
+    if parts.username or parts.password:
+        raise ValueError(f"{expected}, without a user or password")
+    return Url(str(value).rstrip("/"))
+
+
+def _secret(value: Scalar) -> Secret:
+    if value is None or isinstance(value, bool) or not str(value):
+        raise ValueError("a token")
+    return Secret(str(value))
+
+
+def _path(value: Scalar) -> Path:
+    return Path(_text(value)).expanduser()
+
+
+_READERS: dict[Any, Callable[[Scalar], Any]] = {
+    str: _text,
+    bool: _flag,
+    int: _positive,
+    Path: _path,
+    Bytes: _size,
+    Seconds: _duration,
+    Rate: _rate,
+    Address: parse_address,
+    Url: _url,
+    Secret: _secret,
+}

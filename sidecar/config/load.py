@@ -1,0 +1,155 @@
+"""Joins the files, the command line and the environment, and checks what concerns more than one key."""
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sidecar.config.bind import Binder
+from sidecar.config.model import Address, Config
+from sidecar.config.tree import Leaf, List, Map, Node, files_of, read_tree
+from sidecar.errors import ConfigError
+
+SYSTEM_CONFIG = Path("/etc/sidecar/conf.d")
+SYSTEM_STATE = Path("/var/lib/sidecar")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line and SIDECAR_CONFIG, SIDECAR_PROXY and SIDECAR_STATE said; None: nothing."""
+
+    config: Path | None = None
+    proxies: tuple[str, ...] = ()
+    state: Path | None = None
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """A valid configuration, the files it came from, and the place each value came from (else it is a default)."""
+
+    config: Config
+    files: tuple[Path, ...]
+    origins: dict[str, str]
+
+
+def load_config(options: Options, environ: Mapping[str, str], *, need_proxy: bool = True) -> Loaded:
+    """Raises ConfigError with every problem. Without `need_proxy` a missing `proxy.urls` is none of them."""
+    problems: list[str] = []
+    files = _files(options, problems)
+    tree = read_tree(files, _Environment(environ), problems)
+    tree = _override(tree, "proxy.urls", _urls(options))
+    tree = _override(tree, "state", _state(options, tree))
+    binder = Binder(environ)
+    config = binder.bind(Config, tree)
+    problems += binder.problems
+    if isinstance(config, Config):
+        problems += _across(config, binder.origins, need_proxy=need_proxy)
+    if problems:
+        raise ConfigError(problems)
+    return Loaded(config=config, files=tuple(files), origins=binder.origins)
+
+
+class _Environment(dict[str, str]):
+    """The environment, with HOST_IP for whoever does not set it: this host's own address."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        if "HOST_IP" not in self:
+            self["HOST_IP"] = host_address()
+
+
+def host_address() -> str:
+    """The address that this host would send from; asks the routing table, sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: a route is looked up, no packet leaves
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def _files(options: Options, problems: list[str]) -> list[Path]:
+    if options.config is not None:
+        where = options.config
+    else:
+        where = next((path for path in (SYSTEM_CONFIG, Path("conf.d")) if path.is_dir()), Path())
+        if not where.name:
+            return []
+    try:
+        found = files_of(where)
+    except OSError as error:
+        problems.append(f"{where}: cannot be read: {os.strerror(error.errno or 0)}")
+        return []
+    if not found:
+        problems.append(f"{where}: no .yml or .yaml files")
+    return found
+
+
+def _urls(options: Options) -> Node | None:
+    if not options.proxies:
+        return None
+    return List(tuple(Leaf(url, "--proxy") for url in options.proxies), "--proxy")
+
+
+def _state(options: Options, tree: Map) -> Node | None:
+    if options.state is not None:
+        return Leaf(str(options.state.absolute()), "--state")
+    if "state" in tree.items:
+        return None
+    return Leaf(str(_default_state()), "default")
+
+
+def _default_state() -> Path:
+    probe = SYSTEM_STATE if SYSTEM_STATE.exists() else SYSTEM_STATE.parent
+    if os.access(probe, os.W_OK):
+        return SYSTEM_STATE
+    home = os.environ.get("XDG_STATE_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "state") / "sidecar"
+
+
+def _override(tree: Map, name: str, node: Node | None) -> Map:
+    if node is None:
+        return tree
+    key, _, rest = name.partition(".")
+    if rest:
+        inner = tree.items.get(key)
+        node = _override(inner if isinstance(inner, Map) else Map({}, {}, node.place), rest, node)
+    return Map({**tree.items, key: node}, {**tree.places, key: tree.places.get(key, node.place)}, tree.place)
+
+
+def _across(config: Config, origins: Mapping[str, str], *, need_proxy: bool) -> Iterable[str]:
+    if need_proxy and not config.proxy.urls:
+        yield "proxy.urls: missing; set it in conf.d, or give --proxy http://PROXY:10205"
+    for url in config.proxy.urls:
+        if _is_own_listener(url, config.http.listen):
+            place = origins["proxy.urls"]
+            yield f"{place}: proxy.urls: {url} is this sidecar's own http.listen; expected the cloud area's proxy"
+    if not _is_loopback(config.http.listen.host) and not config.http.allow_remote:
+        place = origins.get("http.listen", "default")
+        yield (
+            f"{place}: http.listen: {config.http.listen} is open to other hosts; "
+            "expected a loopback address, or http.allow_remote: true beside it"
+        )
+    seen: dict[int, str] = {}
+    for name, stream in config.streams.items():
+        other = seen.setdefault(stream.data_id, name)
+        if other != name:
+            place = origins[f"streams.{name}.data_id"]
+            yield f"{place}: streams.{name}.data_id: {stream.data_id} is already the data_id of streams.{other}"
+
+
+def _is_own_listener(url: str, listen: Address) -> bool:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    return port == listen.port != 0 and (parts.hostname == listen.host or _is_loopback(parts.hostname or ""))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,55 @@
+"""The effective configuration as rows of key, value and origin, secrets masked."""
+
+from collections.abc import Iterator
+from typing import Any, get_type_hints
+
+import msgspec
+
+from sidecar.config.load import Loaded
+from sidecar.config.model import Address, Secret
+from sidecar.units import Bytes, Rate, Seconds, format_duration
+
+MASK = "********"
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One key of the effective configuration."""
+
+    key: str
+    value: str
+    origin: str
+
+
+def effective(loaded: Loaded) -> list[Row]:
+    """Every key, defaults too, in the model's order."""
+    return list(_rows(loaded.config, "", loaded.origins))
+
+
+def _rows(struct: msgspec.Struct, above: str, origins: dict[str, str]) -> Iterator[Row]:
+    types_of = get_type_hints(type(struct))
+    for field in msgspec.structs.fields(type(struct)):
+        name, value = f"{above}{field.name}", getattr(struct, field.name)
+        if isinstance(value, msgspec.Struct) and not isinstance(value, Address | Rate):
+            yield from _rows(value, f"{name}.", origins)
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                yield from _rows(inner, f"{name}.{key}.", origins)
+        else:
+            origin = origins.get(name) or origins.get(f"{name}_file", "default")
+            yield Row(name, _shown(value, types_of[field.name], name), origin)
+
+
+def _shown(value: Any, kind: Any, name: str) -> str:
+    if kind is Secret:
+        return MASK
+    if value is None:
+        return "unlimited" if name == "proxy.rate" else "-"
+    if kind is Seconds:
+        return format_duration(value) if value else "0s"
+    if kind is Bytes:
+        return f"{value:,} bytes"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value)

@@ -1,0 +1,170 @@
+"""Reads YAML files into one tree in which every value knows its place, and merges files in lexical order.
+
+It keeps what PyYAML's loader forgets: line numbers and keys that are set twice. It knows nothing of the keys' meaning.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+import yaml
+
+Scalar = str | int | float | bool | None
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_MAX_FILE_BYTES = 1_000_000
+
+
+class Leaf(msgspec.Struct, frozen=True):
+    """A scalar. `place` is `file:line`, or the option or variable that set it."""
+
+    value: Scalar
+    place: str
+
+
+class List(msgspec.Struct, frozen=True):
+    """A list of scalars or, where somebody got it wrong, of anything."""
+
+    items: tuple["Node", ...]
+    place: str
+
+
+class Map(msgspec.Struct, frozen=True):
+    """A mapping; `places` holds where each key stands."""
+
+    items: dict[str, "Node"]
+    places: dict[str, str]
+    place: str
+
+
+Node = Leaf | List | Map
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 with only the words true and false as booleans, and no dates, octals or base-60 numbers."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: kept
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    if (kept := [pair for pair in resolvers if pair[0] == "tag:yaml.org,2002:null"])
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|false"), list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"-?(0|[1-9][0-9]*)"), list("-0123456789"))
+
+
+def files_of(where: Path) -> list[Path]:
+    """The YAML files of a conf.d directory in lexical order; a file stands for itself. Raises OSError."""
+    if not where.is_dir():
+        return [where]
+    return sorted(path for path in where.iterdir() if path.suffix in (".yml", ".yaml") and path.is_file())
+
+
+def read_tree(paths: list[Path], environ: Mapping[str, str], problems: list[str]) -> Map:
+    """The merged tree of `paths`; what cannot be read, parsed or merged is added to `problems`."""
+    merged = Map({}, {}, str(paths[0]) if paths else "")
+    for path in paths:
+        reader = _Reader(str(path), environ, problems)
+        document = reader.read(path)
+        if document is not None:
+            merged = _merge(merged, document, "", problems)
+    return merged
+
+
+def _merge(first: Map, second: Map, above: str, problems: list[str]) -> Map:
+    items, places = dict(first.items), dict(first.places)
+    for key, node in second.items.items():
+        name, old = f"{above}{key}", items.get(key)
+        if old is None:
+            items[key], places[key] = node, second.places[key]
+        elif isinstance(old, Map) and isinstance(node, Map):
+            items[key] = _merge(old, node, f"{name}.", problems)
+        else:
+            problems.append(f"{second.places[key]}: {name}: set twice, first at {places[key]}; keep one of them")
+    return Map(items, places, first.place)
+
+
+class _Reader:
+    def __init__(self, name: str, environ: Mapping[str, str], problems: list[str]) -> None:
+        self.name, self.environ, self.problems = name, environ, problems
+
+    def read(self, path: Path) -> Map | None:
+        try:
+            if path.stat().st_size > _MAX_FILE_BYTES:
+                self.problems.append(f"{path}: larger than {_MAX_FILE_BYTES} bytes, not a configuration")
+                return None
+            text = path.read_text("utf-8")
+            root = yaml.compose(text, _Loader)
+        except OSError as error:
+            self.problems.append(f"{path}: cannot be read: {os.strerror(error.errno or 0)}")
+        except UnicodeDecodeError as error:
+            self.problems.append(f"{path}: not UTF-8 (byte {error.start})")
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            self.problems.append(f"{path}:{line}: not YAML: {error.problem}")
+        except (yaml.YAMLError, RecursionError) as error:
+            self.problems.append(f"{path}: not YAML: {str(error).splitlines()[0]}")
+        else:
+            return self._document(root)
+        return None
+
+    def _document(self, root: yaml.Node | None) -> Map | None:
+        if root is None:
+            return Map({}, {}, self.name)
+        node = self._node(root, depth=0)
+        if not isinstance(node, Map):
+            self.problems.append(f"{self.name}:1: expected keys and values such as `proxy: {{urls: [...]}}`")
+            return None
+        return node
+
+    def _place(self, node: yaml.Node) -> str:
+        return f"{self.name}:{node.start_mark.line + 1}"
+
+    def _node(self, node: yaml.Node, depth: int) -> Node:
+        if depth > 20:
+            self.problems.append(f"{self._place(node)}: nested too deep")
+            return Leaf(None, self._place(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._map(node, depth)
+        if isinstance(node, yaml.SequenceNode):
+            return List(tuple(self._node(item, depth + 1) for item in node.value), self._place(node))
+        return Leaf(self._scalar(node), self._place(node))
+
+    def _map(self, node: yaml.MappingNode, depth: int) -> Map:
+        items: dict[str, Node] = {}
+        places: dict[str, str] = {}
+        for key, value in self._pairs(node):
+            if key in items:
+                self.problems.append(f"{self._place(value)}: {key}: set twice, first at {places[key]}; keep one")
+                continue
+            places[key] = self._place(value)
+            items[key] = self._node(value, depth + 1)
+        return Map(items, places, self._place(node))
+
+    def _pairs(self, node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                yield key.value, value
+            else:
+                self.problems.append(f"{self._place(key)}: a key must be a word")
+
+    def _scalar(self, node: yaml.Node) -> Scalar:
+        text = str(node.value)
+        match node.tag.rsplit(":", 1)[-1]:
+            case "null":
+                return None
+            case "bool":
+                return text == "true"
+            case "int":
+                return int(text) if len(text) < 30 else text
+            case _:
+                return self._expand(text, node)
+
+    def _expand(self, text: str, node: yaml.Node) -> str:
+        def value(found: re.Match[str]) -> str:
+            if found[1] not in self.environ:
+                self.problems.append(f"{self._place(node)}: ${{{found[1]}}}: no such environment variable")
+            return self.environ.get(found[1], "")
+
+        return _VARIABLE.sub(value, text)

@@ -1,0 +1,24 @@
+"""Makes one report out of consecutive chunks without looking into them. Pure."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from sidecar.model import Chunk, StreamKey
+
+_TAIL = b"]}"
+
+
+def head(key: StreamKey) -> bytes:
+    """Everything of the report before its first event."""
+    return b'{"data_id":%d,"access_token":%b,"data":[' % (key.data_id, msgspec.json.encode(key.token))
+
+
+def room_bytes(key: StreamKey, max_body_bytes: int) -> int:
+    """Bytes of comma-joined events that fit a body of `max_body_bytes`."""
+    return max_body_bytes - len(head(key)) - len(_TAIL)
+
+
+def splice(key: StreamKey, chunks: Sequence[Chunk]) -> bytes:
+    """The body of one report with the events of `chunks`, in order."""
+    return b"".join((head(key), b",".join([chunk.body for chunk in chunks]), _TAIL))

@@ -1,0 +1,62 @@
+"""Posts one report to one proxy. The only module that knows httpx; its exceptions end here."""
+
+import asyncio
+import ssl
+from urllib.parse import urlsplit
+
+import httpx
+
+from sidecar import __version__
+from sidecar.forward.outcome import Failure, Reply
+
+_PUSH = "/v2/push/"
+_ANSWER_MAX_BYTES = 65_536
+_WHOLE_REQUEST = 4  # times the time-out of one stage
+
+
+class Client:
+    """Kept-alive connections to all proxies. `timeout_s` bounds each stage, four times that a whole request."""
+
+    def __init__(self, *, timeout_s: float, tls: bool) -> None:
+        self._deadline_s = timeout_s * _WHOLE_REQUEST
+        self._http = httpx.AsyncClient(
+            verify=ssl.create_default_context() if tls else False,
+            timeout=httpx.Timeout(timeout_s),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=55),
+            follow_redirects=False,
+            trust_env=False,  # HTTP_PROXY and .netrc are meant for other programs
+            headers={
+                "user-agent": f"bkmonitor-sidecar/{__version__}",
+                "content-type": "application/json",
+                "accept-encoding": "identity",
+            },
+        )
+
+    async def post(self, base_url: str, body: bytes) -> Reply | Failure:
+        """What came back, as a value; raises nothing but CancelledError."""
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await self._post(push_url(base_url), body)
+        except TimeoutError:
+            return Failure(f"no complete answer within {self._deadline_s:g} s")
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+            return Failure(f"{type(error).__name__}: {error}".rstrip(": "))
+
+    async def _post(self, url: str, body: bytes) -> Reply | Failure:
+        async with self._http.stream("POST", url, content=body) as response:
+            answer = b""
+            async for piece in response.aiter_raw():
+                answer += piece
+                if len(answer) > _ANSWER_MAX_BYTES:
+                    return Failure(f"HTTP {response.status_code}: answer larger than {_ANSWER_MAX_BYTES} bytes")
+            return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, answer)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._http.aclose()
+
+
+def push_url(base_url: str) -> str:
+    """The push endpoint below `base_url`, unless that names it already."""
+    path = urlsplit(base_url).path.rstrip("/")
+    return f"{base_url.rstrip('/')}/" if path.endswith(_PUSH.rstrip("/")) else f"{base_url.rstrip('/')}{_PUSH}"

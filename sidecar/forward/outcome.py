@@ -1,0 +1,151 @@
+"""What one attempt meant: status, headers and body, or the failure to get them, become one value. Pure.
+
+    200, JSON object, result true      Delivered       delete the rows
+    200, anything else; 1xx; 2xx       Retry           not the proxy's word: a portal, a broken gateway
+    401, 403                           Unauthorized    hold the stream, a person is needed
+    3xx, 404, 405                      Misrouted       this is not a proxy's address, a person is needed
+    413                                TooLarge        send less at once
+    429                                Throttled       slow down
+    408, 425                           Retry           the same again
+    5xx                                Retry           another proxy, or later
+    other 4xx                          Rejected        the report is bad, hold the stream
+    no answer                          Retry           another proxy, or later
+
+Whatever it is but Delivered, the rows stay where they are. Sources: the proxy's documentation, and bk-collector's
+`proxy/http.go`.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+_RETRY_AFTER_MAX_S = 300.0
+_REASON_MAX = 200
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer over HTTP. Names of `headers` are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """No answer, or none that could be read."""
+
+    error: str
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """The proxy took the batch."""
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Nothing was decided. `proxy_down`: the address is at fault and another one may do better."""
+
+    reason: str
+    proxy_down: bool
+
+
+class Throttled(msgspec.Struct, frozen=True):
+    """Too much for this token; not before `retry_after_s`, if the proxy said so."""
+
+    reason: str
+    retry_after_s: float | None
+
+
+class TooLarge(msgspec.Struct, frozen=True):
+    """The body was too large for something on the way."""
+
+    reason: str
+
+
+class Unauthorized(msgspec.Struct, frozen=True):
+    """The token is not the pipe's."""
+
+    reason: str
+
+
+class Misrouted(msgspec.Struct, frozen=True):
+    """Something answers at the address, but no proxy's push endpoint."""
+
+    reason: str
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """The proxy finds something wrong with the report."""
+
+    reason: str
+
+
+Outcome = Delivered | Retry | Throttled | TooLarge | Unauthorized | Misrouted | Rejected
+
+
+def judge(answer: Reply | Failure, now: datetime) -> Outcome:
+    """The one place where an answer is given its meaning. `now` (aware) turns a date in Retry-After into seconds."""
+    if isinstance(answer, Failure):
+        return Retry(answer.error, proxy_down=True)
+    reason = f"HTTP {answer.status}{_words(answer.body)}"
+    match answer.status:
+        case 200:
+            if _is_acknowledgement(answer.body):
+                return Delivered()
+            return Retry(f"{reason}: not a proxy's acknowledgement", proxy_down=True)
+        case 401 | 403:
+            return Unauthorized(reason)
+        case 404 | 405:
+            return Misrouted(reason)
+        case 413:
+            return TooLarge(reason)
+        case 429:
+            return Throttled(reason, retry_after_s(answer.headers.get("retry-after"), now))
+        case 408 | 425:
+            return Retry(reason, proxy_down=False)
+        case status if 300 <= status < 400:
+            return Misrouted(reason)
+        case status if 400 <= status < 500:
+            return Rejected(reason)
+        case _:
+            return Retry(reason, proxy_down=True)
+
+
+def retry_after_s(value: str | None, now: datetime) -> float | None:
+    """Seconds from a Retry-After header in either of its forms (RFC 9110, 10.2.3), capped; None if there is none."""
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return min(float(value), _RETRY_AFTER_MAX_S)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return min(max(0.0, (when - now).total_seconds()), _RETRY_AFTER_MAX_S)
+
+
+def _is_acknowledgement(body: bytes) -> bool:
+    document = _object(body)
+    return document is not None and document.get("result") in ("true", True)
+
+
+def _words(body: bytes) -> str:
+    """The proxy's own message, or the beginning of whatever else came, on one line."""
+    document = _object(body)
+    message = document.get("message") if document is not None else body[:_REASON_MAX].decode(errors="replace")
+    if not isinstance(message, str):
+        return ""
+    line = " ".join("".join(c if c.isprintable() else " " for c in message[: 4 * _REASON_MAX]).split())
+    return f": {line[:_REASON_MAX]}" if line else ""
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None

@@ -1,0 +1,1 @@
+"""The ways in. An input makes calls of `Intake.take` from what a client says, and tells it what became of them."""

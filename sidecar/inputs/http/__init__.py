@@ -1,0 +1,10 @@
+"""The drop-in for the proxy's own endpoint, and the pages for people and scrapers beside it.
+
+`protocol.py` short-cuts the push route inside uvicorn; every other route is the Starlette application of `routes.py`.
+"""
+
+from sidecar.inputs.http.guard import Guard
+from sidecar.inputs.http.protocol import Shared, intake_protocol
+from sidecar.inputs.http.routes import Views, make_app
+
+__all__ = ["Guard", "Shared", "Views", "intake_protocol", "make_app"]

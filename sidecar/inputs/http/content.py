@@ -1,0 +1,44 @@
+"""Undoes Content-Encoding, never beyond a limit. Pure."""
+
+import zlib
+
+from sidecar.errors import Refused
+
+_WBITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
+_RAW_DEFLATE = -15
+
+
+def decode(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
+    """The body as it was before `encoding`. Raises Refused: 413 beyond `max_bytes`, 400 if damaged or unknown."""
+    encoding = encoding.strip().lower()
+    if encoding in (b"", b"identity"):
+        return body
+    if encoding not in _WBITS:
+        shown = encoding[:40].decode("latin-1")
+        raise Refused(400, f"Content-Encoding: {shown} is not understood, expected gzip, deflate or none")
+    wbits = _WBITS[encoding]
+    if encoding == b"deflate" and not _has_zlib_header(body):
+        wbits = _RAW_DEFLATE  # some clients mean the bare format
+    return _inflate(body, wbits, max_bytes)
+
+
+def _inflate(body: bytes, wbits: int, max_bytes: int) -> bytes:
+    pieces, size = [], 0
+    try:
+        while body:
+            inflater = zlib.decompressobj(wbits)
+            piece = inflater.decompress(body, max_bytes - size + 1)
+            size += len(piece)
+            if size > max_bytes:
+                raise Refused(413, f"body: larger than {max_bytes} bytes when decompressed")
+            if not inflater.eof:
+                raise Refused(400, "body: compressed data ends too early")
+            pieces.append(piece)
+            body = inflater.unused_data  # gzip allows several members
+    except zlib.error as error:
+        raise Refused(400, f"body: compressed data is damaged: {error}") from None
+    return b"".join(pieces)
+
+
+def _has_zlib_header(body: bytes) -> bool:
+    return len(body) >= 2 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0

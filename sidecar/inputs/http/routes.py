@@ -1,0 +1,134 @@
+"""Every route but the push itself: the page, the status, health, metrics, and the right refusal for the rest."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sidecar.errors import Refused
+from sidecar.inputs.http import answers
+from sidecar.inputs.http.guard import Guard
+
+_PAGE = Path(__file__).parent / "page"
+_PAGE_FILES = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+_SAFE = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class Health(Protocol):
+    """An answer to a health check."""
+
+    @property
+    def good(self) -> bool: ...
+    @property
+    def reasons(self) -> Any: ...
+
+
+class Views(Protocol):
+    """What the routes show; the application provides it."""
+
+    def status(self) -> Awaitable[msgspec.Struct]:
+        """The status document."""
+
+    def alive(self) -> Awaitable[Health]:
+        """Whether the process makes progress."""
+
+    def ready(self) -> Awaitable[Health]:
+        """Whether a report would be taken now."""
+
+    def metrics(self) -> Awaitable[bytes]:
+        """Prometheus text."""
+
+
+def make_app(views: Views, guard: Guard | None) -> ASGIApp:
+    """The ASGI application. Without a `guard` it trusts whoever can reach it: the control socket."""
+
+    async def status(_: Request) -> Response:
+        return _json(await views.status())
+
+    async def healthz(_: Request) -> Response:
+        return _health(await views.alive())
+
+    async def readyz(_: Request) -> Response:
+        return _health(await views.ready())
+
+    async def metrics(_: Request) -> Response:
+        return Response(await views.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8", headers=_SAFE)
+
+    async def push(_: Request) -> Response:
+        raise HTTPException(405, "method not allowed, expected POST", {"allow": "POST"})
+
+    app = Starlette(
+        routes=[
+            *(Route(path, _page(path)) for path in _PAGE_FILES),
+            Route("/status", status),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+            *(
+                Route(path, push, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
+                for path in ("/v2/push", "/v2/push/")
+            ),
+        ],
+        exception_handlers={HTTPException: _refused},
+    )
+    app.router.redirect_slashes = False
+    return _Guarded(app, guard) if guard else app
+
+
+def _page(path: str) -> Callable[[Request], Awaitable[Response]]:
+    name, media_type = _PAGE_FILES[path]
+    content = (_PAGE / name).read_bytes()
+
+    async def show(_: Request) -> Response:
+        return Response(content, media_type=media_type, headers=_SAFE)
+
+    return show
+
+
+def _json(document: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status, media_type="application/json", headers=_SAFE)
+
+
+def _health(health: Health) -> Response:
+    return _json({"ok": health.good, "reasons": list(health.reasons)}, 200 if health.good else 503)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = {404: "no such path", 405: "method not allowed"}.get(error.status_code, error.detail)
+    body = answers.refusal_body(error.status_code, message)
+    return Response(body, error.status_code, media_type="application/json", headers={**_SAFE, **(error.headers or {})})
+
+
+class _Guarded:
+    """Asks the guard before every request."""
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self._app, self._guard = app, guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._guard.check(dict(scope["headers"]))
+        except Refused as refused:
+            body = answers.refusal_body(refused.status, refused.message)
+            await Response(body, refused.status, media_type="application/json", headers=_SAFE)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)

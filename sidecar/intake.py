@@ -1,0 +1,76 @@
+"""The straight line from an input to the disk: open the report, find its stream, check its items, admit, append."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from sidecar.admission import MakeRoom, Refuse, admit
+from sidecar.config import Queue as QueueConfig
+from sidecar.directory import Directory
+from sidecar.errors import Unavailable
+from sidecar.queue import Queue
+from sidecar.report import check_items, open_envelope
+
+_STOPPING_RETRY_S = 5
+
+
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """What a report held. `repaired`: it had characters that were none, and now has U+FFFD in their place."""
+
+    events: int
+    bytes: int
+    repaired: bool
+
+
+class Intake:
+    """Takes reports for the queue. `clock` is in seconds since 1970."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        queue: Queue,
+        settings: QueueConfig,
+        *,
+        block_bytes: int,
+        event_bytes: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._directory, self._queue, self._settings = directory, queue, settings
+        self._block_bytes, self._event_bytes, self._clock = block_bytes, event_bytes, clock
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Refuses everything from now on; what was taken before is still committed."""
+        self._stopping = True
+
+    def take(self, body: bytes, done: Callable[[Exception | None], None]) -> Taken:
+        """Takes one report; `done` is called with None once it is on disk, or with Unavailable.
+
+        Raises Refused or Unavailable at once, and then never calls `done`.
+        """
+        if self._stopping:
+            raise Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S)
+        now_s = self._clock()
+        now_ms = int(now_s * 1000)
+        envelope = open_envelope(body)
+        key, rules = self._directory.resolve(envelope)
+        blocks = check_items(
+            envelope.data, rules, now_ms=now_ms, block_bytes=self._block_bytes, event_bytes=self._event_bytes
+        )
+        size = len(envelope.data)
+        self._admit(size)
+        self._queue.append(self._queue.stream(key), blocks, now_ms, done)
+        return Taken(sum([block.events for block in blocks]), size, envelope.repaired)
+
+    def _admit(self, size: int) -> None:
+        verdict = admit(
+            size,
+            used_bytes=self._queue.size_bytes,
+            pending_bytes=self._queue.pending_bytes,
+            max_bytes=self._settings.max_size,
+            when_full=self._settings.when_full,
+        )
+        if isinstance(verdict, Refuse):
+            raise Unavailable(verdict.reason, retry_after_s=verdict.retry_after_s)
+        if isinstance(verdict, MakeRoom):
+            self._queue.make_room(verdict.size)

@@ -1,0 +1,60 @@
+"""The nouns that cross the borders between inputs, queue and forward; nothing here does anything.
+
+They stand here, and not with any of the three, because those three never import one another.
+"""
+
+from typing import Literal
+
+import msgspec
+
+Kind = Literal["event", "time_series"]
+
+
+class StreamKey(msgspec.Struct, frozen=True):
+    """What makes a stream one stream: a data pipe and the token that opens it."""
+
+    data_id: int
+    token: str
+
+    def __repr__(self) -> str:
+        return f"StreamKey(data_id={self.data_id}, token=***)"
+
+
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """A run of events as comma-joined JSON, ready to stand between `"data":[` and `]`."""
+
+    body: bytes
+    events: int
+
+
+class Chunk(msgspec.Struct, frozen=True, gc=False):
+    """One row of the queue, decompressed. `seq` orders the chunks of one stream."""
+
+    seq: int
+    body: bytes
+    events: int
+
+
+class Books(msgspec.Struct, frozen=True):
+    """The counters of promise 4, in events. They are written in the transactions that move the events."""
+
+    accepted: int = 0
+    queued: int = 0
+    delivered: int = 0
+    dead: int = 0
+    dropped: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every accepted event is accounted for, and no counter ran below zero."""
+        parts = (self.queued, self.delivered, self.dead, self.dropped)
+        return self.accepted == sum(parts) and min(parts) >= 0
+
+    def __add__(self, other: "Books") -> "Books":
+        return Books(
+            accepted=self.accepted + other.accepted,
+            queued=self.queued + other.queued,
+            delivered=self.delivered + other.delivered,
+            dead=self.dead + other.dead,
+            dropped=self.dropped + other.dropped,
+        )

@@ -1,0 +1,10 @@
+"""The durable queue: SQLite, and nothing else knows SQL.
+
+`queue.py` is the way in. One thread (`writer.py`) owns the only connection that writes; `reader.py` reads beside it.
+"""
+
+from sidecar.queue.lock import StateLock
+from sidecar.queue.queue import Queue
+from sidecar.queue.records import QueueStream
+
+__all__ = ["Queue", "QueueStream", "StateLock"]

@@ -1,0 +1,45 @@
+"""The state directory belongs to one sidecar at a time; the kernel drops the lock with the process, however it ends."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Self
+
+from sidecar.errors import StartError
+
+
+class StateLock:
+    """An exclusive lock on a state directory, which it creates (0700) when missing."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "lock"
+        self._fd = -1
+
+    def acquire(self) -> Self:
+        """Raises StartError that names the holder, or says why the directory cannot be used."""
+        try:
+            self._open()
+        except OSError as error:
+            raise StartError(f"state directory {self._path.parent}: {os.strerror(error.errno or 0)}") from None
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self._fd, 64, 0).decode(errors="replace").strip() or "unknown"
+            self.release()
+            raise StartError(f"state directory {self._path.parent} is in use by process {holder}") from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        return self
+
+    def release(self) -> None:
+        """Lets the directory go; may be called twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self) -> None:
+        directory = self._path.parent
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not any(directory.iterdir()) or self._path.exists():
+            directory.chmod(0o700)  # ours alone; a directory that holds other things is left as it is
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

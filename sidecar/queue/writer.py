@@ -1,0 +1,167 @@
+"""The one thread that writes: it takes everything that waits, commits it as one transaction, then answers.
+
+Invariant: `done(None)` is called only after COMMIT returned, with synchronous=FULL after the fsync.
+
+    submit ──> inbox ──> [ BEGIN ... all that waits ... COMMIT ] ──> deltas to the records ──> settle (on the loop)
+                              │ failed: ROLLBACK
+                              ├─ several operations: each again alone, so that one cannot fail another
+                              └─ one operation: settle with the error; unless the disk is merely full,
+                                 the connection is poisoned: close, reopen, reload the records
+
+This module knows no asyncio: `settle` is a callable that carries the results to wherever the caller lives.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Literal
+
+import structlog
+
+from sidecar.model import StreamKey
+from sidecar.queue.codec import Codec
+from sidecar.queue.operations import Append, Operation, Transaction, append_all
+from sidecar.queue.records import QueueStream, apply_delta, load_streams, save_stream
+from sidecar.queue.schema import open_writer
+
+_GROUP_BYTES = 8_000_000
+_GROUP_OPERATIONS = 2_000
+_SIZE_EVERY_BYTES = 1_000_000
+
+Results = Sequence[tuple[Operation, Exception | None]]
+log = structlog.get_logger("queue.writer")
+
+
+class Writer:
+    """Owns the writing connection and the records of all streams. `start` raises StartError or sqlite3.Error."""
+
+    def __init__(
+        self, path: Path, *, durability: Literal["full", "normal"], chunk_bytes: int, settle: Callable[[Results], None]
+    ) -> None:
+        self.streams: dict[StreamKey, QueueStream] = {}
+        self.size_bytes = 0
+        self.broken: str | None = None
+        self._path, self._durability, self._chunk_bytes = path, durability, chunk_bytes
+        self._settle = settle
+        self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
+        self._codec = Codec()
+        self._connection: sqlite3.Connection | None = None
+        self._unmeasured_bytes = 0
+        self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
+
+    def start(self) -> None:
+        """Opens the database in the caller's thread, so that what is wrong with it ends the start."""
+        self._open()
+        self._thread.start()
+
+    def submit(self, operation: Operation) -> None:
+        """Hands over an operation; never blocks. What waits here is bounded by admission."""
+        self._inbox.put(operation)
+
+    def stop(self, timeout_s: float) -> bool:
+        """Commits what was submitted before, then closes the database. False if that took too long."""
+        self._inbox.put(None)
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _open(self) -> None:
+        self._connection = open_writer(self._path, self._durability)
+        for key, loaded in load_streams(self._connection).items():
+            mine = self.streams.setdefault(key, loaded)
+            mine.books, mine.queued_bytes, mine.next_seq = loaded.books, loaded.queued_bytes, loaded.next_seq
+            mine.last_delivered_ms, mine.saved = loaded.last_delivered_ms, True
+        self._measure()
+        self.broken = None
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            group, stopping = self._take()
+            if group:
+                self._commit(group)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _take(self) -> tuple[list[Operation], bool]:
+        group: list[Operation] = []
+        size = 0
+        operation = self._inbox.get()
+        try:
+            while operation is not None:
+                group.append(operation)
+                if isinstance(operation, Append):
+                    size += operation.size
+                if size >= _GROUP_BYTES or len(group) >= _GROUP_OPERATIONS:
+                    return group, False
+                operation = self._inbox.get_nowait()
+        except Empty:
+            return group, False
+        return group, True
+
+    def _commit(self, group: list[Operation]) -> None:
+        error = self._attempt(group)
+        if error is None or len(group) == 1:
+            self._settle([(operation, error) for operation in group])
+            return
+        self._settle([(operation, self._attempt([operation])) for operation in group])
+
+    def _attempt(self, group: Sequence[Operation]) -> Exception | None:
+        """Commits `group` as one transaction. Any failure is returned, whatever it is: this thread must live."""
+        try:
+            if self._connection is None:
+                self._open()
+            self._transact(group)
+        except Exception as error:
+            self._recover(error)
+            return error
+        return None
+
+    def _transact(self, group: Sequence[Operation]) -> None:
+        assert self._connection is not None
+        tx = Transaction(self._connection, self._codec)
+        tx.execute("BEGIN IMMEDIATE")
+        appends = []
+        for operation in group:
+            if isinstance(operation, Append):
+                appends.append(operation)
+            else:
+                operation.apply(tx)
+        append_all(tx, appends, self._chunk_bytes)
+        for stream, delta in tx.deltas.items():
+            save_stream(self._connection, stream, delta)
+        tx.execute("COMMIT")
+        for stream, delta in tx.deltas.items():
+            apply_delta(stream, delta)
+            self._unmeasured_bytes += abs(delta.bytes)
+        if self._unmeasured_bytes >= _SIZE_EVERY_BYTES or not appends:
+            self._measure()
+        if self.broken:
+            log.info("storage works again", was=self.broken)
+            self.broken = None
+
+    def _measure(self) -> None:
+        assert self._connection is not None
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        (page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
+        self.size_bytes = (pages - free) * page_bytes
+        self._unmeasured_bytes = 0
+
+    def _recover(self, error: Exception) -> None:
+        if not self.broken:
+            log.error("cannot commit, nothing is acknowledged", error=str(error))
+        self.broken = str(error)
+        if self._connection is None:
+            return
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                return
+        except sqlite3.Error:
+            pass
+        # After a failed write or fsync nobody knows what the page cache holds: start over from the file.
+        connection, self._connection = self._connection, None
+        connection.close()

@@ -1,0 +1,80 @@
+"""The fast path: items that need no change are recognised as a block and travel as the bytes they came in.
+
+One typed decode in C checks a whole report. It accepts only what is plainly right; everything else, good or bad,
+is left to `careful.py`, which must agree on whatever is accepted here (a property test holds the two together).
+"""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+
+from sidecar.model import Kind
+from sidecar.report.keys import count_keys
+from sidecar.report.limits import METRIC_NAME, MS_MAX, MS_MIN, latest_ms
+
+_Millis = Annotated[int, msgspec.Meta(ge=MS_MIN, le=MS_MAX)]
+
+
+class _Content(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    content: str
+
+
+class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    event_name: str
+    target: Annotated[str, msgspec.Meta(min_length=1)]
+    event: _Content
+    dimension: dict[str, str]
+    timestamp: _Millis
+
+
+class _Sample(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    metrics: dict[str, float]
+    target: str
+    dimension: dict[str, str]
+    timestamp: _Millis
+
+
+_decode_events = msgspec.json.Decoder(list[_Event]).decode
+_decode_samples = msgspec.json.Decoder(list[_Sample]).decode
+_timestamp = attrgetter("timestamp")
+_dimension = attrgetter("dimension")
+_metrics = attrgetter("metrics")
+_EVENT_KEYS = 6  # the five fields of _Event and `content`
+_SAMPLE_KEYS = 4
+
+
+def count_plain(data: bytes, kind: Kind | None, now_ms: int) -> int | None:
+    """The number of items in the array `data` if all of them can travel as they are, else None."""
+    if kind != "time_series":
+        count = _attempt(_plain_events, data, now_ms)
+        if count is not None or kind == "event":
+            return count
+    return _attempt(_plain_samples, data, now_ms)
+
+
+def _attempt(judge: Callable[[bytes, int], int | None], data: bytes, now_ms: int) -> int | None:
+    try:
+        return judge(data, now_ms) or None
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def _plain_events(data: bytes, now_ms: int) -> int | None:
+    events = _decode_events(data)
+    names = _EVENT_KEYS * len(events) + sum(map(len, map(_dimension, events)))
+    return len(events) if _in_time(events, now_ms) and count_keys(data) == names else None
+
+
+def _plain_samples(data: bytes, now_ms: int) -> int | None:
+    samples = _decode_samples(data)
+    metrics, dimensions = list(map(_metrics, samples)), list(map(_dimension, samples))
+    if not all(metrics) or not all(map(METRIC_NAME.fullmatch, set().union(*metrics, *dimensions))):
+        return None
+    names = _SAMPLE_KEYS * len(samples) + sum(map(len, metrics)) + sum(map(len, dimensions))
+    return len(samples) if _in_time(samples, now_ms) and count_keys(data) == names else None
+
+
+def _in_time(items: list[Any], now_ms: int) -> bool:
+    return not items or max(map(_timestamp, items)) <= latest_ms(now_ms)

@@ -1,0 +1,114 @@
+"""Runs the forward jobs and the upkeep jobs. The only module that knows APScheduler.
+
+A forward job's own answer sets its next run: seconds, or None for "when woken". The schedule is the backoff, so a held
+stream is a job whose next run lies in the future. A wake that comes while the job runs is remembered until it ends.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
+from apscheduler.executors.asyncio import AsyncIOExecutor
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+_LOOK_AGAIN_S = 300
+"""A woken job runs at least this often: what an unforeseen lost wake would cost."""
+_CLOCK_EVERY_S = 5.0
+_CLOCK_JUMP_S = 1.0
+
+log = structlog.get_logger("schedule")
+
+
+class Schedule:
+    """An AsyncIOScheduler with jobs that answer when they want to run next."""
+
+    def __init__(self) -> None:
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC,
+            executors={"default": AsyncIOExecutor()},
+            job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None},
+        )
+        self._scheduler.add_listener(self._ended, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
+        self._woken: dict[str, bool] = {}
+        self._running: set[str] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._offset_s = 0.0
+        self._clock_watch: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Needs the running loop."""
+        self._scheduler.start()
+        self._offset_s = time.time() - time.monotonic()
+        self._watch_clock()
+
+    def stop(self) -> None:
+        """Starts no job any more, and cancels those that run."""
+        if self._clock_watch is not None:
+            self._clock_watch.cancel()
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+
+    def add_answering(self, name: str, job: Callable[[], Awaitable[float | None]]) -> None:
+        """A job that runs when woken, and then when its own answer says."""
+
+        async def run() -> float | None:
+            self._woken[name] = False
+            self._running.add(name)
+            self._idle.clear()
+            return await job()
+
+        self._woken[name] = False
+        self._scheduler.add_job(run, IntervalTrigger(seconds=_LOOK_AGAIN_S), id=name, next_run_time=None)
+
+    def add_every(self, name: str, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
+        """A job that runs every `seconds`."""
+        self._scheduler.add_job(job, IntervalTrigger(seconds=seconds), id=name)
+
+    def wake(self, name: str) -> None:
+        """Runs an answering job now, or once more after its present run."""
+        if not self._woken[name]:
+            self._woken[name] = True
+            if name not in self._running:
+                self._run_in(name, 0.0)
+
+    def wake_all(self) -> None:
+        """Runs every answering job now."""
+        for name in self._woken:
+            self.wake(name)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Waits until no answering job runs, but not longer than `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+
+    def _run_in(self, name: str, seconds: float) -> None:
+        self._scheduler.modify_job(name, next_run_time=datetime.now(UTC) + timedelta(seconds=seconds))
+
+    def _ended(self, event: JobExecutionEvent) -> None:
+        """Only now may the job be started again: APScheduler counts it as running until this event."""
+        if event.job_id not in self._running:
+            return
+        self._running.discard(event.job_id)
+        if not self._running:
+            self._idle.set()
+        seconds = getattr(event, "retval", None)
+        if seconds is not None:  # an answer weighs more than a wake from before it was given
+            self._run_in(event.job_id, seconds)
+        elif self._woken[event.job_id]:
+            self._run_in(event.job_id, 0.0)
+
+    def _watch_clock(self) -> None:
+        """APScheduler goes by the wall clock: when that was set back, a job due in a second would wait for hours."""
+        offset_s = time.time() - time.monotonic()
+        if abs(offset_s - self._offset_s) > _CLOCK_JUMP_S:
+            log.info("the clock was set", by_s=round(offset_s - self._offset_s, 1))
+            self._offset_s = offset_s
+            self.wake_all()
+        self._clock_watch = asyncio.get_running_loop().call_later(_CLOCK_EVERY_S, self._watch_clock)

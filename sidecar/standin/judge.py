@@ -1,0 +1,149 @@
+"""How the cloud-area proxy judges a document: JSON, then token (401), then rate (429), then the items (400).
+
+Pure. Sources: the proxy's documentation; bk-collector's `proxy/http.go` and `processor/proxyvalidator/validator.go`.
+It reads plain dicts with the standard library, one rule after the other, as the original does.
+"""
+
+import json
+import re
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from sidecar.units import Rate
+
+_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
+_FUTURE_S = 3600
+
+
+class PipeRules(msgspec.Struct, frozen=True, kw_only=True):
+    """How strict the stand-in is. `tokens` maps a data_id to its token; empty: any token that is not empty will do."""
+
+    tokens: dict[int, str] = {}
+    rate: Rate | None = Rate(1000, 60.0)
+    max_body_bytes: int = 500_000
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The status, the proxy's words, and what was understood of the document."""
+
+    status: int
+    message: str
+    data_id: int = 0
+    token: str = ""
+    items: list[dict[str, Any]] = []
+
+
+class SlidingWindows:
+    """The requests of each token in the last window, exactly; and the most there ever were."""
+
+    def __init__(self, rate: Rate | None) -> None:
+        self.most = 0
+        self._rate = rate
+        self._window_s = rate.window_s if rate else 60.0
+        self._times: dict[str, deque[float]] = {}
+
+    def allow(self, token: str, now_s: float) -> bool:
+        """Counts a request at `now_s`; False if it is above the rate."""
+        times = self._times.setdefault(token, deque())
+        while times and times[0] <= now_s - self._window_s:
+            times.popleft()
+        times.append(now_s)
+        self.most = max(self.most, len(times))
+        return self._rate is None or len(times) <= self._rate.count
+
+
+def judge(body: bytes, rules: PipeRules, windows: SlidingWindows, now_s: float) -> Verdict:
+    """What the proxy would answer to `body` at `now_s` (seconds since 1970)."""
+    if len(body) > rules.max_body_bytes:
+        return Verdict(413, f"request body larger than {rules.max_body_bytes} bytes")
+    if not body:
+        return Verdict(400, "empty request body not allowed")
+    try:
+        document = json.loads(body.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        return Verdict(400, f"failed to parse: {error}")
+    if not isinstance(document, dict):
+        return Verdict(400, "document expected an object")
+    data_id, token = document.get("data_id", 0), document.get("access_token", "")
+    if not isinstance(data_id, int) or isinstance(data_id, bool) or not isinstance(token, str):
+        return Verdict(400, "data_id expected an integer and access_token a string")
+    if data_id <= 0 or not token or rules.tokens.get(data_id, token) != token:
+        return Verdict(401, f"invalid token for data_id {data_id}", data_id, token)
+    if not windows.allow(token, now_s):
+        return Verdict(429, "rate limit exceeded", data_id, token)
+    wrong = judge_data(document.get("data"), now_s)
+    if wrong:
+        return Verdict(400, wrong, data_id, token)
+    return Verdict(200, "success", data_id, token, document["data"])
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"invalid value {name}")
+
+
+def judge_data(data: Any, now_s: float) -> str | None:
+    """Why the items are refused, in the proxy's manner: the rule, not the index. None: they are good.
+
+    The pipe's kind is taken from its first item, since the stand-in has no register of pipes.
+    """
+    if not isinstance(data, list):
+        return "data expected an array"
+    if not data:
+        return "data cannot be empty"
+    judge_item = _time_series if isinstance(data[0], dict) and "metrics" in data[0] else _event
+    for item in data:
+        if not isinstance(item, dict):
+            return "each item expected an object"
+        wrong = judge_item(item) or _dimension(item, named=judge_item is _time_series) or _timestamp(item, now_s)
+        if wrong:
+            return wrong
+    return None
+
+
+def _event(item: dict[str, Any]) -> str | None:
+    target = item.get("target")
+    if not isinstance(target, str) or not target:
+        return "target expected a string that is not empty"
+    if not isinstance(item.get("event_name"), str):
+        return "event_name expected a string"
+    event = item.get("event")
+    if not isinstance(event, dict) or "content" not in event:
+        return "event expected an object with content"
+    return None
+
+
+def _time_series(item: dict[str, Any]) -> str | None:
+    metrics = item.get("metrics")
+    if not isinstance(metrics, dict) or not metrics:
+        return "metrics expected an object that is not empty"
+    for name, value in metrics.items():
+        if not _NAME.fullmatch(name):
+            return f"name '{name}' required match regex"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return "value expected a number"
+    return None
+
+
+def _dimension(item: dict[str, Any], *, named: bool) -> str | None:
+    if "dimension" not in item:
+        return None
+    dimension = item["dimension"]
+    if not isinstance(dimension, dict):
+        return "dimension expected an object"
+    for name, value in dimension.items():
+        if named and not _NAME.fullmatch(name):
+            return f"name '{name}' required match regex"
+        if isinstance(value, dict | list):
+            return f"dimension '{name}' value expected string type"
+    return None
+
+
+def _timestamp(item: dict[str, Any], now_s: float) -> str | None:
+    stamp = item.get("timestamp", 0)
+    if isinstance(stamp, bool) or not isinstance(stamp, int | float):
+        return "timestamp expected a number"
+    if int(stamp / 1000) - int(now_s) > _FUTURE_S:
+        return "reject future timestamp"
+    return None

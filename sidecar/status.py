@@ -1,0 +1,152 @@
+"""The status document: what `GET /status` and `sidecar status --json` answer. Its names are promises.
+
+Pure: `app.py` gathers the facts, this module gives them their shape and decides whether the sidecar is well.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from sidecar.model import Books
+
+_NEARLY_FULL = 0.8
+_FULL_SOON_S = 3600.0
+
+
+class BooksStatus(msgspec.Struct, frozen=True):
+    """Promise 4 in numbers."""
+
+    accepted: int
+    queued: int
+    delivered: int
+    dead: int
+    dropped: int
+    balanced: bool
+
+
+class QueueStatus(msgspec.Struct, frozen=True):
+    """Room and age. `full_in_s` is None while the queue does not grow."""
+
+    bytes: int
+    max_bytes: int
+    oldest_age_s: float
+    fill_per_s: float
+    full_in_s: float | None
+
+
+class StreamStatus(msgspec.Struct, frozen=True):
+    """One pipe. `rate_per_min` counts the requests of the last minute."""
+
+    name: str
+    data_id: int
+    state: Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
+    accepted: int
+    queued: int
+    delivered: int
+    dead: int
+    dropped: int
+    queued_bytes: int
+    oldest_age_s: float
+    rate_per_min: float
+    next_attempt_at: int | None
+    last_error: str | None
+    last_delivered_at: int | None
+    dropped_by: dict[str, int]
+
+
+class ProxyStatus(msgspec.Struct, frozen=True):
+    """One proxy."""
+
+    url: str
+    state: Literal["up", "down", "unknown"]
+    last_error: str | None
+    retry_at: int | None
+
+
+class InputStatus(msgspec.Struct, frozen=True):
+    """One input, since the start."""
+
+    name: str
+    kind: str
+    events: int
+    rejected: int
+    repaired: int
+    bytes: int
+
+
+class ConfigStatus(msgspec.Struct, frozen=True):
+    """The configuration in force."""
+
+    generation: int
+    loaded_at: int
+    error: str | None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything. Times are in milliseconds since 1970."""
+
+    version: str
+    pid: int
+    started_at: int
+    state: Literal["ok", "degraded", "failing"]
+    reasons: list[str]
+    books: BooksStatus
+    queue: QueueStatus
+    streams: list[StreamStatus]
+    proxies: list[ProxyStatus]
+    inputs: list[InputStatus]
+    config: ConfigStatus
+
+
+class Health(msgspec.Struct, frozen=True):
+    """A yes or no with its reasons."""
+
+    good: bool
+    reasons: list[str]
+
+
+def books_status(books: Books, mismatches: Sequence[str]) -> BooksStatus:
+    """`mismatches` are what the last audit found between the books and the rows."""
+    return BooksStatus(
+        accepted=books.accepted,
+        queued=books.queued,
+        delivered=books.delivered,
+        dead=books.dead,
+        dropped=books.dropped,
+        balanced=books.balanced and not mismatches,
+    )
+
+
+def full_in_s(free_bytes: int, fill_per_s: float) -> float | None:
+    """When the queue will be full if it goes on like this."""
+    return max(0, free_bytes) / fill_per_s if fill_per_s > 0 else None
+
+
+def failures(*, books: BooksStatus, queue: QueueStatus, broken: str | None, refusing: bool) -> list[str]:
+    """Why reports are refused, or the books cannot be trusted."""
+    found = []
+    if broken:
+        found.append(f"storage: {broken}")
+    if not books.balanced:
+        found.append("the books do not balance; please report this bug")
+    if refusing:
+        found.append(f"the queue is full ({queue.bytes} of {queue.max_bytes} bytes)")
+    return found
+
+
+def worries(*, queue: QueueStatus, streams: Sequence[StreamStatus], proxies: Sequence[ProxyStatus]) -> list[str]:
+    """What somebody should look at before it becomes a failure."""
+    found = [f"proxy {proxy.url} is down: {proxy.last_error}" for proxy in proxies if proxy.state == "down"]
+    stuck = (stream for stream in streams if stream.state in ("unauthorized", "held") and stream.last_error)
+    found += [f"stream {stream.name} is {stream.state}: {stream.last_error}" for stream in stuck]
+    if queue.bytes > _NEARLY_FULL * queue.max_bytes:
+        found.append(f"the queue is {100 * queue.bytes // queue.max_bytes} % full")
+    elif queue.full_in_s is not None and queue.full_in_s < _FULL_SOON_S:
+        found.append(f"the queue will be full in {queue.full_in_s / 60:.0f} min")
+    return found
+
+
+def encode(document: Any) -> bytes:
+    """JSON for people's tools, indented."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2)

@@ -1,0 +1,82 @@
+"""Reads and writes the units of the configuration: sizes, durations and rates.
+
+Pure. It knows nothing of keys or files; the configuration binder adds those to what is raised here.
+"""
+
+import re
+from typing import NewType
+
+import msgspec
+
+Bytes = NewType("Bytes", int)
+Seconds = NewType("Seconds", float)
+
+_SIZES = {
+    "": 1, "B": 1,
+    "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4,
+    "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3, "TIB": 1024**4,
+}  # fmt: skip
+_TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_WINDOWS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
+_RATE = re.compile(r"\s*(\d+)\s*/\s*([a-z]+)\s*", re.ASCII)
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """At most `count` requests in any window of `window_s` seconds."""
+
+    count: int
+    window_s: float
+
+    def __str__(self) -> str:
+        unit = next(name for name, seconds in _WINDOWS.items() if seconds == self.window_s)
+        return f"{self.count}/{unit}"
+
+
+def parse_size(text: str | int) -> Bytes:
+    """`500KB` is 500,000 and `2GiB` is 2**31 bytes. Raises ValueError that says what would be right."""
+    found = _QUANTITY.fullmatch(str(text))
+    if found is None or found[2].upper() not in _SIZES:
+        raise ValueError("a size such as 500KB, 64MiB or 2GiB")
+    return Bytes(int(float(found[1]) * _SIZES[found[2].upper()]))
+
+
+def parse_duration(text: str | int) -> Seconds:
+    """`250ms` is 0.25, `7d` is 604,800 seconds; zero needs no unit. Raises ValueError that says what would be right."""
+    found = _QUANTITY.fullmatch(str(text))
+    if found is None or (found[2] not in _TIMES and float(found[1]) != 0):
+        raise ValueError("a duration such as 250ms, 10s, 5min, 12h or 7d")
+    return Seconds(float(found[1]) * _TIMES.get(found[2], 1.0))
+
+
+def parse_rate(text: str) -> Rate | None:
+    """`1000/min` as a Rate, `unlimited` as None. Raises ValueError that says what would be right."""
+    if text == "unlimited":
+        return None
+    found = _RATE.fullmatch(text)
+    if found is None or found[2] not in _WINDOWS or int(found[1]) < 1:
+        raise ValueError("a rate such as 1000/min or 20/s, or unlimited")
+    return Rate(int(found[1]), _WINDOWS[found[2]])
+
+
+def format_size(count: float) -> str:
+    """A size for people: 1536 is `1.5 KiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def format_duration(seconds: float) -> str:
+    """A duration for people, in its two largest units: 3725 is `1h 2min`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    rest, parts = int(seconds), []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if rest >= size:
+            parts.append(f"{rest // size}{unit}")
+            rest %= size
+    return " ".join(parts[:2])

@@ -1,0 +1,76 @@
+"""What has to be done now and then: retention, free pages, the audit of the books, the service manager's watchdog."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from sidecar.config import Config
+from sidecar.errors import Unavailable
+from sidecar.queue import Queue
+from sidecar.schedule import Schedule
+from sidecar.systemd import Notifier
+
+_TIDY_EVERY_S = 30.0
+_TIDY_PAGES = 2048
+_AUDIT_EVERY_S = 3600.0
+_AUDIT_FIRST_S = 1.0
+_ALIVE_WITHIN_S = 10.0
+log = structlog.get_logger("upkeep")
+
+
+class Upkeep:
+    """The regular jobs. `mismatches` is what the last audit found; a sound queue has none, ever."""
+
+    def __init__(self, config: Config, queue: Queue, notifier: Notifier) -> None:
+        self.mismatches: Sequence[str] = ()
+        self._config, self._queue, self._notifier = config, queue, notifier
+        self._first_audit: asyncio.Task[None] | None = None
+
+    def start(self, schedule: Schedule) -> None:
+        """Puts the jobs on the schedule; the books are audited soon after every start."""
+        schedule.add_every("tidy", _TIDY_EVERY_S, self.tidy)
+        schedule.add_every("audit", _AUDIT_EVERY_S, self.audit)
+        self._first_audit = asyncio.create_task(self._audit_soon(), name="first-audit")
+        if self._notifier.watchdog_s:
+            schedule.add_every("watchdog", self._notifier.watchdog_s / 3, self.feed_watchdog)
+
+    def stop(self) -> None:
+        """May be called twice."""
+        if self._first_audit is not None:
+            self._first_audit.cancel()
+
+    async def tidy(self) -> None:
+        """Drops what is too old, forgets kept deliveries, returns free pages."""
+        now_ms = int(time.time() * 1000)
+        try:
+            await self._queue.expire(now_ms - int(self._config.queue.max_age * 1000))
+            kept_before_ms = now_ms - int(self._config.queue.keep_delivered * 1000)
+            await self._queue.tidy(kept_before_ms=kept_before_ms, pages=_TIDY_PAGES)
+        except Unavailable:
+            return  # the writer has logged why
+
+    async def audit(self) -> None:
+        """Compares books and rows."""
+        self.mismatches = await self._queue.audit()
+        for line in self.mismatches:
+            log.error("the books do not balance", mismatch=line)
+
+    async def alive(self) -> bool:
+        """Whether a round through the event loop and the writer's thread succeeds in time."""
+        try:
+            async with asyncio.timeout(_ALIVE_WITHIN_S):
+                await self._queue.prove_alive()
+        except (TimeoutError, Unavailable):
+            return False
+        return True
+
+    async def feed_watchdog(self) -> None:
+        """Tells the service manager that there is progress, if there is. A full disk is no reason to be restarted."""
+        if await self.alive() or self._queue.broken:
+            self._notifier.tell("WATCHDOG=1")
+
+    async def _audit_soon(self) -> None:
+        await asyncio.sleep(_AUDIT_FIRST_S)
+        await self.audit()

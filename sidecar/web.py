@@ -1,0 +1,114 @@
+"""Runs uvicorn inside the process: on sockets that were opened before, and without its own signals and log."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from sidecar.errors import StartError
+
+_KEEP_ALIVE_S = 75
+_BACKLOG = 1024
+_UNIX_PATH_MAX = 100
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """uvicorn's own looks ten times a second whether it should end."""
+        await self.stopping.wait()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The application handles signals, for all its parts together."""
+        yield
+
+
+class HttpServer:
+    """An ASGI application on a listening socket."""
+
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, protocol: Callable[..., asyncio.Protocol] = HttpToolsProtocol
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            http=protocol,  # type: ignore[arg-type]  # a factory does where a class is named
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=5,
+            backlog=_BACKLOG,
+        )
+        self._server = _Server(config)
+        self._listener = listener
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns when connections are accepted."""
+        self._serving = asyncio.create_task(self._server.serve([self._listener]), name="http")
+        while not self._server.started:
+            if self._serving.done():
+                self._serving.result()
+            await asyncio.sleep(0.005)
+
+    async def stop(self, *, abort: bool = False) -> None:
+        """Accepts nothing more, answers what was asked (or cuts it off), and closes; may be called twice."""
+        if self._serving is not None:
+            for connection in list(self._server.server_state.connections) if abort else ():
+                connection.transport.abort()
+            self._server.stopping.set()
+            await self._serving
+            self._serving = None
+
+
+def listen_tcp(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises StartError that names the address."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise StartError(f"http.listen {host}:{port}: {os.strerror(error.errno) if error.errno else error}") from None
+    listener.setblocking(False)
+    return listener
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A listening Unix socket of mode 0600 in a directory that is ours alone; replaces a stale one."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with short_path(path) as short:
+        listener.bind(short)
+    path.chmod(0o600)
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+@contextlib.contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """`path` spelled in few enough bytes for a Unix socket's address."""
+    if len(os.fsencode(path)) <= _UNIX_PATH_MAX:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
