@@ -7,6 +7,7 @@ It starts in that order and stops in reverse; both may be called twice, and stop
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import time
@@ -96,6 +97,7 @@ class Sidecar:
         await self._open_http(intake, views, undo)
         undo.callback(intake.stop)
 
+        _spare_the_collector()
         self._log_start(queue)
         self._notifier.tell("READY=1", f"STATUS=listening on http://{config.http.listen}")
 
@@ -139,6 +141,13 @@ def _raise_file_limit() -> None:
     if soft < hard:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _spare_the_collector() -> None:
+    """What exists at the start stays; and events make no cycles, so looking for some can be rare."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def control_socket(state: Path) -> Path:

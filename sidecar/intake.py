@@ -8,8 +8,8 @@ from sidecar.admission import MakeRoom, Refuse, admit
 from sidecar.config import Queue as QueueConfig
 from sidecar.directory import Directory
 from sidecar.errors import Unavailable
-from sidecar.queue import Queue
-from sidecar.report import check_items, open_envelope
+from sidecar.queue import Queue, QueueStream
+from sidecar.report import Envelope, Rules, check_items, open_envelope
 
 _STOPPING_RETRY_S = 5
 
@@ -37,6 +37,7 @@ class Intake:
     ) -> None:
         self._directory, self._queue, self._settings = directory, queue, settings
         self._block_bytes, self._event_bytes, self._clock = block_bytes, event_bytes, clock
+        self._resolved: dict[tuple[int | None, str, str | None], tuple[QueueStream, Rules]] = {}
         self._stopping = False
 
     def stop(self) -> None:
@@ -50,17 +51,25 @@ class Intake:
         """
         if self._stopping:
             raise Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S)
-        now_s = self._clock()
-        now_ms = int(now_s * 1000)
+        now_ms = int(self._clock() * 1000)
         envelope = open_envelope(body)
-        key, rules = self._directory.resolve(envelope)
+        stream, rules = self._resolve(envelope)
         blocks = check_items(
             envelope.data, rules, now_ms=now_ms, block_bytes=self._block_bytes, event_bytes=self._event_bytes
         )
         size = len(envelope.data)
         self._admit(size)
-        self._queue.append(self._queue.stream(key), blocks, now_ms, done)
+        self._queue.append(stream, blocks, now_ms, done)
         return Taken(sum([block.events for block in blocks]), size, envelope.repaired)
+
+    def _resolve(self, envelope: Envelope) -> tuple[QueueStream, Rules]:
+        """Remembers good answers; there are as many as streams, times the few ways to name one."""
+        names = (envelope.data_id, envelope.token, envelope.stream)
+        found = self._resolved.get(names)
+        if found is None:
+            key, rules = self._directory.resolve(envelope)
+            found = self._resolved[names] = self._queue.stream(key), rules
+        return found
 
     def _admit(self, size: int) -> None:
         verdict = admit(

@@ -30,17 +30,13 @@ class Transaction:
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
-    """Accept `blocks` into `stream`. The writer joins the appends of one commit into common chunks."""
+    """Accept `blocks`, together `size` bytes. The writer joins the appends of one commit into common chunks."""
 
     stream: QueueStream
     blocks: Sequence[Block]
+    size: int
     accepted_ms: int
     done: Done
-
-    @property
-    def size(self) -> int:
-        """Bytes that wait for the writer because of this operation."""
-        return sum(len(block.body) for block in self.blocks)
 
 
 class Acknowledge(msgspec.Struct, frozen=True):

@@ -82,9 +82,9 @@ class Queue:
 
     def append(self, stream: QueueStream, blocks: Sequence[Block], accepted_ms: int, done: Done) -> None:
         """Accepts `blocks`; `done` is called on the loop with None once they are on disk, else with Unavailable."""
-        operation = Append(stream, blocks, accepted_ms, done)
-        self.pending_bytes += operation.size
-        self._writer.submit(operation)
+        size = sum([len(block.body) for block in blocks])
+        self.pending_bytes += size
+        self._writer.submit(Append(stream, blocks, size, accepted_ms, done))
 
     def make_room(self, size: int) -> None:
         """Drops the oldest chunks until `size` bytes are free; goes before any later append."""

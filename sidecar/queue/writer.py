@@ -13,6 +13,7 @@ This module knows no asyncio: `settle` is a callable that carries the results to
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -23,6 +24,7 @@ import structlog
 from sidecar.model import StreamKey
 from sidecar.queue.codec import Codec
 from sidecar.queue.operations import Append, Operation, Transaction, append_all
+from sidecar.queue.pace import Pace
 from sidecar.queue.records import QueueStream, apply_delta, load_streams, save_stream
 from sidecar.queue.schema import open_writer
 
@@ -48,6 +50,7 @@ class Writer:
         self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
         self._codec = Codec()
         self._connection: sqlite3.Connection | None = None
+        self._pace = Pace()
         self._unmeasured_bytes = 0
         self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
 
@@ -81,24 +84,39 @@ class Writer:
             group, stopping = self._take()
             if group:
                 self._commit(group)
+                self._pace.committed(time.monotonic())
         if self._connection is not None:
             self._connection.close()
 
     def _take(self) -> tuple[list[Operation], bool]:
+        """Everything that waits, up to the limits of one transaction; and whether the end was among it."""
         group: list[Operation] = []
-        size = 0
-        operation = self._inbox.get()
+        first = self._inbox.get()
+        if first is None:
+            return group, True
+        group.append(first)
+        more = self._take_waiting(group)
+        pause_s = self._pace.pause_s(time.monotonic()) if more else 0.0
+        if pause_s:
+            before = len(group)
+            time.sleep(pause_s)
+            more = self._take_waiting(group)
+            self._pace.paused(before, len(group))
+        return group, not more
+
+    def _take_waiting(self, group: list[Operation]) -> bool:
+        """Adds what waits to `group`; False if the end came."""
+        size = sum(operation.size for operation in group if isinstance(operation, Append))
         try:
-            while operation is not None:
-                group.append(operation)
-                if isinstance(operation, Append):
-                    size += operation.size
-                if size >= _GROUP_BYTES or len(group) >= _GROUP_OPERATIONS:
-                    return group, False
+            while size < _GROUP_BYTES and len(group) < _GROUP_OPERATIONS:
                 operation = self._inbox.get_nowait()
+                if operation is None:
+                    return False
+                group.append(operation)
+                size += operation.size if isinstance(operation, Append) else 0
         except Empty:
-            return group, False
-        return group, True
+            pass
+        return True
 
     def _commit(self, group: list[Operation]) -> None:
         error = self._attempt(group)

@@ -11,7 +11,6 @@ import msgspec
 
 from sidecar.errors import Refused
 from sidecar.model import Kind
-from sidecar.report.keys import count_keys
 from sidecar.report.limits import (
     FUTURE_S,
     MAX_DEPTH,
@@ -22,6 +21,7 @@ from sidecar.report.limits import (
     SECONDS_MIN,
     latest_ms,
 )
+from sidecar.report.strings import strings_decoded, strings_written
 from sidecar.report.words import describe
 
 _MISSING: Any = object()
@@ -43,12 +43,13 @@ def check_item(raw: bytes, kind: Kind, rules: Rules, now_ms: int) -> bytes:
     item = _decode(raw)
     if type(item) is not dict:
         _refuse("", f"expected an object, got {describe(item)}")
-    names = _count_names(item, "", 1)
+    _refuse_extremes(item, "", 1)
+    strings = strings_decoded(item)
     changed = _normalise_target(item, kind, rules)
     _check_event(item) if kind == "event" else _check_metrics(item)
     changed |= _normalise_dimension(item, kind)
     changed |= _normalise_timestamp(item, rules, now_ms)
-    if changed or count_keys(raw) != names:
+    if changed or strings_written(raw) != strings:
         return msgspec.json.encode(item)
     return raw
 
@@ -72,17 +73,18 @@ def _refuse(place: str, message: str) -> NoReturn:
     raise Refused(400, f"{place}: {message}")
 
 
-def _count_names(value: Any, place: str, depth: int) -> int:
-    """How many names the decoded value has; refuses what a strict parser further on could not take."""
+def _refuse_extremes(value: Any, place: str, depth: int) -> None:
+    """Refuses what a strict parser further on could not take: endless nesting, numbers beyond a double."""
     if depth > MAX_DEPTH:
         _refuse(place[:80], f"nested deeper than {MAX_DEPTH} levels")
     if type(value) is dict:
-        return len(value) + sum(_count_names(inner, f"{place}.{name}", depth + 1) for name, inner in value.items())
-    if type(value) is list:
-        return sum(_count_names(inner, f"{place}[{index}]", depth + 1) for index, inner in enumerate(value))
-    if type(value) is int and not _fits_float(value):
+        for name, inner in value.items():
+            _refuse_extremes(inner, f"{place}.{name}", depth + 1)
+    elif type(value) is list:
+        for index, inner in enumerate(value):
+            _refuse_extremes(inner, f"{place}[{index}]", depth + 1)
+    elif type(value) is int and not _fits_float(value):
         _refuse(place, "a number is out of range")
-    return 0
 
 
 def _fits_float(value: int) -> bool:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import msgspec
 
 from sidecar.model import Kind
-from sidecar.report.keys import count_keys
 from sidecar.report.limits import METRIC_NAME, MS_MAX, MS_MIN, latest_ms
+from sidecar.report.strings import strings_written
 
 _Millis = Annotated[int, msgspec.Meta(ge=MS_MIN, le=MS_MAX)]
 
@@ -41,8 +41,8 @@ _decode_samples = msgspec.json.Decoder(list[_Sample]).decode
 _timestamp = attrgetter("timestamp")
 _dimension = attrgetter("dimension")
 _metrics = attrgetter("metrics")
-_EVENT_KEYS = 6  # the five fields of _Event and `content`
-_SAMPLE_KEYS = 4
+_EVENT_STRINGS = 9  # six names and three values, beside the dimensions
+_SAMPLE_STRINGS = 5
 
 
 def count_plain(data: bytes, kind: Kind | None, now_ms: int) -> int | None:
@@ -63,8 +63,8 @@ def _attempt(judge: Callable[[bytes, int], int | None], data: bytes, now_ms: int
 
 def _plain_events(data: bytes, now_ms: int) -> int | None:
     events = _decode_events(data)
-    names = _EVENT_KEYS * len(events) + sum(map(len, map(_dimension, events)))
-    return len(events) if _in_time(events, now_ms) and count_keys(data) == names else None
+    strings = _EVENT_STRINGS * len(events) + 2 * sum(map(len, map(_dimension, events)))
+    return len(events) if _in_time(events, now_ms) and strings_written(data) == strings else None
 
 
 def _plain_samples(data: bytes, now_ms: int) -> int | None:
@@ -72,8 +72,8 @@ def _plain_samples(data: bytes, now_ms: int) -> int | None:
     metrics, dimensions = list(map(_metrics, samples)), list(map(_dimension, samples))
     if not all(metrics) or not all(map(METRIC_NAME.fullmatch, set().union(*metrics, *dimensions))):
         return None
-    names = _SAMPLE_KEYS * len(samples) + sum(map(len, metrics)) + sum(map(len, dimensions))
-    return len(samples) if _in_time(samples, now_ms) and count_keys(data) == names else None
+    strings = _SAMPLE_STRINGS * len(samples) + sum(map(len, metrics)) + 2 * sum(map(len, dimensions))
+    return len(samples) if _in_time(samples, now_ms) and strings_written(data) == strings else None
 
 
 def _in_time(items: list[Any], now_ms: int) -> bool:

@@ -4,7 +4,8 @@
 """
 
 from sidecar.inputs.http.guard import Guard
-from sidecar.inputs.http.protocol import Shared, intake_protocol
+from sidecar.inputs.http.protocol import intake_protocol
+from sidecar.inputs.http.push import Shared
 from sidecar.inputs.http.routes import Views, make_app
 
 __all__ = ["Guard", "Shared", "Views", "intake_protocol", "make_app"]

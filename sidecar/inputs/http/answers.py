@@ -9,40 +9,37 @@ _IDS_AT_ONCE = 256
 
 
 class _Ids:
-    """Random UUIDs (version 4, RFC 9562) from one read of the system's random source for many."""
+    """Random UUIDs (version 4, RFC 9562), made many at a time."""
 
     def __init__(self) -> None:
-        self._hex = ""
-        self._used = 0
+        self._ready: list[str] = []
 
     def next(self) -> str:
-        if self._used >= len(self._hex):
-            self._hex, self._used = os.urandom(16 * _IDS_AT_ONCE).hex(), 0
-        h = self._hex[self._used : self._used + 32]
-        self._used += 32
-        return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
+        if not self._ready:
+            random = os.urandom(16 * _IDS_AT_ONCE).hex()
+            self._ready = [_uuid(random[i : i + 32]) for i in range(0, len(random), 32)]
+        return self._ready.pop()
+
+
+def _uuid(h: str) -> str:
+    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:]}"
 
 
 _ids = _Ids()
-_SUCCESS = '{"code":"200","message":"success","request_id":"%s","result":"true"}'
-_SUCCESS_BYTES = len(_SUCCESS) - 2 + 36
+_SUCCESS = (
+    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 102\r\n{}\r\n"
+    '{{"code":"200","message":"success","request_id":"{}","result":"true"}}'
+).format
 
 
-def success_body() -> str:
-    """The body of an acknowledgement."""
-    return _SUCCESS % _ids.next()
+def success(*, close: bool) -> bytes:
+    """A whole HTTP response that acknowledges a report."""
+    return _SUCCESS("connection: close\r\n" if close else "", _ids.next()).encode()
 
 
 def refusal_body(status: int, message: str) -> bytes:
     """The body of any other answer."""
     return msgspec.json.encode({"code": str(status), "message": message, "request_id": _ids.next(), "result": "false"})
-
-
-def success(*, close: bool) -> bytes:
-    """A whole HTTP response that acknowledges a report."""
-    end = "connection: close\r\n\r\n" if close else "\r\n"
-    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {_SUCCESS_BYTES}\r\n"
-    return f"{head}{end}{success_body()}".encode()
 
 
 def refusal(status: int, message: str, *, close: bool, retry_after_s: int | None = None) -> bytes:

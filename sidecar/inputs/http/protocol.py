@@ -1,22 +1,22 @@
 """uvicorn's protocol with one route short-cut: a push goes from the parser to the intake without ASGI in between.
 
-    data_received ── parser ──> POST /v2/push[/]  ──> Push ──> intake ──commit──> Push.settled ──> answer
-                          └───> anything else     ──> uvicorn's own cycle ──> Starlette
+    data_received ─┬─ a head seen before, and all of its body ──────────────> Push ──> intake ──commit──> answer
+                   └─ parser ─┬─> POST /v2/push[/]  ──> Push ──> intake ──commit──> answer
+                              └─> anything else     ──> uvicorn's own cycle ──> Starlette
 
 A `Push` stands where uvicorn keeps its request cycle, so that keep-alive, pipelining and graceful shutdown stay
 uvicorn's: `HttpToolsProtocol` looks only at the attributes that the two have in common.
+
+Clients repeat themselves: the heads of a connection's requests are the same bytes. A head that httptools has parsed and
+that held nothing but a push is remembered with its length; the same bytes need not be parsed again to mean the same.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sidecar.errors import Refused, Unavailable
-from sidecar.inputs.counts import InputCounts
-from sidecar.inputs.http import answers
-from sidecar.inputs.http.content import decode
-from sidecar.inputs.http.guard import Guard
+from sidecar.inputs.http.push import Push, Shared
 
 PUSH_PATHS = (b"/v2/push/", b"/v2/push")
 _PATIENCE_S = 60
@@ -24,145 +24,9 @@ _PATIENCE_S = 60
 _MAX_CONNECTIONS = 2048
 _MAX_HEADERS = 100
 _MAX_HEAD_BYTES = 65_536
-_MAX_BUFFERED_BYTES = 64_000_000
-_DISCARD_FACTOR = 8
-"""How far beyond the limit a body is still read, so that the client hears why; after that it is cut off."""
-
-
-class Took(Protocol):
-    """What a report held."""
-
-    @property
-    def events(self) -> int: ...
-    @property
-    def bytes(self) -> int: ...
-    @property
-    def repaired(self) -> bool: ...
-
-
-Take = Callable[[bytes, Callable[[Exception | None], None]], Took]
-
-
-class Shared:
-    """What all connections of one listener have in common."""
-
-    __slots__ = ("buffered_bytes", "counts", "guard", "max_body_bytes", "take")
-
-    def __init__(self, take: Take, guard: Guard, counts: InputCounts, max_body_bytes: int) -> None:
-        self.take, self.guard, self.counts, self.max_body_bytes = take, guard, counts, max_body_bytes
-        self.buffered_bytes = 0
-
-
-class _NoEvent:
-    """uvicorn wakes a cycle that waits for its body; a Push never waits."""
-
-    def set(self) -> None:
-        pass
-
-
-class Push:
-    """One report on its way from the socket to the disk and its answer back."""
-
-    __slots__ = (
-        "_connection", "_encoding", "_parts", "_refusal", "_shared", "_size", "_taken",
-        "complete", "disconnected", "expect_continue", "keep_alive", "response_complete",
-    )  # fmt: skip
-    message_event = _NoEvent()
-
-    def __init__(self, connection: "IntakeProtocol", shared: Shared, headers: dict[bytes, bytes], *, keep_alive: bool):
-        self._connection, self._shared = connection, shared
-        self._encoding = headers.get(b"content-encoding", b"")
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._taken: Took | None = None
-        self._refusal: Refused | Unavailable | None = None
-        self.keep_alive = keep_alive
-        self.complete = self.disconnected = self.response_complete = False
-        self.expect_continue = False
-
-    def begin(self, headers: dict[bytes, bytes]) -> None:
-        """Looks at the head of the request; what is wrong with it is answered when the body is over."""
-        try:
-            self._shared.guard.check(headers)
-        except Refused as refused:
-            self._refusal = refused
-        declared = headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > self._shared.max_body_bytes:
-            self._too_large()
-        self.expect_continue = headers.get(b"expect", b"").lower() == b"100-continue"
-
-    @property
-    def refused_early(self) -> bool:
-        """Whether the answer is known before the body has come."""
-        return self._refusal is not None
-
-    def add(self, part: bytes) -> None:
-        """Takes a piece of the body, or throws it away if the report is refused already."""
-        self._size += len(part)
-        if self._refusal is None:
-            if self._size > self._shared.max_body_bytes:
-                self._too_large()
-            elif self._shared.buffered_bytes + len(part) > _MAX_BUFFERED_BYTES:
-                self._refuse(Unavailable("too many reports at once", retry_after_s=1))
-            else:
-                self._shared.buffered_bytes += len(part)
-                self._parts.append(part)
-        elif self._size > _DISCARD_FACTOR * self._shared.max_body_bytes:
-            self._connection.cut_off(self)
-
-    def run(self) -> None:
-        """Hands the complete body over; the answer follows now or after the commit."""
-        body = b"".join(self._parts)
-        self.drop_body()
-        try:
-            if self._refusal is not None:
-                raise self._refusal
-            if self._encoding:
-                body = decode(body, self._encoding, self._shared.max_body_bytes)
-            self._taken = self._shared.take(body, self.settled)
-        except (Refused, Unavailable) as refusal:
-            self._respond_refusal(refusal)
-
-    def settled(self, error: Exception | None) -> None:
-        """The report is on disk, or could not be put there."""
-        if error is not None:
-            self._respond_refusal(error if isinstance(error, Unavailable) else Unavailable(str(error), retry_after_s=5))
-            return
-        counts, taken = self._shared.counts, self._taken
-        assert taken is not None
-        counts.events += taken.events
-        counts.bytes += taken.bytes
-        counts.repaired += taken.repaired
-        self._respond(answers.success(close=not self.keep_alive))
-
-    def drop_body(self) -> None:
-        """Gives back the memory of the body."""
-        for part in self._parts:
-            self._shared.buffered_bytes -= len(part)
-        self._parts = []
-
-    def _too_large(self) -> None:
-        self._refuse(Refused(413, f"body: larger than {self._shared.max_body_bytes} bytes (http.max_body)"))
-
-    def _refuse(self, refusal: Refused | Unavailable) -> None:
-        self._refusal = self._refusal or refusal
-        self.drop_body()
-
-    def _respond_refusal(self, refusal: Refused | Unavailable) -> None:
-        close = not self.keep_alive
-        if isinstance(refusal, Refused):
-            self._shared.counts.rejected += 1
-            self._respond(answers.refusal(refusal.status, refusal.message, close=close))
-        else:
-            retry_after_s = refusal.retry_after_s
-            self._respond(answers.refusal(503, refusal.message, close=close, retry_after_s=retry_after_s))
-
-    def _respond(self, response: bytes) -> None:
-        if self.response_complete:
-            return
-        self.response_complete = True
-        if not self.disconnected:
-            self._connection.answer(self, response)
+_MAX_KNOWN_HEADS = 1024
+_MAX_KNOWN_HEAD_BYTES = 2048
+_END_OF_HEAD = b"\r\n\r\n"
 
 
 class IntakeProtocol(HttpToolsProtocol):
@@ -171,12 +35,15 @@ class IntakeProtocol(HttpToolsProtocol):
     cycle: Any
     pipeline: Any
 
-    def __init__(self, shared: Shared, **given: Any) -> None:
+    def __init__(self, shared: Shared, known_heads: dict[bytes, int], **given: Any) -> None:
         super().__init__(**given)
-        self._shared = shared
+        self._shared, self._known_heads = shared, known_heads
         self._in_request = True  # a new connection owes a request
         self._in_head = True
         self._head_bytes = 0
+        self._repeated: Push | None = None
+        self._active = False
+        self._chunk = b""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -194,13 +61,33 @@ class IntakeProtocol(HttpToolsProtocol):
                 cycle.drop_body()
 
     def data_received(self, data: bytes) -> None:
+        if self._take_repeated(data):
+            return
+        self._chunk = data
         super().data_received(data)
+        self._chunk = b""
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
                 self.send_400_response("The head of the request is too large.")
         if self._in_request and self.timeout_keep_alive_task is None:
             self._be_patient()
+
+    def _take_repeated(self, data: bytes) -> bool:
+        """Treats one whole request whose head is known, if that is what `data` is and no other is under way."""
+        if self._in_request or (self.cycle is not None and not self.cycle.response_complete):
+            return False
+        end = data.find(_END_OF_HEAD) + 4
+        if self._known_heads.get(data[:end]) != len(data) - end:
+            return False
+        self._active = True
+        push = self._repeated
+        if push is None:
+            push = self._repeated = Push(self, self._shared, keep_alive=True)
+        push.response_complete = False
+        self.cycle = push
+        push.take(data[end:])
+        return True
 
     def on_message_begin(self) -> None:
         self._in_request = True
@@ -246,7 +133,18 @@ class IntakeProtocol(HttpToolsProtocol):
         self.transport.write(response)
         if not push.keep_alive:
             self.transport.close()
-        self.on_response_complete()
+        if self.pipeline or self.timeout_keep_alive_task is None:
+            self.on_response_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """One timer serves for many requests: it looks whether there were any, instead of being set for each."""
+        if self._active:
+            self._active = False
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            super().timeout_keep_alive_handler()
 
     def cut_off(self, push: Push) -> None:
         """Ends a request whose client goes on sending a body that was refused long ago."""
@@ -259,15 +157,26 @@ class IntakeProtocol(HttpToolsProtocol):
     def _begin_push(self) -> None:
         headers = dict(self.headers)
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        push = Push(self, self._shared, headers, keep_alive=keep_alive)
+        push = Push(self, self._shared, keep_alive=keep_alive)
         push.begin(headers)
-        previous = self.cycle
-        self.cycle = push
+        previous, self.cycle = self.cycle, push
         if previous is None or previous.response_complete:
+            self._remember_head(push, headers)
             self._start(push)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((push, self.app))
+
+    def _remember_head(self, push: Push, headers: dict[bytes, bytes]) -> None:
+        """Only a head that began with the present chunk of data, and whose body has a length and no more to it."""
+        end = self._chunk.find(_END_OF_HEAD) + 4
+        length = headers.get(b"content-length", b"")
+        if not push.plain or b"transfer-encoding" in headers or b"upgrade" in headers or not length.isdigit():
+            return
+        if self._chunk.startswith(b"POST /v2/push") and 4 <= end <= _MAX_KNOWN_HEAD_BYTES:
+            if len(self._known_heads) >= _MAX_KNOWN_HEADS:
+                self._known_heads.clear()
+            self._known_heads[self._chunk[:end]] = int(length)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn calls this for a pipelined request whose turn has come."""
@@ -279,7 +188,7 @@ class IntakeProtocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
 
     def _start(self, push: Push) -> None:
-        if push.expect_continue and not push.complete:
+        if push.expects_continue and not push.complete:
             if push.refused_early:
                 push.keep_alive = False  # the client will not send the body that was announced
                 push.run()
@@ -292,8 +201,9 @@ class IntakeProtocol(HttpToolsProtocol):
 
 def intake_protocol(shared: Shared) -> Callable[..., IntakeProtocol]:
     """What uvicorn calls for every connection."""
+    known_heads: dict[bytes, int] = {}
 
     def connect(**given: Any) -> IntakeProtocol:
-        return IntakeProtocol(shared, **given)
+        return IntakeProtocol(shared, known_heads, **given)
 
     return connect

@@ -1,0 +1,175 @@
+"""One report on its way from the socket to the disk, and the answer on its way back."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from sidecar.errors import Refused, Unavailable
+from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.http import answers
+from sidecar.inputs.http.content import decode
+from sidecar.inputs.http.guard import Guard
+
+_MAX_BUFFERED_BYTES = 64_000_000
+_DISCARD_FACTOR = 8
+"""How far beyond the limit a body is still read, so that the client hears why; after that it is cut off."""
+_RETRY_STORAGE_S = 5
+
+
+class Took(Protocol):
+    """What a report held."""
+
+    @property
+    def events(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def repaired(self) -> bool: ...
+
+
+Take = Callable[[bytes, Callable[[Exception | None], None]], Took]
+
+
+class Connection(Protocol):
+    """What a push needs of its connection."""
+
+    def answer(self, push: "Push", response: bytes) -> None:
+        """Sends the response."""
+
+    def cut_off(self, push: "Push") -> None:
+        """Reads no more of the body."""
+
+
+class Shared:
+    """What all connections of one listener have in common; `buffered_bytes` bounds all unfinished bodies together."""
+
+    __slots__ = ("buffered_bytes", "counts", "guard", "max_body_bytes", "take")
+
+    def __init__(self, take: Take, guard: Guard, counts: InputCounts, max_body_bytes: int) -> None:
+        self.take, self.guard, self.counts, self.max_body_bytes = take, guard, counts, max_body_bytes
+        self.buffered_bytes = 0
+
+
+class _NoEvent:
+    """uvicorn wakes a cycle that waits for its body; a Push never waits."""
+
+    def set(self) -> None:
+        pass
+
+
+class Push:
+    """A request of the push route. The public attributes are those that uvicorn looks for in a request cycle."""
+
+    __slots__ = (
+        "_connection", "_encoding", "_parts", "_refusal", "_shared", "_size", "_taken",
+        "complete", "disconnected", "expects_continue", "keep_alive", "response_complete",
+    )  # fmt: skip
+    message_event = _NoEvent()
+
+    def __init__(self, connection: Connection, shared: Shared, *, keep_alive: bool) -> None:
+        self._connection, self._shared = connection, shared
+        self._encoding = b""
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._taken: Took | None = None
+        self._refusal: Refused | Unavailable | None = None
+        self.keep_alive = keep_alive
+        self.complete = self.disconnected = self.response_complete = self.expects_continue = False
+
+    def begin(self, headers: Mapping[bytes, bytes]) -> None:
+        """Looks at the head of the request; what is wrong with it is answered when the body is over."""
+        try:
+            self._shared.guard.check(headers)
+        except Refused as refused:
+            self._refusal = refused
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > self._shared.max_body_bytes:
+            self._too_large()
+        self._encoding = headers.get(b"content-encoding", b"")
+        self.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but the length of its body tells this request from others with the same head."""
+        return self.keep_alive and self._refusal is None and not self._encoding and not self.expects_continue
+
+    @property
+    def refused_early(self) -> bool:
+        """Whether the answer is known before the body has come."""
+        return self._refusal is not None
+
+    def add(self, part: bytes) -> None:
+        """Takes a piece of the body, or throws it away if the report is refused already."""
+        self._size += len(part)
+        if self._refusal is None:
+            if self._size > self._shared.max_body_bytes:
+                self._too_large()
+            elif self._shared.buffered_bytes + len(part) > _MAX_BUFFERED_BYTES:
+                self._refuse(Unavailable("too many reports at once", retry_after_s=1))
+            else:
+                self._shared.buffered_bytes += len(part)
+                self._parts.append(part)
+        elif self._size > _DISCARD_FACTOR * self._shared.max_body_bytes:
+            self._connection.cut_off(self)
+
+    def run(self) -> None:
+        """Hands the complete body over; the answer follows now or after the commit."""
+        body = b"".join(self._parts)
+        self.drop_body()
+        if self._refusal is not None:
+            self._respond_refusal(self._refusal)
+            return
+        try:
+            if self._encoding:
+                body = decode(body, self._encoding, self._shared.max_body_bytes)
+            self.take(body)
+        except Refused as refusal:
+            self._respond_refusal(refusal)
+
+    def take(self, body: bytes) -> None:
+        """Hands over a body that came whole."""
+        try:
+            self._taken = self._shared.take(body, self.settled)
+        except (Refused, Unavailable) as refusal:
+            self._respond_refusal(refusal)
+
+    def settled(self, error: Exception | None) -> None:
+        """The report is on disk, or could not be put there."""
+        if error is not None:
+            if not isinstance(error, Unavailable):
+                error = Unavailable(str(error), retry_after_s=_RETRY_STORAGE_S)
+            self._respond_refusal(error)
+            return
+        counts, taken = self._shared.counts, self._taken
+        assert taken is not None
+        counts.events += taken.events
+        counts.bytes += taken.bytes
+        counts.repaired += taken.repaired
+        self._respond(answers.success(close=not self.keep_alive))
+
+    def drop_body(self) -> None:
+        """Gives back the memory of the body."""
+        for part in self._parts:
+            self._shared.buffered_bytes -= len(part)
+        self._parts = []
+
+    def _too_large(self) -> None:
+        self._refuse(Refused(413, f"body: larger than {self._shared.max_body_bytes} bytes (http.max_body)"))
+
+    def _refuse(self, refusal: Refused | Unavailable) -> None:
+        self._refusal = self._refusal or refusal
+        self.drop_body()
+
+    def _respond_refusal(self, refusal: Refused | Unavailable) -> None:
+        close = not self.keep_alive
+        if isinstance(refusal, Refused):
+            self._shared.counts.rejected += 1
+            self._respond(answers.refusal(refusal.status, refusal.message, close=close))
+        else:
+            retry_after_s = refusal.retry_after_s
+            self._respond(answers.refusal(503, refusal.message, close=close, retry_after_s=retry_after_s))
+
+    def _respond(self, response: bytes) -> None:
+        if not self.response_complete:
+            self.response_complete = True
+            if not self.disconnected:
+                self._connection.answer(self, response)
