@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import click
-import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from sidecar.cli.options import configured, load
+from sidecar.cli.output import console, print_json, table
 from sidecar.config.show import effective
 
 
@@ -21,9 +19,9 @@ def check(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, 
     """
     rows = effective(load(config, proxies, state, need_proxy=False))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
+        print_json(rows)
         return
-    table = Table("key", "value", "from", box=None, pad_edge=False)
+    shown = table("key", "value", "from")
     for row in rows:
-        table.add_row(row.key, row.value, row.origin, style=None if row.origin == "default" else "bold")
-    Console(soft_wrap=True).print(table)
+        shown.add_row(row.key, row.value, row.origin, style=None if row.origin == "default" else "bold")
+    console().print(shown)

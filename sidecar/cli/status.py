@@ -12,6 +12,7 @@ from rich.table import Table
 from sidecar.app import database
 from sidecar.cli.control import NotRunningError, ask
 from sidecar.cli.options import configured, load
+from sidecar.cli.output import console, print_json, table
 from sidecar.errors import StartError
 from sidecar.model import Books
 from sidecar.queue.reader import Reader
@@ -37,44 +38,40 @@ def status(config: Path | None, proxies: tuple[str, ...], state: Path | None, *,
         sys.exit(1)
     document = msgspec.json.decode(answer, type=Status)
     if as_json:
-        click.echo(msgspec.json.format(answer).decode())
+        print_json(answer)
     else:
-        _show(document, Console())
+        _show(document, console())
     sys.exit(1 if document.state == "failing" else 0)
 
 
-def _show(document: Status, console: Console) -> None:
-    colour = _COLOURS[document.state]
-    console.print(f"[{colour}]{document.state}[/]  sidecar {document.version}, pid {document.pid}")
+def _show(document: Status, out: Console) -> None:
+    out.print(document.state, style=_COLOURS[document.state], end="")
+    out.print(f"  sidecar {document.version}, pid {document.pid}")
     for reason in document.reasons:
-        console.print(f"  {reason}", markup=False)
+        out.print(f"  {reason}")
     books, queue = document.books, document.queue
-    console.print(
+    out.print(
         _books_line(Books(books.accepted, books.queued, books.delivered, books.dead, books.dropped), books.balanced)
     )
     full = f", full in {format_duration(queue.full_in_s)}" if queue.full_in_s is not None else ""
     oldest = f", oldest event {format_duration(queue.oldest_age_s)} old" if books.queued else ""
-    console.print(f"queue: {format_size(queue.bytes)} of {format_size(queue.max_bytes)}{oldest}{full}\n")
-    console.print(_streams(document.streams))
+    out.print(f"queue: {format_size(queue.bytes)} of {format_size(queue.max_bytes)}{oldest}{full}\n")
+    out.print(_streams(document.streams))
     for proxy in document.proxies:
         error = f": {proxy.last_error}" if proxy.last_error else ""
-        console.print(f"proxy {proxy.url} {proxy.state}{error}", markup=False)
+        out.print(f"proxy {proxy.url} {proxy.state}{error}")
     for entry in document.inputs:
-        console.print(f"input {entry.name}: {entry.events} events, {entry.rejected} reports refused", markup=False)
+        out.print(f"input {entry.name}: {entry.events} events, {entry.rejected} reports refused")
 
 
 def _streams(streams: list[StreamStatus]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("stream", "data_id", "state"):
-        table.add_column(name)
-    for name in ("accepted", "queued", "delivered", "dead", "dropped", "oldest", "req/min"):
-        table.add_column(name, justify="right")
-    table.add_column("last error")
+    numbers = ("accepted", "queued", "delivered", "dead", "dropped", "oldest", "req/min")
+    shown = table("stream", "data_id", "state", *numbers, "last error", numbers=numbers)
     for s in streams:
         counts = map(str, (s.accepted, s.queued, s.delivered, s.dead, s.dropped))
         oldest = format_duration(s.oldest_age_s) if s.queued else "-"
-        table.add_row(s.name, str(s.data_id), s.state, *counts, oldest, f"{s.rate_per_min:.0f}", s.last_error or "")
-    return table
+        shown.add_row(s.name, str(s.data_id), s.state, *counts, oldest, f"{s.rate_per_min:.0f}", s.last_error or "")
+    return shown
 
 
 def _books_line(books: Books, balanced: bool) -> str:
@@ -100,11 +97,7 @@ def _show_stopped(directory: Path, *, as_json: bool) -> None:
     balanced = books.balanced and not mismatches
     if as_json:
         counts = msgspec.to_builtins(books) | {"balanced": balanced}
-        click.echo(
-            msgspec.json.format(
-                msgspec.json.encode({"state": "stopped", "reasons": mismatches, "books": counts})
-            ).decode()
-        )
+        print_json({"state": "stopped", "reasons": mismatches, "books": counts})
         return
     click.echo(f"stopped  no sidecar runs on {directory}")
     click.echo(_books_line(books, balanced))

@@ -1,0 +1,211 @@
+"""The parts of the demo: two processes that run this package's own commands, and a producer that never gives up."""
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from sidecar.cli.control import NotRunningError, ask
+from sidecar.errors import StartError
+from sidecar.status import Status
+
+_DATA_ID, _TOKEN = 1500006, "demo-access-token"
+_START_S = 20.0
+_STOP_S = 15.0
+_EVENTS_IN_A_REPORT = 5
+_REPORTS_PER_S = 100
+_TIMEOUT_S = 5.0
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class _Process:
+    """`sidecar COMMAND` in a process of its own, with its log in a file."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def start(self) -> None:
+        """Raises StartError with the end of the log if the process does not become ready."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603  # our own command
+                [sys.executable, "-m", "sidecar", *self.command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        give_up_s = time.monotonic() + _START_S
+        while not self.ready():
+            if self._process.poll() is not None or time.monotonic() > give_up_s:
+                raise StartError(f"a part of the demo did not start:\n{self._log.read_text('utf-8')[-2000:]}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def command(self) -> list[str]:
+        """The arguments of `sidecar`."""
+        raise NotImplementedError
+
+    def ready(self) -> bool:
+        """Whether the part does its work."""
+        raise NotImplementedError
+
+
+class StandInProcess(_Process):
+    """`sidecar proxy`, with a record of what it accepts."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "proxy.log")
+        self._record = directory / "accepted.jsonl"
+        self._port, self._control_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def command(self) -> list[str]:
+        return [
+            "proxy", "--listen", f"127.0.0.1:{self._port}", "--control", f"127.0.0.1:{self._control_port}",
+            "--token", f"{_DATA_ID}={_TOKEN}", "--record", str(self._record),
+        ]  # fmt: skip
+
+    def ready(self) -> bool:
+        try:
+            with self._ask("GET", "/"):
+                return True
+        except OSError:
+            return False
+
+    def fault(self, mode: str) -> None:
+        """Switches a fault on, or off with `none`."""
+        with self._ask("PUT", "/faults", json.dumps({"mode": mode}).encode()):
+            pass
+
+    def arrived(self) -> Counter[int]:
+        """The numbers of the events that arrived, and how often each did."""
+        arrived: Counter[int] = Counter()
+        for line in self._record.read_bytes().splitlines():
+            arrived.update(int(event["dimension"]["number"]) for event in msgspec.json.decode(line)["data"])
+        return arrived
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
+        url = f"http://127.0.0.1:{self._control_port}{path}"
+        request = urllib.request.Request(url, body, method=method)  # our own http URL
+        return urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310
+
+
+class SidecarProcess(_Process):
+    """`sidecar run`; may be killed and started again."""
+
+    def __init__(self, directory: Path, port: int, proxy_url: str) -> None:
+        super().__init__(directory / "sidecar.log")
+        self.port, self.url = port, f"http://127.0.0.1:{port}"
+        self._state = directory / "state"
+        self._config = directory / "sidecar.yml"
+        stream = {"data_id": _DATA_ID, "access_token": _TOKEN, "kind": "event"}
+        settings = {
+            "state": str(self._state),
+            "proxy": {"urls": [proxy_url]},
+            "http": {"listen": f"127.0.0.1:{port}"},
+            "streams": {"demo": stream},
+        }
+        self._config.write_text(json.dumps(settings), "utf-8")  # JSON is YAML
+
+    def command(self) -> list[str]:
+        return ["run", "--config", str(self._config)]
+
+    def ready(self) -> bool:
+        return self.status_if_up() is not None
+
+    def status(self) -> Status:
+        """Raises NotRunningError."""
+        return msgspec.json.decode(ask(self._state, "/status"), type=Status)
+
+    def status_if_up(self) -> Status | None:
+        """None while it is gone."""
+        try:
+            return self.status()
+        except (NotRunningError, msgspec.DecodeError):
+            return None
+
+
+class Producer(threading.Thread):
+    """Posts numbered events; a report that got no good answer is posted again, as a careful application would.
+
+    `acknowledged` holds the numbers of the events whose report was answered with success.
+    """
+
+    def __init__(self, port: int) -> None:
+        super().__init__(name="producer", daemon=True)
+        self.acknowledged: set[int] = set()
+        self._port = port
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join()
+        self._connection.close()
+
+    def run(self) -> None:
+        """Until told to end; the report in hand is still brought through."""
+        number = 0
+        due_s = time.monotonic()
+        while not self._ended.is_set():
+            numbers = range(number, number + _EVENTS_IN_A_REPORT)
+            while not self._post(numbers):
+                if self._ended.wait(0.05):
+                    return
+            self.acknowledged.update(numbers)
+            number = numbers.stop
+            due_s = max(due_s + 1 / _REPORTS_PER_S, time.monotonic() - 1)
+            self._ended.wait(max(0.0, due_s - time.monotonic()))
+
+    def _post(self, numbers: range) -> bool:
+        try:
+            self._connection.request("POST", "/v2/push/", json.dumps({"stream": "demo", "data": _events(numbers)}))
+            answer = self._connection.getresponse()
+            return bool(json.loads(answer.read()).get("result") == "true")
+        except (OSError, http.client.HTTPException, ValueError):
+            self._connection.close()
+            return False
+
+
+def _events(numbers: range) -> list[dict[str, Any]]:
+    return [
+        {
+            "event_name": "login_failed",
+            "target": "0:127.0.0.1",
+            "event": {"content": f"user->[user{number:02}] login failed"},
+            "dimension": {"module": "db", "number": str(number)},
+        }
+        for number in numbers
+    ]
