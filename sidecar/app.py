@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from sidecar import __version__, log
-from sidecar.config import Config, Loaded
+from sidecar.config import Address, Config, Loaded
 from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
 from sidecar.inputs.counts import InputCounts
@@ -47,6 +47,7 @@ class Sidecar:
         self.stopping = False
         self.inputs = [InputCounts("http", "http")]
         self.config: Config = loaded.config
+        self.listens_on: Address = loaded.config.http.listen
         self._files = loaded.files
         self._notifier = Notifier(environ)
         self._running = contextlib.AsyncExitStack()
@@ -99,7 +100,7 @@ class Sidecar:
 
         _spare_the_collector()
         self._log_start(queue)
-        self._notifier.tell("READY=1", f"STATUS=listening on http://{config.http.listen}")
+        self._notifier.tell("READY=1", f"STATUS=listening on http://{self.listens_on}")
 
     async def _open_http(self, intake: Intake, views: StatusViews, undo: contextlib.AsyncExitStack) -> None:
         listen = self.config.http.listen
@@ -110,7 +111,9 @@ class Sidecar:
         undo.callback(control_path.unlink, missing_ok=True)
         undo.push_async_callback(control.stop)
         shared = Shared(intake.take, guard, self.inputs[0], self.config.http.max_body)
-        http = HttpServer(make_app(views, guard), listen_tcp(listen.host, listen.port), intake_protocol(shared))
+        listener = listen_tcp(listen.host, listen.port)
+        self.listens_on = Address(*listener.getsockname()[:2])  # the port that was found, where 0 was asked for
+        http = HttpServer(make_app(views, guard), listener, intake_protocol(shared))
         await http.start()
         undo.push_async_callback(http.stop)
 
@@ -126,7 +129,7 @@ class Sidecar:
         logger.info(
             "ready",
             version=__version__,
-            listen=f"http://{self.config.http.listen}",
+            listen=f"http://{self.listens_on}",
             state=str(self.config.state),
             proxies=",".join(self.config.proxy.urls),
             config=",".join(map(str, self._files)) or "none",

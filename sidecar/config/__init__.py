@@ -5,6 +5,6 @@ the model, `load.py` joins them with the command line and the environment, `show
 """
 
 from sidecar.config.load import Loaded, Options, load_config
-from sidecar.config.model import Config, Http, Proxy, Queue, Stream
+from sidecar.config.model import Address, Config, Http, Proxy, Queue, Stream
 
-__all__ = ["Config", "Http", "Loaded", "Options", "Proxy", "Queue", "Stream", "load_config"]
+__all__ = ["Address", "Config", "Http", "Loaded", "Options", "Proxy", "Queue", "Stream", "load_config"]

@@ -129,8 +129,8 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
 
 
 def _is_acknowledgement(body: bytes) -> bool:
-    document = _object(body)
-    return document is not None and document.get("result") in ("true", True)
+    result = (_object(body) or {}).get("result")
+    return result == "true" or result is True
 
 
 def _words(body: bytes) -> str:

@@ -25,6 +25,7 @@ from sidecar.report.strings import strings_decoded, strings_written
 from sidecar.report.words import describe
 
 _MISSING: Any = object()
+_PLACE_CHARACTERS = 120
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,13 +71,17 @@ def _decode(raw: bytes) -> Any:
 
 
 def _refuse(place: str, message: str) -> NoReturn:
-    raise Refused(400, f"{place}: {message}")
+    raise Refused(400, f"{_short(place)}: {message}")
+
+
+def _short(place: str) -> str:
+    return place if len(place) <= _PLACE_CHARACTERS else f"{place[:_PLACE_CHARACTERS]}..."
 
 
 def _refuse_extremes(value: Any, place: str, depth: int) -> None:
     """Refuses what a strict parser further on could not take: endless nesting, numbers beyond a double."""
     if depth > MAX_DEPTH:
-        _refuse(place[:80], f"nested deeper than {MAX_DEPTH} levels")
+        _refuse(place, f"nested deeper than {MAX_DEPTH} levels")
     if type(value) is dict:
         for name, inner in value.items():
             _refuse_extremes(inner, f"{place}.{name}", depth + 1)

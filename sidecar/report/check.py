@@ -7,7 +7,7 @@ from itertools import accumulate
 import msgspec
 
 from sidecar.errors import Refused
-from sidecar.model import Block, Kind
+from sidecar.model import Block
 from sidecar.report.careful import Rules, check_item, kind_of
 from sidecar.report.fast import count_plain
 
@@ -34,10 +34,11 @@ def check_items(data: bytes, rules: Rules, *, now_ms: int, block_bytes: int, eve
 def _checked(items: Sequence[msgspec.Raw], rules: Rules, now_ms: int) -> list[bytes]:
     if not items:
         raise Refused(400, "data: empty, expected at least one item")
-    kind: Kind = rules.kind or kind_of(bytes(items[0]))
+    kind = rules.kind
     good = []
     for index, item in enumerate(items):
         try:
+            kind = kind or kind_of(bytes(item))
             good.append(check_item(bytes(item), kind, rules, now_ms))
         except Refused as refused:
             raise Refused(refused.status, f"data[{index}]{refused.message}") from None

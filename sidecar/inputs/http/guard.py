@@ -29,18 +29,18 @@ class Guard:
             if len(self._known) < 64:
                 self._known.add(host)
         origin = headers.get(b"origin")
-        if origin is not None and not self._is_ours(urlsplit(origin.decode("latin-1")).netloc):
+        if origin is not None and not self._is_ours(origin):
             raise Refused(403, "Origin: a page of another site may not use this endpoint")
         if headers.get(b"sec-fetch-site", b"none") not in _SAME_SITE:
             raise Refused(403, "Sec-Fetch-Site: a page of another site may not use this endpoint")
 
     def _check_host(self, host: bytes) -> None:
-        if not self._is_ours(host.decode("latin-1")):
+        if not self._is_ours(b"//" + host):
             raise Refused(403, "Host: not a name of this endpoint; add it to http.allowed_hosts if it is one")
 
-    def _is_ours(self, netloc: str) -> bool:
+    def _is_ours(self, url: bytes) -> bool:
         try:
-            name = urlsplit(f"//{netloc}").hostname or ""
+            name = urlsplit(url.decode("latin-1")).hostname or ""
         except ValueError:
             return False
         if name in self._names or _is_loopback_ip(name):

@@ -1,0 +1,124 @@
+// Shows /status, again every two seconds while the page is visible. Whatever comes from outside is set as text.
+"use strict";
+
+const EVERY_MS = 2000;
+const TIMEOUT_MS = 5000;
+const number = new Intl.NumberFormat();
+const $ = (id) => document.getElementById(id);
+let seenAt = null;
+
+function size(bytes) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  while (bytes >= 1024 && unit < units.length - 1) { bytes /= 1024; unit += 1; }
+  return `${unit ? bytes.toFixed(1) : Math.round(bytes)} ${units[unit]}`;
+}
+
+function duration(seconds) {
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  for (const [unit, length] of [["d", 86400], ["h", 3600]]) {
+    if (seconds >= length) return `${(seconds / length).toFixed(1)} ${unit}`;
+  }
+  return `${Math.round(seconds / 60)} min`;
+}
+
+function until(ms) {
+  return ms === null ? "–" : ms <= Date.now() ? "now" : `in ${duration((ms - Date.now()) / 1000)}`;
+}
+
+function element(name, text, className) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+function figures(id, pairs) {
+  $(id).replaceChildren(...pairs.map(([name, value]) => {
+    const pair = document.createElement("div");
+    pair.append(element("dt", name), element("dd", value));
+    return pair;
+  }));
+}
+
+// Each cell is [text, class]; the first one names the row.
+function rows(id, lines) {
+  $(id).replaceChildren(...lines.map((cells) => {
+    const row = document.createElement("tr");
+    cells.forEach(([text, className], index) => {
+      const cell = element(index ? "td" : "th", text, className);
+      if (!index) cell.scope = "row";
+      row.append(cell);
+    });
+    return row;
+  }));
+}
+
+function state(text, className) {
+  const badge = $("state");
+  if (badge.textContent !== text) badge.textContent = text;  // or a screen reader would say it again and again
+  badge.className = `badge ${className}`;
+  document.title = `${text} · bkmonitor-sidecar`;
+}
+
+function show(s) {
+  seenAt = Date.now();
+  state(s.state, s.state);
+  $("about").textContent = `version ${s.version}, process ${s.pid}, up ${duration((Date.now() - s.started_at) / 1000)}`;
+  reasons(s.reasons);
+
+  const b = s.books;
+  $("balance").textContent = b.balanced
+    ? "accepted = queued + delivered + dead + dropped: balanced"
+    : "accepted = queued + delivered + dead + dropped: NOT BALANCED, please report this bug";
+  $("balance").className = b.balanced ? "ok" : "failing";
+  figures("books", ["accepted", "queued", "delivered", "dead", "dropped"].map((k) => [k, number.format(b[k])]));
+
+  const q = s.queue;
+  $("fill").value = q.bytes / q.max_bytes;
+  $("fill").textContent = `${Math.round((100 * q.bytes) / q.max_bytes)} % full`;
+  figures("queue", [
+    ["in use", `${size(q.bytes)} of ${size(q.max_bytes)}`],
+    ["oldest event", b.queued ? `${duration(q.oldest_age_s)} old` : "–"],
+    ["grows by", `${size(Math.max(0, q.fill_per_s))}/s`],
+    ["full in", q.full_in_s === null ? "–" : duration(q.full_in_s)],
+  ]);
+
+  rows("streams", s.streams.map((t) => [
+    [t.name === String(t.data_id) ? t.name : `${t.name} (${t.data_id})`], [t.state, t.state],
+    ...["accepted", "queued", "delivered", "dead", "dropped"].map((k) => [number.format(t[k]), "n"]),
+    [t.queued ? duration(t.oldest_age_s) : "–", "n"], [number.format(t.rate_per_min), "n"],
+    [until(t.next_attempt_at), "n"], [t.last_error ?? ""],
+  ]));
+  rows("proxies", s.proxies.map((p) => [[p.url], [p.state, p.state], [until(p.retry_at), "n"], [p.last_error ?? ""]]));
+  rows("inputs", s.inputs.map((i) => [
+    [i.name], [i.kind], [number.format(i.events), "n"], [size(i.bytes), "n"], [number.format(i.rejected), "n"],
+  ]));
+}
+
+function reasons(list) {
+  $("reasons-section").hidden = list.length === 0;
+  $("reasons").replaceChildren(...list.map((reason) => element("li", reason)));
+}
+
+function gone() {
+  state("not reachable", "gone");
+  reasons([seenAt === null
+    ? "The sidecar does not answer."
+    : `The sidecar does not answer; what stands below is from ${new Date(seenAt).toLocaleTimeString()}.`]);
+}
+
+async function look() {
+  if (!document.hidden) {
+    try {
+      const answer = await fetch("status", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+      if (!answer.ok) throw new Error(`status ${answer.status}`);
+      show(await answer.json());
+    } catch {
+      gone();
+    }
+  }
+  setTimeout(look, EVERY_MS);
+}
+
+look();

@@ -1,0 +1,48 @@
+"""What all tests have in common: nothing leaves loopback, and what was started is ended."""
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.support.process import Proxy, Sidecar
+
+settings.register_profile("default", max_examples=300, deadline=None, derandomize=True)
+settings.register_profile("fuzz", max_examples=50_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+_connect = socket.socket.connect
+
+
+def _connect_to_loopback(self: socket.socket, address: Any) -> Any:
+    if self.family in (socket.AF_INET, socket.AF_INET6) and self.type != socket.SOCK_DGRAM:
+        host = address[0]
+        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+            raise AssertionError(f"a test tried to connect to {host}")
+    return _connect(self, address)
+
+
+@pytest.fixture(autouse=True)
+def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", _connect_to_loopback)
+    for name in ("SIDECAR_CONFIG", "SIDECAR_PROXY", "SIDECAR_STATE", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[Proxy]:
+    """A stand-in proxy without a rate, in a process of its own."""
+    with Proxy(tmp_path, "--rate", "unlimited") as started:
+        yield started.start()
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path, proxy: Proxy) -> Iterator[Sidecar]:
+    """A sidecar in front of `proxy`."""
+    with Sidecar(tmp_path, proxy.url) as started:
+        yield started.start()

@@ -1,0 +1,193 @@
+"""Backoff, batch, outcome and endpoints: pure decisions of forwarding."""
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.forward.backoff import Backoff
+from sidecar.forward.batch import head, room_bytes, splice
+from sidecar.forward.endpoints import Endpoints
+from sidecar.forward.outcome import (
+    Delivered,
+    Failure,
+    Misrouted,
+    Rejected,
+    Reply,
+    Retry,
+    Throttled,
+    TooLarge,
+    Unauthorized,
+    judge,
+    retry_after_s,
+)
+from sidecar.model import Chunk, StreamKey
+
+NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+GOOD = b'{"code":"200","message":"success","request_id":"x","result":"true"}'
+
+
+def test_backoff_doubles_up_to_its_cap() -> None:
+    backoff = Backoff(first_s=0.5, cap_s=30)
+    assert [backoff.delay_s(n, lambda: 1.0) for n in (1, 2, 3, 7, 8, 1000)] == [0.5, 1, 2, 30, 30, 30]
+
+
+def test_backoff_has_full_jitter() -> None:
+    draw = random.Random(1).random
+    delays = [Backoff(first_s=1, cap_s=8).delay_s(4, draw) for _ in range(2000)]
+    assert min(delays) < 0.1
+    assert max(delays) > 7.9
+    assert abs(sum(delays) / len(delays) - 4) < 0.2
+
+
+@given(st.integers(1, 2**62), st.text(min_size=1), st.lists(st.integers(1, 5), min_size=1, max_size=6))
+def test_a_batch_is_one_report_with_all_events_in_order(data_id: int, token: str, sizes: list[int]) -> None:
+    key = StreamKey(data_id, token.encode("utf-8", "replace").decode())
+    numbers = iter(range(100))
+    events = [[{"n": next(numbers)} for _ in range(size)] for size in sizes]
+    chunks = [Chunk(i, b",".join(json.dumps(e).encode() for e in run), len(run)) for i, run in enumerate(events)]
+    body = splice(key, chunks)
+    everything = [event for run in events for event in run]
+    assert json.loads(body) == {"data_id": data_id, "access_token": key.token, "data": everything}
+    payload = sum(len(chunk.body) for chunk in chunks) + len(chunks) - 1
+    assert len(body) == payload + 500_000 - room_bytes(key, 500_000)
+
+
+def test_a_token_cannot_break_out_of_its_string() -> None:
+    assert json.loads(head(StreamKey(1, 'a"],"data":[')) + b"]}")["access_token"] == 'a"],"data":['
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (Reply(200, {}, GOOD), Delivered),
+        (Reply(200, {}, b'{"result":true}'), Delivered),
+        (Reply(200, {}, b'{"result":"false","message":"no"}'), Retry),
+        (Reply(200, {}, b'{"result":1}'), Retry),
+        (Reply(200, {}, b"<html>log in</html>"), Retry),
+        (Reply(200, {}, b""), Retry),
+        (Reply(200, {}, b"[true]"), Retry),
+        (Reply(200, {}, b"\xff\xfe"), Retry),
+        (Reply(200, {}, b"[" * 60_000), Retry),
+        (Reply(201, {}, GOOD), Retry),
+        (Reply(204, {}, b""), Retry),
+        (Reply(301, {}, GOOD), Misrouted),
+        (Reply(302, {}, b""), Misrouted),
+        (Reply(400, {}, b'{"message":"bad"}'), Rejected),
+        (Reply(401, {}, GOOD), Unauthorized),
+        (Reply(403, {}, b""), Unauthorized),
+        (Reply(404, {}, b""), Misrouted),
+        (Reply(405, {}, b""), Misrouted),
+        (Reply(408, {}, b""), Retry),
+        (Reply(413, {}, b""), TooLarge),
+        (Reply(418, {}, b""), Rejected),
+        (Reply(425, {}, b""), Retry),
+        (Reply(429, {}, b""), Throttled),
+        (Reply(500, {}, GOOD), Retry),
+        (Reply(503, {}, b""), Retry),
+        (Failure("ConnectError: refused"), Retry),
+    ],
+)
+def test_outcomes(answer: Any, expected: type) -> None:
+    assert type(judge(answer, NOW)) is expected
+
+
+@given(st.integers(100, 599), st.binary(max_size=80))
+def test_only_a_200_with_result_true_is_a_delivery(status: int, body: bytes) -> None:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    good = status == 200 and isinstance(document, dict) and document.get("result") in ("true", True)
+    assert (judge(Reply(status, {}, body), NOW) == Delivered()) == good
+
+
+def test_the_answer_of_a_portal_is_shown_on_one_line_and_not_whole() -> None:
+    outcome = judge(Reply(200, {}, b"<html>\n\x1b[31m" + b"x" * 5000), NOW)
+    assert isinstance(outcome, Retry)
+    assert "\n" not in outcome.reason
+    assert "\x1b" not in outcome.reason
+    assert len(outcome.reason) < 300
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("7", 7),
+        (" 7 ", 7),
+        ("999999", 300),
+        ("-5", None),
+        ("soon", None),
+        ("Thu, 01 Jan 2026 12:00:30 GMT", 30),
+        ("Thu, 01 Jan 2026 11:00:00 GMT", 0),
+        ("Thu, 01 Jan 2026 12:00:30 -0000", 30),
+    ],
+)
+def test_retry_after(value: str | None, seconds: float | None) -> None:
+    assert retry_after_s(value, NOW) == seconds
+
+
+def test_retry_after_of_a_date_goes_by_the_given_now() -> None:
+    assert retry_after_s("Thu, 01 Jan 2026 12:00:30 GMT", NOW + timedelta(seconds=20)) == 10
+
+
+def endpoints(*urls: str, choose: Any = "failover", host: str = "host-1") -> Endpoints:
+    backoff = Backoff(first_s=1, cap_s=30)
+    return Endpoints(urls, choose, host=host, backoff=backoff, patience_s=60, random=lambda: 1.0)
+
+
+def test_failover_prefers_the_first_and_comes_back_to_it() -> None:
+    proxies = endpoints("http://a", "http://b")
+    first = proxies.pick(0)
+    assert first is not None
+    assert first.url == "http://a"
+    assert proxies.failed(first, "refused", started_s=0, now_s=0.1)
+    second = proxies.pick(0.2)
+    assert second is not None
+    assert second.url == "http://b"
+    assert proxies.pick(1.2) is first
+    assert proxies.worked(first)
+    assert proxies.pick(1.3) is first
+    assert first.last_error is None
+
+
+def test_a_proxy_that_was_down_gets_one_attempt_at_a_time() -> None:
+    proxies = endpoints("http://a")
+    only = proxies.pick(0)
+    assert only is not None
+    proxies.failed(only, "refused", started_s=0, now_s=0)
+    assert proxies.pick(0.5) is None
+    assert proxies.wait_s(0.25) == 0.75
+    assert proxies.pick(1.1) is only
+    assert proxies.pick(1.2) is None
+
+
+def test_attempts_that_were_under_way_together_count_as_one_failure() -> None:
+    proxies = endpoints("http://a")
+    only = proxies.all[0]
+    assert proxies.failed(only, "reset", started_s=0, now_s=1)
+    assert not proxies.failed(only, "reset", started_s=0.5, now_s=1.1)
+    assert only.failures == 1
+    proxies.failed(only, "reset", started_s=1, now_s=2)
+    assert only.failures == 2
+    assert only.retry_at_s == 4
+
+
+def test_spread_gives_every_host_its_own_order_and_shares_the_proxies() -> None:
+    urls = [f"http://10.0.0.{n}:10205" for n in range(1, 5)]
+    firsts = [endpoints(*urls, choose="spread", host=f"host-{n}").all[0].url for n in range(400)]
+    assert all(60 < firsts.count(url) < 140 for url in urls)
+    assert endpoints(*urls, choose="spread").all[0].url == endpoints(*reversed(urls), choose="spread").all[0].url
+
+
+def test_losing_a_proxy_moves_only_its_own_hosts() -> None:
+    urls = [f"http://10.0.0.{n}:10205" for n in range(1, 5)]
+    for n in range(100):
+        before = endpoints(*urls, choose="spread", host=f"host-{n}").all[0].url
+        after = endpoints(*urls[1:], choose="spread", host=f"host-{n}").all[0].url
+        assert after == before or before == urls[0]

@@ -1,0 +1,54 @@
+"""Web pages in a local browser are attackers."""
+
+import pytest
+
+from sidecar.errors import Refused
+from sidecar.inputs.http.guard import Guard
+
+GUARD = Guard("127.0.0.1", ["sidecar.local"])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {b"host": b"127.0.0.1:10205"},
+        {b"host": b"localhost:10205"},
+        {b"host": b"LOCALHOST"},
+        {b"host": b"[::1]:10205"},
+        {b"host": b"127.8.9.1"},
+        {b"host": b"sidecar.local:10205"},
+        {b"host": b"127.0.0.1:10205", b"origin": b"http://127.0.0.1:10205", b"sec-fetch-site": b"same-origin"},
+        {b"host": b"localhost", b"sec-fetch-site": b"none"},
+    ],
+)
+def test_programs_and_our_own_page_may_speak(headers: dict[bytes, bytes]) -> None:
+    GUARD.check(headers)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {b"host": b"evil.example:10205"},
+        {b"host": b"127.0.0.1.evil.example"},
+        {b"host": b""},
+        {b"host": b"[::1"},
+        {b"host": b"10.0.0.9:10205"},
+        {b"host": b"127.0.0.1:10205", b"origin": b"http://evil.example"},
+        {b"host": b"127.0.0.1:10205", b"origin": b"null"},
+        {b"host": b"127.0.0.1:10205", b"origin": b"http://[::1"},
+        {b"host": b"127.0.0.1:10205", b"sec-fetch-site": b"cross-site"},
+        {b"host": b"127.0.0.1:10205", b"sec-fetch-site": b"same-site"},
+    ],
+)
+def test_foreign_pages_may_not(headers: dict[bytes, bytes]) -> None:
+    with pytest.raises(Refused) as refused:
+        GUARD.check(headers)
+    assert refused.value.status == 403
+
+
+def test_a_listener_for_other_hosts_takes_any_address_but_no_unknown_name() -> None:
+    guard = Guard("0.0.0.0", [])
+    guard.check({b"host": b"10.0.0.9:10205"})
+    with pytest.raises(Refused):
+        guard.check({b"host": b"evil.example"})

@@ -1,0 +1,158 @@
+"""What is accepted here satisfies the proxy's rules, and what those accept is accepted here, save the named points.
+
+The oracle is the stand-in's judge, which was written from the proxy's rules alone.
+"""
+
+import json
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sidecar.errors import Refused
+from sidecar.forward.batch import splice
+from sidecar.model import Chunk, StreamKey
+from sidecar.report import Rules, check_items, open_envelope
+from sidecar.report.careful import check_item, kind_of
+from sidecar.report.fast import count_plain
+from sidecar.report.strings import strings_decoded, strings_written
+from sidecar.standin.judge import PipeRules, SlidingWindows, judge
+from tests.support.reports import NOW_MS, dump, event, report
+from tests.support.strategies import reports, weird
+
+pytestmark = pytest.mark.property
+KEY = StreamKey(1500006, "token")
+
+
+def take(body: bytes, rules: Rules = Rules(), block_bytes: int = 62_000) -> bytes:  # noqa: B008
+    """What would be sent to the proxy for `body`. Raises Refused."""
+    envelope = open_envelope(body)
+    blocks = check_items(envelope.data, rules, now_ms=NOW_MS, block_bytes=block_bytes, event_bytes=499_000)
+    return splice(KEY, [Chunk(i, block.body, block.events) for i, block in enumerate(blocks)])
+
+
+def judged(body: bytes) -> int:
+    return judge(body, PipeRules(rate=None), SlidingWindows(None), NOW_MS / 1000).status
+
+
+def strict(body: bytes) -> Any:
+    """Parses as the strictest JSON parser would."""
+
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        assert len(dict(pairs)) == len(pairs), "duplicate keys"
+        return dict(pairs)
+
+    def no_constant(name: str) -> Any:
+        raise AssertionError(name)
+
+    text = body.decode()
+    document = json.loads(text, object_pairs_hook=no_duplicates, parse_constant=no_constant)
+    json.dumps(document, ensure_ascii=False).encode()  # no lone surrogates
+    return document
+
+
+def ambiguous(body: bytes) -> bool:
+    """An item with both `event` and `metrics`: without a configured kind, the first of them cannot be told."""
+    data = json.loads(body).get("data")
+    return isinstance(data, list) and any(isinstance(i, dict) and "event" in i and "metrics" in i for i in data)
+
+
+def stricter_here(body: bytes) -> bool:
+    """Whether `body` falls under a point in which the sidecar is stricter than the proxy, by its documentation."""
+    return any(_item_is_stricter(item) for item in json.loads(body)["data"])
+
+
+def _item_is_stricter(item: dict[str, Any]) -> bool:
+    stamp = item.get("timestamp", 0)
+    return (
+        not isinstance(item.get("target"), str)
+        or not (stamp == 0 or 10**12 <= int(stamp) < 10**13)
+        or _beyond_a_double(item)
+    )
+
+
+def _beyond_a_double(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_beyond_a_double, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and abs(value) > 1.7e308
+
+
+@given(reports())
+@example(dump(report(event(dimension={"a": None, "b": 1.5, "c": True}))))
+def test_what_is_accepted_here_satisfies_the_proxy(body: bytes) -> None:
+    try:
+        sent = take(body)
+    except Refused:
+        return
+    strict(sent)
+    if not ambiguous(body):
+        assert judged(sent) == 200
+
+
+@given(reports())
+def test_what_the_proxy_accepts_is_accepted_here(body: bytes) -> None:
+    if judged(body) == 200 and not stricter_here(body) and not ambiguous(body):
+        take(body)
+
+
+@given(reports())
+def test_the_fast_path_agrees_with_the_careful_one(body: bytes) -> None:
+    data = bytes(open_envelope(body).data) if judged(body) == 200 else b"[]"
+    count = count_plain(data, None, NOW_MS)
+    if count is not None:
+        items = [bytes(raw) for raw in msgspec.json.decode(data, type=list[msgspec.Raw])]
+        assert count == len(items)
+        kind = kind_of(items[0])
+        assert [check_item(item, kind, Rules(), NOW_MS) for item in items] == items
+
+
+@given(reports(), st.integers(1, 300))
+def test_cutting_into_blocks_changes_nothing(body: bytes, block_bytes: int) -> None:
+    try:
+        whole = take(body)
+    except Refused:
+        return
+    assert json.loads(take(body, block_bytes=block_bytes)) == json.loads(whole)
+
+
+@given(reports())
+def test_what_comes_out_goes_in_again_unchanged(body: bytes) -> None:
+    try:
+        once = take(body)
+    except Refused:
+        return
+    if not ambiguous(body):
+        assert take(once) == once
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_any_bytes_are_answered(body: bytes) -> None:
+    with pytest.raises(Refused):
+        take(body)
+
+
+@given(st.binary(max_size=40))
+def test_mangled_characters_cost_no_event_and_never_reach_the_queue(noise: bytes) -> None:
+    noise = noise.translate(None, b'"\\' + bytes(range(32)))
+    body = dump(report(event(event={"content": "NOISE"}))).replace(b"NOISE", noise)
+    sent = strict(take(body))
+    assert sent["data"][0]["event"]["content"] == noise.decode(errors="replace")
+
+
+@given(weird)
+def test_strings_are_counted_exactly(value: Any) -> None:
+    for ascii_only in (True, False):
+        text = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+        assert strings_written(text) == strings_decoded(value)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_in_dimensions_are_written_as_go_does(number: float) -> None:
+    sent = json.loads(take(dump(report(event(dimension={"n": number})))))
+    text = sent["data"][0]["dimension"]["n"]
+    assert "e" not in text.lower()
+    assert float(text) == number
+    assert text == "-0" or not math.copysign(1, number) < 0 or text.startswith("-")

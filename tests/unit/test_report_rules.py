@@ -1,0 +1,239 @@
+"""Every rule by name: what is refused and with which words, and what is changed and how."""
+
+import json
+from typing import Any
+
+import pytest
+
+from sidecar.errors import Refused
+from sidecar.report import Rules, check_items, open_envelope
+from tests.support.reports import NOW_MS, dump, event, report, sample, without
+
+
+def take(*items: Any, **rules: Any) -> list[Any]:
+    """The items as they would be sent."""
+    return json.loads(take_raw(dump(report(*items)), **rules))
+
+
+def take_raw(body: bytes, **rules: Any) -> bytes:
+    data = open_envelope(body).data
+    blocks = check_items(data, Rules(**rules), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000)
+    return b"[" + b",".join(block.body for block in blocks) + b"]"
+
+
+def refusal(body: bytes, **rules: Any) -> tuple[int, str]:
+    with pytest.raises(Refused) as refused:
+        take_raw(body, **rules)
+    return refused.value.status, refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (event(dimension={"module": ["db"]}), ".dimension.module: expected a string, got an array"),
+        (event(dimension={"module": {}}), ".dimension.module: expected a string, got an object"),
+        (event(dimension=[]), ".dimension: expected an object, got an array"),
+        (event(dimension=None), ".dimension: expected an object, got null"),
+        (without(event(), "target"), ".target: missing, expected a string such as 0:192.168.0.1"),
+        (event(target=""), ".target: empty, expected a string such as 0:192.168.0.1"),
+        (event(target=5), ".target: expected a string, got 5"),
+        (event(target=None), ".target: expected a string, got null"),
+        (without(event(), "event_name"), ".event_name: missing, expected a string"),
+        (event(event_name=1.5), ".event_name: expected a string, got 1.5"),
+        (without(event(), "event"), ".event: missing, expected an object"),
+        (event(event="login"), ".event: expected an object, got a string"),
+        (event(event={}), ".event.content: missing"),
+        (event(timestamp="1587218838000"), ".timestamp: expected milliseconds since 1970, got a string"),
+        (event(timestamp=True), ".timestamp: expected milliseconds since 1970, got a boolean"),
+        (event(timestamp=None), ".timestamp: expected milliseconds since 1970, got null"),
+        (
+            event(timestamp=1587218838),
+            ".timestamp: 1587218838 has ten digits: seconds; expected 13-digit milliseconds, 1587218838000",
+        ),
+        (event(timestamp=15872188380), "expected 13-digit milliseconds since 1970, such as 1700000000000"),
+        (event(timestamp=-1), "expected 13-digit milliseconds"),
+        (event(timestamp=NOW_MS + 3_601_000), ".timestamp: 3601 s in the future; the proxy takes at most 3600 s"),
+        (sample(metrics={}), ".metrics: empty"),
+        (sample(metrics=[1]), ".metrics: expected an object of names and numbers, got an array"),
+        (sample(metrics={"cpu": "high"}), ".metrics.cpu: expected a number, got a string"),
+        (sample(metrics={"cpu": True}), ".metrics.cpu: expected a number, got a boolean"),
+        (sample(metrics={"cpu": None}), ".metrics.cpu: expected a number, got null"),
+        (
+            sample(metrics={"cpu-load": 1}),
+            '.metrics."cpu-load": expected a name of letters, digits and _ that does not begin with a digit',
+        ),
+        (
+            sample(dimension={"1st": "x"}),
+            '.dimension."1st": expected a name of letters, digits and _ that does not begin with a digit',
+        ),
+        (sample(target=None), ".target: expected a string, got null"),
+        (event(dimension={"x" * 5000: []}), "x...: expected a string, got an array"),
+        ("an item", ": expected an object, got a string"),
+        (None, ": expected an object, got null"),
+    ],
+)
+def test_a_bad_item_is_named_with_its_field(item: Any, message: str) -> None:
+    good = sample() if isinstance(item, dict) and "metrics" in item else event()
+    status, words = refusal(dump(report(good, good, good, item)))
+    assert status == 400
+    assert words.startswith("data[3]")
+    assert message in words
+    assert len(words) < 400
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (b"", 400, "body: empty, expected a report such as"),
+        (b"   ", 400, "body: not valid JSON"),
+        (b"hello", 400, "body: not valid JSON"),
+        (b"[]", 400, "body: expected a JSON object, got `array`"),
+        (b"null", 400, "body: expected a JSON object"),
+        (b'{"data_id":1', 400, "body: not valid JSON"),
+        (b'{"data_id":1}trailing', 400, "body: not valid JSON"),
+        (dump(report(event())) * 2, 400, "body: not valid JSON"),
+        (b'{"data":[]}', 400, "data_id: missing, expected a positive integer (or `stream` with a configured name)"),
+        (dump(report(event(), data_id=0)), 400, "data_id: expected a positive integer, got 0"),
+        (dump(report(event(), data_id=-5)), 400, "data_id: expected a positive integer, got -5"),
+        (dump(report(event()) | {"data_id": "1500006"}), 400, "data_id: expected a positive integer, got a string"),
+        (dump(report(event()) | {"data_id": True}), 400, "data_id: expected a positive integer, got a boolean"),
+        (dump(report(event()) | {"data_id": 1.0}), 400, "data_id: expected a positive integer, got 1.0"),
+        (dump(report(event()) | {"data_id": 2**63}), 400, "data_id: expected a positive integer"),
+        (dump(report(event()) | {"access_token": 5}), 400, "access_token: expected a string, got 5"),
+        (dump(report(event()) | {"stream": 5}), 400, "stream: expected a string, got 5"),
+        (b'{"data_id":1,"access_token":"x"}', 400, "data: missing, expected an array of items"),
+        (b'{"data_id":1,"data":{}}', 400, "data: expected an array, got an object"),
+        (b'{"data_id":1,"data":null}', 400, "data: expected an array, got null"),
+        (dump(report()), 400, "data: empty, expected at least one item"),
+        (b'{"data_id":1,"data":[{"target":"x","metrics":{"a":NaN}}]}', 400, "not valid JSON"),
+        (b'{"data_id":1,"data":[{"target":"x","metrics":{"a":Infinity}}]}', 400, "not valid JSON"),
+        (b'{"data_id":1,"data":[{"target":"x","metrics":{"a":-Infinity}}]}', 400, "not valid JSON"),
+        (b'{"data_id":1,"data":[{"target":"x","metrics":{"a":1e999}}]}', 400, "data[0]: a number is out of range"),
+        (b'{"data_id":1,"data":[{"target":"x","metrics":{"a":1%s}}]}' % (b"0" * 400), 400, "out of range"),
+        (b'{"data_id":1,"data":' + b"[" * 5000 + b"]" * 5000 + b"}", 400, "nested"),
+        (b'{"data_id":1,"x":' + b"[" * 5000 + b"]" * 5000 + b',"data":[]}', 400, "nested"),
+        (dump(report(event(event={"content": "x" * 400_001}))), 413, "the proxy takes at most 400000 for one event"),
+    ],
+)
+def test_a_bad_report_is_told_what_would_be_right(body: bytes, status: int, message: str) -> None:
+    found = refusal(body)
+    assert found[0] == status
+    assert message in found[1]
+
+
+def test_a_good_report_travels_as_the_bytes_it_came_in() -> None:
+    item = b'{ "event_name": "a","target":"0:1","event":{"content":"\\u4e2d\xe4\xb8\xad"},"dimension":{},"timestamp":1587218838000}'  # noqa: E501
+    body = b'{"data_id":1,"access_token":"t","data":[ %b , %b ]}' % (item, item)
+    assert take_raw(body) == b"[%b , %b]" % (item, item)
+
+
+def test_unknown_fields_survive() -> None:
+    item = event(trace={"id": [1, 2.50]}, event={"content": "x", "extra": None})
+    assert take(item) == [item]
+
+
+def test_what_needs_no_change_keeps_its_bytes_beside_what_does() -> None:
+    odd = b'{"event_name":"a","target":"0:1","event":{"content":"c"},"x":1.50,"dimension":{},"timestamp":1587218838000}'
+    body = b'{"data_id":1,"access_token":"t","data":[%b,%b]}' % (odd, dump(without(event(), "timestamp")))
+    assert odd in take_raw(body)
+
+
+def test_a_missing_or_zero_timestamp_is_stamped_on_acceptance() -> None:
+    for item in (without(event(), "timestamp"), event(timestamp=0), event(timestamp=0.0)):
+        assert take(item)[0]["timestamp"] == NOW_MS
+
+
+def test_seconds_are_converted_where_the_stream_says_so() -> None:
+    assert take(event(timestamp=1587218838), timestamps="convert")[0]["timestamp"] == 1587218838000
+    assert take(event(timestamp=1587218838.25), timestamps="convert")[0]["timestamp"] == 1587218838250
+
+
+def test_a_fraction_of_a_millisecond_is_cut_off() -> None:
+    assert take(event(timestamp=1587218838000.7))[0]["timestamp"] == 1587218838000
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5, "5"), (-1.5, "-1.5"), (1e21, "1000000000000000000000"), (1e-7, "0.0000001"), (0.1, "0.1"), (100.0, "100"),
+        (True, "true"), (False, "false"), (2**60 + 1, str(2**60 + 1)),
+    ],
+)  # fmt: skip
+def test_dimensions_become_strings_as_the_proxy_writes_them(value: Any, text: str) -> None:
+    assert take(event(dimension={"n": value}))[0]["dimension"] == {"n": text}
+
+
+def test_null_dimensions_are_left_out_and_an_absent_dimension_stays_absent() -> None:
+    assert take(event(dimension={"a": None, "b": "x"}))[0]["dimension"] == {"b": "x"}
+    assert "dimension" not in take(without(event(), "dimension"))[0]
+
+
+def test_an_absent_target_is_filled_in_only_where_the_operator_said_with_what() -> None:
+    assert take(without(event(), "target"), default_target="0:10.0.0.1")[0]["target"] == "0:10.0.0.1"
+    assert take(without(sample(), "target"), default_target="0:10.0.0.1")[0]["target"] == "0:10.0.0.1"
+
+
+def test_an_empty_target_is_good_enough_for_a_time_series() -> None:
+    assert take(sample(target=""))[0]["target"] == ""
+
+
+def test_the_kind_of_a_stream_is_held_to() -> None:
+    assert "data[0].metrics: missing" in refusal(dump(report(event())), kind="time_series")[1]
+    assert "data[0].event_name: missing" in refusal(dump(report(sample())), kind="event")[1]
+
+
+def test_duplicate_keys_the_last_one_wins_and_only_it_is_sent() -> None:
+    text = dump(event()).decode().replace('"target"', '"target": "0:1.1.1.1", "target"')
+    text = text.replace('"module"', '"module": "first", "m\\u006fdule"')
+    body = f'{{"data_id": 1, "access_token": "t", "data": [{text}]}}'.encode()
+    sent = take_raw(body)
+    assert sent.count(b'"target"') == 1
+    assert json.loads(sent)[0]["target"] == "0:192.168.0.1"
+    assert json.loads(sent)[0]["dimension"]["module"] == "db"
+
+
+def test_a_hundred_levels_are_taken_and_two_hundred_are_not() -> None:
+    deep: Any = "x"
+    for _ in range(100):
+        deep = {"d": deep}
+    assert take(event(extra=deep))[0]["extra"] == deep
+    for _ in range(100):
+        deep = [deep]
+    assert "nested deeper than 128 levels" in refusal(dump(report(event(extra=deep))))[1]
+
+
+def test_big_integers_keep_their_digits() -> None:
+    assert str(2**63) in take_raw(dump(report(event(extra=2**63)))).decode()
+    assert take(sample(metrics={"n": 2**64}))[0]["metrics"]["n"] == 2**64
+
+
+def test_a_byte_order_mark_is_ignored() -> None:
+    body = dump(report(event()))
+    assert take_raw(b"\xef\xbb\xbf" + body) == take_raw(body)
+
+
+@pytest.mark.parametrize(
+    ("content", "sent"),
+    [
+        (rb"half \ud83d", "half \ufffd"),
+        (rb"half \udca9", "half \ufffd"),
+        (rb"whole \ud83d\udca9", "whole \U0001f4a9"),
+        (rb"text \\ud83d", r"text \ud83d"),
+        (rb"both \\\ud83d", "both \\\ufffd"),
+        (b"latin \xe9", "latin \ufffd"),
+        (b"cesu \xed\xa0\xbd\xed\xb2\xa9", "cesu " + "\ufffd" * 6),
+        (b"overlong \xc0\x80", "overlong \ufffd\ufffd"),
+    ],
+)
+def test_characters_that_are_none_become_replacement_characters(content: bytes, sent: str) -> None:
+    body = dump(report(event(event={"content": "HERE"}))).replace(b"HERE", content)
+    assert json.loads(take_raw(body))[0]["event"]["content"] == sent
+    assert open_envelope(body).repaired == ("\ufffd" in sent)
+
+
+def test_ten_thousand_items_are_cut_into_blocks_that_fit() -> None:
+    body = dump(report(*[event() for _ in range(10_000)]))
+    blocks = check_items(open_envelope(body).data, Rules(), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000)
+    assert sum(block.events for block in blocks) == 10_000
+    assert max(len(block.body) for block in blocks) <= 62_000
+    assert len(blocks) < 1.1 * len(body) / 62_000 + 1
