@@ -153,9 +153,11 @@ class Tidy(msgspec.Struct, frozen=True):
     done: Done
 
     def apply(self, tx: Transaction) -> None:
-        """Fetches all rows of the pragma, since each step frees one page."""
+        """Frees page by page: the pragma frees one at each step, and the sqlite3 module makes but one."""
         tx.execute("DELETE FROM kept WHERE delivered_ms < ?", (self.before_ms,))
-        tx.execute(f"PRAGMA incremental_vacuum({self.pages})").fetchall()
+        (free,) = tx.execute("PRAGMA freelist_count").fetchone()
+        for _ in range(min(free, self.pages)):
+            tx.execute("PRAGMA incremental_vacuum(1)")
 
 
 class Nothing(msgspec.Struct, frozen=True):

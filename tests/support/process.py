@@ -148,7 +148,8 @@ class Proxy(Process):
     def documents(self) -> list[Any]:
         if not self.record.exists():
             return []
-        return [json.loads(line) for line in self.record.read_bytes().splitlines()]
+        complete, _, _ = self.record.read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in complete.splitlines()]
 
     def items(self) -> list[Any]:
         """All accepted items, in the order in which they arrived."""

@@ -102,7 +102,6 @@ class IntakeProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_bytes = 0
         if self.url.partition(b"?")[0] in PUSH_PATHS and self.parser.get_method() == b"POST":
             self._begin_push()
             return
@@ -121,6 +120,7 @@ class IntakeProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_request = False
         self._in_head = True
+        self._head_bytes = -len(self._chunk)  # what ends with a body is no head
         if not isinstance(self.cycle, Push):
             super().on_message_complete()
             return

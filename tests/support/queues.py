@@ -1,0 +1,69 @@
+"""The queue's writer and reader without an event loop: each operation is waited for."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sidecar.model import Block, StreamKey
+from sidecar.queue.operations import Acknowledge, Append, Done
+from sidecar.queue.reader import Reader
+from sidecar.queue.records import QueueStream
+from sidecar.queue.writer import Results, Writer
+
+KEY = StreamKey(1500006, "token")
+
+
+class DirectQueue:
+    """Owns a writer's thread; `do` returns when the operation is settled, with its error."""
+
+    def __init__(self, path: Path, chunk_bytes: int = 1000) -> None:
+        self.path = path
+        self.writer = Writer(path, durability="full", chunk_bytes=chunk_bytes, settle=self._settle)
+        self.writer.start()
+        self.reader = Reader(path)
+
+    def _settle(self, results: Results) -> None:
+        for operation, error in results:
+            operation.done(error)
+
+    def do(self, make: Callable[[Done], Any]) -> Exception | None:
+        settled, errors = threading.Event(), []
+
+        def done(error: Exception | None) -> None:
+            errors.append(error)
+            settled.set()
+
+        self.writer.submit(make(done))
+        assert settled.wait(10), "the writer does not answer"
+        assert len(errors) == 1
+        return errors[0]
+
+    def stream(self, key: StreamKey = KEY) -> QueueStream:
+        streams = self.writer.streams
+        return streams.setdefault(key, QueueStream(1 + len(streams), key)) if key not in streams else streams[key]
+
+    def append(self, *events: str, at_ms: int = 0, key: StreamKey = KEY) -> Exception | None:
+        block = Block(",".join(events).encode(), len(events))
+        return self.do(lambda done: Append(self.stream(key), [block], len(block.body), at_ms, done))
+
+    def acknowledge(self, through_seq: int, *, keep: bool = False, now_ms: int = 0) -> Exception | None:
+        return self.do(lambda done: Acknowledge(self.stream(), through_seq, now_ms, keep, done))
+
+    def waiting(self, key: StreamKey = KEY) -> list[str]:
+        chunks = self.reader.chunks(self.stream(key).id, -1, 10**9)
+        return b",".join(chunk.body for chunk in chunks).decode().split(",") if chunks else []
+
+    def close(self) -> None:
+        self.reader.close()
+        assert self.writer.stop(10)
+
+
+@contextlib.contextmanager
+def direct_queue(path: Path, chunk_bytes: int = 1000) -> Iterator[DirectQueue]:
+    queue = DirectQueue(path, chunk_bytes)
+    try:
+        yield queue
+    finally:
+        queue.close()

@@ -1,0 +1,78 @@
+"""Which stream a report belongs to."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.config import Config, Stream
+from sidecar.config.model import Secret
+from sidecar.directory import Directory
+from sidecar.errors import Refused
+from sidecar.model import StreamKey
+from sidecar.report import Envelope
+
+CONFIG = Config(
+    state=Path("state"),
+    streams={
+        "app-events": Stream(data_id=1500006, access_token=Secret("right"), kind="event"),
+        "app-load": Stream(data_id=1500101, access_token=Secret("other"), timestamps="convert"),
+    },
+)
+DIRECTORY = Directory(CONFIG)
+RIGHT = StreamKey(1500006, "right")
+
+
+def envelope(data_id: int | None = None, token: str = "", stream: str | None = None) -> Envelope:
+    return Envelope(data_id, token, stream, b"[]", repaired=False)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        envelope(1500006, "right"),
+        envelope(1500006),
+        envelope(stream="app-events"),
+        envelope(1500006, stream="app-events"),
+        envelope(1500006, "right", "app-events"),
+        envelope(token="right", stream="app-events"),
+    ],
+)
+def test_the_ways_to_name_a_configured_stream(names: Envelope) -> None:
+    key, rules = DIRECTORY.resolve(names)
+    assert key == RIGHT
+    assert rules.kind == "event"
+
+
+def test_any_other_pipe_passes_through_with_its_own_token() -> None:
+    key, rules = DIRECTORY.resolve(envelope(7, "whatever"))
+    assert key == StreamKey(7, "whatever")
+    assert (rules.kind, rules.timestamps) == (None, "strict")
+
+
+def test_rules_of_a_stream_are_its_own() -> None:
+    assert DIRECTORY.resolve(envelope(stream="app-load"))[1].timestamps == "convert"
+
+
+@pytest.mark.parametrize(
+    ("names", "status", "message"),
+    [
+        (envelope(1500006, "wrong"), 401, "access_token: wrong for stream app-events"),
+        (envelope(1500006, "wröng"), 401, "access_token: wrong for stream app-events"),
+        (envelope(token="wrong", stream="app-events"), 401, "access_token: wrong"),
+        (envelope(7), 401, "access_token: missing, and data_id 7 is no configured stream"),
+        (envelope(stream="app-event"), 400, "no stream 'app-event' is configured; did you mean app-events?"),
+        (envelope(stream="zzz"), 400, "stream: no stream 'zzz' is configured"),
+        (envelope(7, stream="app-events"), 400, "7 is not the data_id of stream app-events"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(names: Envelope, status: int, message: str) -> None:
+    with pytest.raises(Refused, match=message) as refused:
+        DIRECTORY.resolve(names)
+    assert refused.value.status == status
+    assert "right" not in refused.value.message
+
+
+def test_names_for_people_hold_no_token() -> None:
+    assert DIRECTORY.name(RIGHT) == "app-events"
+    assert DIRECTORY.name(StreamKey(1500006, "old token")) == "1500006"
+    assert "right" not in repr(RIGHT)

@@ -1,0 +1,417 @@
+"""The durable queue: what is promised when `done(None)` is called, and what the books say."""
+
+import asyncio
+import functools
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.errors import StartError, Unavailable
+from sidecar.model import Block, Books, StreamKey
+from sidecar.queue import Queue, StateLock, schema
+from sidecar.queue.codec import RAW, ZSTD, Codec
+from sidecar.queue.operations import Append, Expire, MakeRoom, Nothing, SpendBudget, Tidy
+from tests.support.queues import KEY, DirectQueue, direct_queue
+
+OTHER = StreamKey(1500007, "other")
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[DirectQueue]:
+    with direct_queue(tmp_path / "queue.db") as opened:
+        yield opened
+
+
+def test_what_is_appended_is_on_disk_when_done_is_called(queue: DirectQueue) -> None:
+    assert queue.append("1", "2") is None
+    with sqlite3.connect(f"file:{queue.path}?mode=ro", uri=True) as other:
+        assert other.execute("SELECT body, events FROM chunk").fetchall() == [(b"1,2", 2)]
+        assert other.execute("SELECT accepted, queued FROM stream").fetchall() == [(2, 2)]
+
+
+def test_the_database_is_set_up_as_promised(queue: DirectQueue) -> None:
+    connection = queue.writer._connection
+    assert connection is not None
+    for pragma, value in (("page_size", 8192), ("auto_vacuum", 2), ("journal_mode", "wal"), ("synchronous", 2)):
+        assert connection.execute(f"PRAGMA {pragma}").fetchone() == (value,)
+
+
+def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        lock = StateLock(tmp_path / "state").acquire()
+        with direct_queue(tmp_path / "state" / "queue.db") as queue:
+            queue.append("1")
+            modes = {
+                p.name: stat.S_IMODE(p.stat().st_mode) for p in [tmp_path / "state", *(tmp_path / "state").iterdir()]
+            }
+        lock.release()
+    finally:
+        os.umask(old)
+    assert modes == {"state": 0o700, "lock": 0o600, "queue.db": 0o600, "queue.db-wal": 0o600, "queue.db-shm": 0o600}
+
+
+def test_appends_of_one_commit_share_chunks_and_keep_their_order(queue: DirectQueue) -> None:
+    settled = threading.Semaphore(0)
+    blocks = [Block(b"%04d" % n, 1) for n in range(500)]
+    hold = threading.Event()
+    queue.writer.submit(Nothing(lambda _: hold.wait(5) and None))  # the writer waits here while the others gather
+    for block in blocks:
+        queue.writer.submit(Append(queue.stream(), [block], 4, 0, lambda _: settled.release()))
+    hold.set()
+    for _ in blocks:
+        assert settled.acquire(timeout=5)
+    assert queue.waiting() == [f"{n:04}" for n in range(500)]
+    chunks = queue.reader.chunks(queue.stream().id, -1, 10**9)
+    assert max(len(chunk.body) for chunk in chunks) <= 1000
+    assert len(chunks) <= 4
+
+
+def test_acknowledging_deletes_and_keeps_the_books(queue: DirectQueue) -> None:
+    for number in range(3):
+        queue.append(str(number), "x")
+    assert queue.acknowledge(1, now_ms=77) is None
+    assert queue.waiting() == ["2", "x"]
+    assert queue.stream().books == Books(accepted=6, queued=2, delivered=4)
+    assert queue.stream().last_delivered_ms == 77
+    assert queue.reader.audit() == []
+
+
+def test_acknowledging_twice_counts_once(queue: DirectQueue) -> None:
+    queue.append("1")
+    queue.acknowledge(0)
+    queue.acknowledge(0)
+    assert queue.stream().books == Books(accepted=1, delivered=1)
+
+
+def test_delivered_events_are_kept_where_the_operator_said_so_and_then_forgotten(queue: DirectQueue) -> None:
+    queue.append("1")
+    queue.acknowledge(0, keep=True, now_ms=1000)
+    with sqlite3.connect(f"file:{queue.path}?mode=ro", uri=True) as other:
+        assert other.execute("SELECT body, delivered_ms FROM kept").fetchall() == [(b"1", 1000)]
+        queue.do(lambda done: Tidy(1001, 10, done))
+        assert other.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
+def test_sequence_numbers_are_never_used_again(tmp_path: Path) -> None:
+    with direct_queue(tmp_path / "queue.db") as queue:
+        queue.append("1")
+        queue.acknowledge(0)
+    with direct_queue(tmp_path / "queue.db") as queue:
+        queue.append("2")
+        assert [chunk.seq for chunk in queue.reader.chunks(queue.stream().id, -1, 100)] == [1]
+        assert queue.stream().books == Books(accepted=2, queued=1, delivered=1)
+
+
+def test_reading_stops_at_the_budget_but_always_gives_one_chunk(queue: DirectQueue) -> None:
+    for letter in "abc":
+        queue.append(letter * 900)
+    read = queue.reader.chunks
+    assert [chunk.seq for chunk in read(1, -1, 1801)] == [0, 1]
+    assert [chunk.seq for chunk in read(1, -1, 1800)] == [0]
+    assert [chunk.seq for chunk in read(1, -1, 1)] == [0]
+    assert [chunk.seq for chunk in read(1, 0, 10**9)] == [1, 2]
+    assert read(1, 2, 10**9) == []
+
+
+def test_streams_do_not_see_one_another(queue: DirectQueue) -> None:
+    queue.append("mine")
+    queue.append("theirs", key=OTHER)
+    assert (queue.waiting(), queue.waiting(OTHER)) == (["mine"], ["theirs"])
+
+
+def test_what_is_too_old_is_dropped_and_counted(queue: DirectQueue) -> None:
+    for at_ms in (10, 20, 30):
+        queue.append(str(at_ms), at_ms=at_ms)
+    queue.do(lambda done: Expire([queue.stream()], 30, done))
+    assert queue.waiting() == ["30"]
+    assert queue.stream().books == Books(accepted=3, queued=1, dropped=2)
+    assert queue.reader.dropped() == {1: {"max_age": 2}}
+    assert queue.reader.audit() == []
+
+
+def test_room_is_made_from_the_oldest_of_all_streams(queue: DirectQueue) -> None:
+    queue.append("a" * 400, at_ms=1)
+    queue.append("b" * 400, at_ms=2, key=OTHER)
+    queue.append("c" * 400, at_ms=3)
+    streams = [queue.stream(), queue.stream(OTHER)]
+    queue.do(lambda done: MakeRoom(streams, 401, done))
+    assert (queue.waiting(), queue.waiting(OTHER)) == (["c" * 400], [])
+    assert queue.reader.dropped() == {1: {"max_size": 1}, 2: {"max_size": 1}}
+    queue.do(lambda done: MakeRoom(streams, 10**9, done))
+    assert queue.waiting() == []
+    assert queue.reader.audit() == []
+
+
+def test_what_a_policy_dropped_is_not_delivered_a_second_time_in_the_books(queue: DirectQueue) -> None:
+    queue.append("1", at_ms=1)
+    queue.append("2", at_ms=5)
+    queue.do(lambda done: Expire([queue.stream()], 3, done))
+    queue.acknowledge(1)
+    assert queue.stream().books == Books(accepted=2, delivered=1, dropped=1)
+
+
+def test_the_audit_finds_a_row_that_went_missing(queue: DirectQueue) -> None:
+    queue.append("1", "2")
+    assert queue.writer._connection is not None
+    with sqlite3.connect(queue.path) as vandal:
+        vandal.execute("DELETE FROM chunk")
+    assert queue.reader.audit() == ["stream 1: 0 events in the queue, 2 in the books"]
+    with sqlite3.connect(queue.path) as vandal:
+        vandal.execute("UPDATE stream SET queued = 0")
+    assert "do not balance" in queue.reader.audit()[0]
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    with direct_queue(tmp_path / "queue.db"):
+        pass
+    with sqlite3.connect(tmp_path / "queue.db") as future:
+        future.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('queue', 'm999_better', '2099')"
+        )
+    with pytest.raises(StartError, match=r"written by a newer sidecar \(schema m999_better\); install that version"):
+        DirectQueue(tmp_path / "queue.db")
+
+
+def test_something_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "queue.db").write_bytes(b"this is not a database" * 1000)
+
+    async def open_it() -> None:
+        Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000).open()
+
+    with pytest.raises(StartError, match=r"queue\.db: file is not a database"):
+        asyncio.run(open_it())
+
+
+def test_a_second_owner_is_told_who_holds_the_state(tmp_path: Path) -> None:
+    lock = StateLock(tmp_path).acquire()
+    with pytest.raises(StartError, match=f"in use by process {os.getpid()}"):
+        StateLock(tmp_path).acquire()
+    lock.release()
+    StateLock(tmp_path).acquire().release()
+
+
+def test_a_full_disk_refuses_and_loses_nothing(queue: DirectQueue) -> None:
+    queue.append("1")
+    connection = queue.writer._connection
+    assert connection is not None
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    error = queue.append(os.urandom(100_000).hex())
+    assert "full" in str(error)
+    assert queue.writer.broken
+    assert queue.waiting() == ["1"]
+    assert queue.stream().books == Books(accepted=1, queued=1)
+    assert queue.acknowledge(0) is None  # what frees space still works
+    connection.execute("PRAGMA max_page_count = 1000000")
+    assert queue.append("2") is None
+    assert queue.writer.broken is None
+    assert queue.reader.audit() == []
+
+
+def test_after_a_failed_write_the_connection_is_opened_anew(queue: DirectQueue) -> None:
+    queue.append("1")
+    poisoned = queue.writer._connection
+    assert poisoned is not None
+    poisoned.close()
+    assert "closed" in str(queue.append("lost"))
+    assert queue.writer._connection is not poisoned
+    assert queue.append("2") is None
+    assert queue.waiting() == ["1", "2"]
+    assert queue.stream().books == Books(accepted=2, queued=2)
+
+
+def test_one_bad_operation_cannot_fail_another(queue: DirectQueue) -> None:
+    outcome: dict[str, Any] = {}
+    hold, settled = threading.Event(), threading.Semaphore(0)
+
+    def done(name: str) -> Any:
+        def note(error: Exception | None) -> None:
+            outcome[name] = error
+            settled.release()
+
+        return note
+
+    class Bad:
+        def __init__(self) -> None:
+            self.done = done("bad")
+
+        def apply(self, tx: Any) -> None:
+            raise OverflowError("on purpose")
+
+    queue.writer.submit(Nothing(lambda _: hold.wait(5) and None))
+    queue.writer.submit(Append(queue.stream(), [Block(b"1", 1)], 1, 0, done("first")))
+    queue.writer.submit(Bad())  # type: ignore[arg-type]
+    queue.writer.submit(Append(queue.stream(), [Block(b"2", 1)], 1, 0, done("second")))
+    hold.set()
+    for _ in range(3):
+        assert settled.acquire(timeout=5)
+    assert (outcome["first"], outcome["second"]) == (None, None)
+    assert isinstance(outcome["bad"], OverflowError)
+    assert queue.waiting() == ["1", "2"]
+
+
+def test_what_a_token_has_spent_is_remembered(queue: DirectQueue) -> None:
+    queue.do(lambda done: SpendBudget("digest", "boot", 12.5, done))
+    queue.do(lambda done: SpendBudget("digest", "boot", 13.5, done))
+    assert queue.reader.budgets() == {"digest": ("boot", 13.5)}
+
+
+def test_pages_are_given_back_to_the_file_system(queue: DirectQueue) -> None:
+    queue.append(os.urandom(500_000).hex())
+    queue.acknowledge(0)
+    assert queue.writer.size_bytes < 200_000
+    queue.do(lambda done: Tidy(0, 10_000, done))
+    connection = queue.writer._connection
+    assert connection is not None
+    assert connection.execute("PRAGMA page_count").fetchone()[0] * 8192 < 200_000
+
+
+def steps_to_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many thousand steps SQLite's machine makes to open the queue."""
+    steps = 0
+    connect = schema._connect
+
+    def counting(uri: str) -> sqlite3.Connection:
+        def count() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        connection = connect(uri)
+        connection.set_progress_handler(count, 10)
+        return connection
+
+    with monkeypatch.context() as patched:
+        patched.setattr(schema, "_connect", counting)
+        with direct_queue(path):
+            pass
+    return steps
+
+
+def test_opening_costs_the_same_whatever_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "queue.db"
+    with direct_queue(path, chunk_bytes=10) as queue:
+        queue.append("1")
+    few = steps_to_open(path, monkeypatch)
+    with direct_queue(path, chunk_bytes=10) as queue:
+        blocks = [Block(b"x" * 10, 1)] * 20_000
+        queue.do(lambda done: Append(queue.stream(), blocks, 200_000, 0, done))
+    many = steps_to_open(path, monkeypatch)
+    assert many <= few + 5
+
+
+@given(st.binary(max_size=5000))
+def test_the_codec_gives_back_what_it_took(body: bytes) -> None:
+    codec = Codec()
+    number, stored = codec.pack(body)
+    assert codec.unpack(number, stored, len(body)) == body
+    assert len(stored) <= len(body)
+
+
+def test_compression_is_used_where_it_pays_and_damage_is_noticed() -> None:
+    codec = Codec()
+    number, stored = codec.pack(b"0123456789" * 100)
+    assert number == ZSTD
+    assert codec.pack(os.urandom(1000))[0] == codec.pack(b"short")[0] == RAW
+    for damaged in (stored[:-1], b"\x00" + stored[1:], stored[:-1] + bytes([stored[-1] ^ 1]), b""):
+        with pytest.raises(ValueError, match="damaged chunk"):
+            codec.unpack(number, damaged, 1000)
+    with pytest.raises(ValueError, match="damaged chunk"):
+        codec.unpack(RAW, b"short", 6)
+
+
+class Model:
+    """The queue as two lists and four numbers."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[int, str, int]] = []  # seq, event, accepted_ms
+        self.delivered = self.dropped = self.accepted = self.seq = 0
+
+
+OPERATIONS = st.lists(
+    st.tuples(st.just("append"), st.integers(1, 4))
+    | st.tuples(st.just("acknowledge"), st.integers(0, 12))
+    | st.tuples(st.just("expire"), st.integers(0, 20))
+    | st.tuples(st.just("reopen"), st.just(0)),
+    max_size=20,
+)
+
+
+@settings(max_examples=60)
+@given(OPERATIONS)
+def test_the_queue_behaves_like_its_model(tmp_path_factory: pytest.TempPathFactory, operations: list[Any]) -> None:
+    path = tmp_path_factory.mktemp("model") / "queue.db"
+    model, queue = Model(), DirectQueue(path)
+    try:
+        for clock_ms, (name, number) in enumerate(operations):
+            if name == "append":
+                events = [f"{clock_ms}.{n}" for n in range(number)]
+                assert queue.append(*events, at_ms=clock_ms) is None
+                model.waiting += [(model.seq, event, clock_ms) for event in events]
+                model.accepted += number
+                model.seq += 1
+            elif name == "acknowledge":
+                queue.acknowledge(number)
+                left = [row for row in model.waiting if row[0] > number]
+                model.delivered += len(model.waiting) - len(left)
+                model.waiting = left
+            elif name == "expire":
+                queue.do(functools.partial(Expire, [queue.stream()], number))
+                left = [row for row in model.waiting if row[2] >= number]
+                model.dropped += len(model.waiting) - len(left)
+                model.waiting = left
+            else:
+                queue.close()
+                queue = DirectQueue(path)
+            assert queue.waiting() == [event for _, event, _ in model.waiting]
+            expected = Books(
+                accepted=model.accepted, queued=len(model.waiting), delivered=model.delivered, dropped=model.dropped
+            )
+            assert queue.stream().books == expected
+            assert expected.balanced
+            assert queue.reader.audit() == []
+    finally:
+        queue.close()
+
+
+def test_the_queue_on_the_loop(tmp_path: Path) -> None:
+    async def use() -> None:
+        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000)
+        queue.open()
+        grown: list[str] = []
+        queue.on_commit = lambda streams: grown.extend(str(stream.key.data_id) for stream in streams)
+        stream = queue.stream(KEY)
+        done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        queue.append(stream, [Block(b"1", 1)], 0, done.set_result)
+        assert queue.pending_bytes == 1
+        assert await done is None
+        assert (queue.pending_bytes, grown) == (0, ["1500006"])
+        assert [chunk.body for chunk in await queue.read(stream, -1, 100)] == [b"1"]
+        assert await queue.oldest_ms() == {1: 0}
+        await queue.acknowledge(stream, 0, keep=False)
+        assert (await queue.oldest_ms(), await queue.audit(), queue.books().balanced) == ({}, [], True)
+        await queue.close(5)
+
+    asyncio.run(use())
+
+
+def test_streams_are_bounded(tmp_path: Path) -> None:
+    async def use() -> None:
+        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000)
+        queue.open()
+        for number in range(1, 1001):
+            queue.stream(StreamKey(number, "t"))
+        with pytest.raises(Unavailable, match="already 1000 streams"):
+            queue.stream(StreamKey(5000, "t"))
+        await queue.close(5)
+
+    asyncio.run(use())

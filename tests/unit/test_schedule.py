@@ -1,0 +1,172 @@
+"""Jobs that answer when they want to run next; wakes are neither lost nor doubled."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from sidecar import schedule as schedule_module
+from sidecar.schedule import Schedule
+
+
+def play(scenario: Callable[[Schedule], Awaitable[None]]) -> None:
+    async def run() -> None:
+        schedule = Schedule()
+        schedule.start()
+        try:
+            await scenario(schedule)
+        finally:
+            schedule.stop()
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def test_a_job_runs_when_woken_and_again_when_its_answer_says() -> None:
+    async def scenario(schedule: Schedule) -> None:
+        runs: list[float] = []
+
+        async def job() -> float | None:
+            runs.append(time.monotonic())
+            return 0.1 if len(runs) == 1 else None
+
+        schedule.add_answering("job", job)
+        await asyncio.sleep(0.05)
+        assert runs == []
+        schedule.wake("job")
+        await until(lambda: len(runs) == 2)
+        assert runs[1] - runs[0] >= 0.09
+        await asyncio.sleep(0.15)
+        assert len(runs) == 2
+
+    play(scenario)
+
+
+def test_a_wake_during_a_run_makes_one_more_run_and_never_two_at_once() -> None:
+    async def scenario(schedule: Schedule) -> None:
+        runs = inside = most = 0
+
+        async def job() -> float | None:
+            nonlocal runs, inside, most
+            runs, inside = runs + 1, inside + 1
+            most = max(most, inside)
+            await asyncio.sleep(0.03)
+            inside -= 1
+            return None
+
+        schedule.add_answering("job", job)
+        schedule.wake("job")
+        await until(lambda: inside == 1)
+        for _ in range(20):
+            schedule.wake("job")
+        await until(lambda: runs == 2 and inside == 0)
+        await asyncio.sleep(0.1)
+        assert (runs, most) == (2, 1)
+
+    play(scenario)
+
+
+def test_many_wakes_are_never_lost() -> None:
+    async def scenario(schedule: Schedule) -> None:
+        made = taken = 0
+
+        async def job() -> float | None:
+            nonlocal taken
+            taken = made
+            await asyncio.sleep(0)
+            return None
+
+        schedule.add_answering("job", job)
+        for n in range(500):
+            made += 1
+            schedule.wake("job")
+            if n % 7 == 0:
+                await asyncio.sleep(0)
+        await until(lambda: taken == made)
+
+    play(scenario)
+
+
+def test_a_job_that_raises_can_be_woken_again() -> None:
+    async def scenario(schedule: Schedule) -> None:
+        runs = 0
+
+        async def job() -> float | None:
+            nonlocal runs
+            runs += 1
+            if runs == 1:
+                raise RuntimeError("on purpose")
+            return None
+
+        schedule.add_answering("job", job)
+        schedule.wake("job")
+        await until(lambda: runs == 1)
+        await asyncio.sleep(0.02)
+        schedule.wake("job")
+        await until(lambda: runs == 2)
+
+    play(scenario)
+
+
+def test_draining_waits_for_the_present_run_but_not_for_ever() -> None:
+    async def scenario(schedule: Schedule) -> None:
+        release, started = asyncio.Event(), asyncio.Event()
+
+        async def job() -> float | None:
+            started.set()
+            await release.wait()
+            return None
+
+        schedule.add_answering("job", job)
+        schedule.wake("job")
+        await started.wait()
+        before = time.monotonic()
+        await schedule.drain(0.1)
+        assert time.monotonic() - before >= 0.09
+        asyncio.get_running_loop().call_later(0.02, release.set)
+        await schedule.drain(5)
+        assert release.is_set()
+
+    play(scenario)
+
+
+def test_a_job_every_so_often() -> None:
+    async def scenario(schedule: Schedule) -> None:
+        runs = 0
+
+        async def job() -> None:
+            nonlocal runs
+            runs += 1
+
+        schedule.add_every("often", 0.02, job)
+        await until(lambda: runs >= 3)
+
+    play(scenario)
+
+
+def test_when_the_clock_is_set_held_jobs_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule_module, "_CLOCK_EVERY_S", 0.02)
+
+    async def scenario(schedule: Schedule) -> None:
+        runs = 0
+
+        async def job() -> float | None:
+            nonlocal runs
+            runs += 1
+            return 3600.0
+
+        schedule.add_answering("job", job)
+        schedule.wake("job")
+        await until(lambda: runs == 1)
+        real = time.time
+        monkeypatch.setattr(schedule_module.time, "time", lambda: real() - 7200)
+        await until(lambda: runs == 2)
+
+    play(scenario)

@@ -1,0 +1,83 @@
+"""The stand-in judges as the proxy does, in the proxy's order."""
+
+from typing import Any
+
+import pytest
+
+from sidecar.standin import Faults, PipeRules, parse_fault
+from sidecar.standin.judge import SlidingWindows, judge
+from sidecar.units import Rate
+from tests.support.reports import NOW_MS, dump, event, report, sample, without
+
+NOW_S = NOW_MS / 1000
+
+
+def verdict(document: Any, rules: PipeRules = PipeRules(), windows: SlidingWindows | None = None) -> int:  # noqa: B008
+    body = document if isinstance(document, bytes) else dump(document)
+    return judge(body, rules, windows or SlidingWindows(rules.rate), NOW_S).status
+
+
+@pytest.mark.parametrize(
+    ("document", "status"),
+    [
+        (report(event()), 200),
+        (report(sample()), 200),
+        (report(sample(target=5)), 200),  # the proxy's own blind spot
+        (report(without(sample(), "target")), 200),
+        (report(event(timestamp=1587218838)), 200),  # the past is not checked
+        (report(event(timestamp=NOW_MS + 3_600_000)), 200),
+        (report(event(timestamp=NOW_MS + 3_601_000)), 400),
+        (report(event(dimension={"a": None, "b": 1.5, "c": False})), 200),
+        (report(event(dimension={"a": []})), 400),
+        (report(event(target="")), 400),
+        (report(event(event={"content": 5})), 200),
+        (report(event(event={})), 400),
+        (report(event(event_name=5)), 400),
+        (report(sample(metrics={})), 400),
+        (report(sample(metrics={"a-b": 1})), 400),
+        (report(sample(dimension={"a-b": "1"})), 400),
+        (report(event(dimension={"a-b": "1"})), 200),
+        (report(sample(metrics={"a": "1"})), 400),
+        (report(sample(metrics={"a": True})), 400),
+        (report(event(), event(target=None)), 400),
+        (report(), 400),
+        (report(event()) | {"data": {}}, 400),
+        (report(event(), token=""), 401),
+        (report(event(), data_id=0), 401),
+        (b"", 400),
+        (b"{", 400),
+        (b"[]", 400),
+        (b'{"a":NaN}', 400),
+        (b"x" * 500_001, 413),
+    ],
+)
+def test_single_documents(document: Any, status: int) -> None:
+    assert verdict(document) == status
+
+
+def test_the_order_is_token_rate_items() -> None:
+    rules = PipeRules(tokens={1500006: "right"}, rate=Rate(2, 60.0))
+    windows = SlidingWindows(rules.rate)
+    bad = report(event(target=None), token="wrong")
+    assert verdict(bad, rules, windows) == 401
+    good_token = bad | {"access_token": "right"}
+    assert [verdict(good_token, rules, windows) for _ in range(4)] == [400, 400, 429, 429]
+    assert windows.most == 4
+
+
+def test_the_rate_belongs_to_the_token() -> None:
+    windows = SlidingWindows(Rate(1, 60.0))
+    assert [windows.allow("a", 0), windows.allow("b", 0), windows.allow("a", 59.9)] == [True, True, False]
+    assert windows.allow("b", 60.1)
+
+
+def test_faults_are_parsed_and_count_down() -> None:
+    assert parse_fault("503") == Faults(mode="503")
+    twice = parse_fault("reset-after:2")
+    assert twice == Faults(mode="reset-after", times=2)
+    assert twice.after_one() == Faults(mode="reset-after", times=1)
+    assert twice.after_one().after_one() == Faults()
+    assert Faults(mode="slow").after_one() == Faults(mode="slow")
+    for text in ("", "explode", "503:x", "503:"):
+        with pytest.raises(ValueError, match="one of none, down, 500"):
+            parse_fault(text)

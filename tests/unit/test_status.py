@@ -1,0 +1,112 @@
+"""Whether the sidecar is well, and how it says so."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidecar import metrics
+from sidecar.model import Books
+from sidecar.status import (
+    BooksStatus,
+    ConfigStatus,
+    InputStatus,
+    ProxyStatus,
+    QueueStatus,
+    Status,
+    StreamStatus,
+    books_status,
+    failures,
+    full_in_s,
+    worries,
+)
+
+QUEUE = QueueStatus(bytes=10, max_bytes=100, oldest_age_s=1.5, fill_per_s=0.0, full_in_s=None)
+STREAM = StreamStatus(
+    name="app", data_id=5, state="sending", accepted=10, queued=1, delivered=6, dead=2, dropped=1, queued_bytes=99,
+    oldest_age_s=1.5, rate_per_min=3.0, next_attempt_at=None, last_error=None, last_delivered_at=None,
+    dropped_by={"max_age": 1},
+)  # fmt: skip
+PROXY = ProxyStatus("http://a", "up", None, None)
+
+
+def status(**changes: Any) -> Status:
+    given: dict[str, Any] = {
+        "version": "1", "pid": 1, "started_at": 5000, "state": "ok", "reasons": [],
+        "books": BooksStatus(10, 1, 6, 2, 1, balanced=True), "queue": QUEUE, "streams": [STREAM], "proxies": [PROXY],
+        "inputs": [InputStatus("http", "http", events=10, rejected=2, repaired=1, bytes=900)],
+        "config": ConfigStatus(1, 5000, None),
+    }  # fmt: skip
+    return Status(**(given | changes))
+
+
+def samples(document: Status) -> dict[str, float]:
+    text = metrics.render(document).decode()
+    return {
+        sample.name + "".join(f",{v}" for v in sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_every_metric_shows_its_own_number() -> None:
+    assert samples(status()) == {
+        "sidecar_up": 1, "sidecar_books_balanced": 1, "sidecar_start_time_seconds": 5, "sidecar_config_generation": 1,
+        "sidecar_queue_bytes": 10, "sidecar_queue_max_bytes": 100, "sidecar_queue_oldest_age_seconds": 1.5,
+        "sidecar_events_accepted_total,5,app": 10, "sidecar_events_delivered_total,5,app": 6,
+        "sidecar_events_dead_total,5,app": 2, "sidecar_events_dropped_total,5,app": 1,
+        "sidecar_stream_queued,5,app": 1, "sidecar_stream_queued_bytes,5,app": 99,
+        "sidecar_stream_oldest_age_seconds,5,app": 1.5, "sidecar_stream_rate_per_min,5,app": 3,
+        "sidecar_input_events_total,http,http": 10, "sidecar_input_rejected_total,http,http": 2,
+        "sidecar_input_repaired_total,http,http": 1, "sidecar_input_bytes_total,http,http": 900,
+        "sidecar_proxy_up,http://a": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "value"), [("ok", 1), ("degraded", 0.5), ("failing", 0)])
+def test_up_shows_the_state(state: Any, value: float) -> None:
+    assert samples(status(state=state))["sidecar_up"] == value
+
+
+def test_a_proxy_that_is_down_shows_zero() -> None:
+    down = ProxyStatus("http://a", "down", "refused", 5)
+    assert samples(status(proxies=[down]))["sidecar_proxy_up,http://a"] == 0
+
+
+def test_books_balance_only_if_the_sum_is_right_and_nothing_is_below_zero() -> None:
+    assert Books(accepted=10, queued=1, delivered=6, dead=2, dropped=1).balanced
+    assert not Books(accepted=10, queued=2, delivered=6, dead=2, dropped=1).balanced
+    assert not Books(accepted=1, queued=-1, delivered=2).balanced
+    assert not books_status(Books(), ["a mismatch"]).balanced
+    assert Books(1, 1) + Books(2, 0, 2) == Books(3, 1, 2)
+
+
+def test_failures_are_what_refuses_reports_or_spoils_the_books() -> None:
+    good = books_status(Books(), [])
+    assert failures(books=good, queue=QUEUE, broken=None, refusing=False) == []
+    assert failures(books=good, queue=QUEUE, broken="disk full", refusing=True) == [
+        "storage: disk full",
+        "the queue is full (10 of 100 bytes)",
+    ]
+    assert "bug" in failures(books=books_status(Books(1), []), queue=QUEUE, broken=None, refusing=False)[0]
+
+
+def test_worries_name_what_to_look_at() -> None:
+    held = msgspec.structs.replace(STREAM, state="held", last_error="HTTP 500")
+    down = ProxyStatus("http://a", "down", "refused", 5)
+    assert worries(queue=QUEUE, streams=[STREAM], proxies=[PROXY]) == []
+    assert worries(queue=QUEUE, streams=[held], proxies=[down]) == [
+        "proxy http://a is down: refused",
+        "stream app is held: HTTP 500",
+    ]
+    nearly = msgspec.structs.replace(QUEUE, bytes=81)
+    assert worries(queue=nearly, streams=[], proxies=[]) == ["the queue is 81 % full"]
+    soon = msgspec.structs.replace(QUEUE, full_in_s=600.0)
+    assert worries(queue=soon, streams=[], proxies=[]) == ["the queue will be full in 10 min"]
+
+
+def test_when_the_queue_will_be_full() -> None:
+    assert full_in_s(1000, 10.0) == 100
+    assert full_in_s(-5, 10.0) == 0
+    assert full_in_s(1000, 0.0) is full_in_s(1000, -3.0) is None
