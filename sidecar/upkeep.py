@@ -15,7 +15,7 @@ from sidecar.systemd import Notifier
 _TIDY_EVERY_S = 30.0
 _TIDY_PAGES = 2048
 _AUDIT_EVERY_S = 3600.0
-_AUDIT_FIRST_S = 1.0
+_FIRST_ROUND_S = 1.0
 _ALIVE_WITHIN_S = 10.0
 log = structlog.get_logger("upkeep")
 
@@ -26,20 +26,20 @@ class Upkeep:
     def __init__(self, config: Config, queue: Queue, notifier: Notifier) -> None:
         self.mismatches: Sequence[str] = ()
         self._config, self._queue, self._notifier = config, queue, notifier
-        self._first_audit: asyncio.Task[None] | None = None
+        self._first: asyncio.Task[None] | None = None
 
     def start(self, schedule: Schedule) -> None:
-        """Puts the jobs on the schedule; the books are audited soon after every start."""
+        """Puts the jobs on the schedule; a first round is made soon after every start."""
         schedule.add_every("tidy", _TIDY_EVERY_S, self.tidy)
         schedule.add_every("audit", _AUDIT_EVERY_S, self.audit)
-        self._first_audit = asyncio.create_task(self._audit_soon(), name="first-audit")
+        self._first = asyncio.create_task(self._first_round(), name="first-upkeep")
         if self._notifier.watchdog_s:
             schedule.add_every("watchdog", self._notifier.watchdog_s / 3, self.feed_watchdog)
 
     def stop(self) -> None:
         """May be called twice."""
-        if self._first_audit is not None:
-            self._first_audit.cancel()
+        if self._first is not None:
+            self._first.cancel()
 
     async def tidy(self) -> None:
         """Drops what is too old, forgets kept deliveries, returns free pages."""
@@ -71,6 +71,7 @@ class Upkeep:
         if await self.alive() or self._queue.broken:
             self._notifier.tell("WATCHDOG=1")
 
-    async def _audit_soon(self) -> None:
-        await asyncio.sleep(_AUDIT_FIRST_S)
+    async def _first_round(self) -> None:
+        await asyncio.sleep(_FIRST_ROUND_S)
+        await self.tidy()
         await self.audit()

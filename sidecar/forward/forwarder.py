@@ -191,21 +191,26 @@ class Forwarder:
                 if self._endpoints.failed(endpoint, self.last_error or "", started_s=started_s, now_s=now_s):
                     log.error("not a proxy's address, events wait", proxy=endpoint.url, error=self.last_error)
             case Retry(reason):
-                self._failed(reason)
+                self._refused(endpoint, reason)
                 self._hold("held", self._settings.backoff)
             case Throttled(reason, retry_after_s):
-                self._failed(reason)
+                self._refused(endpoint, reason)
                 self._hold("rate_limited", self._settings.backoff, at_least_s=retry_after_s or 0.0)
             case TooLarge(reason):
-                self._failed(reason)
+                self._refused(endpoint, reason)
                 self._shrink(size, chunks)
             case Unauthorized(reason):
-                self._failed(reason)
+                self._refused(endpoint, reason)
                 self._hold("unauthorized", self._settings.slow_backoff)
             case Rejected(reason):
-                self._failed(reason)
+                self._refused(endpoint, reason)
                 self._hold("held", self._settings.slow_backoff)
         return False
+
+    def _refused(self, endpoint: Endpoint, reason: str) -> None:
+        """The proxy answered, and so it is up; it is this stream that has a problem, and no other may wait for it."""
+        self._proxy_worked(endpoint)
+        self._failed(reason)
 
     def _proxy_worked(self, endpoint: Endpoint) -> None:
         if self._endpoints.worked(endpoint):

@@ -76,7 +76,6 @@ class Writer:
             mine.books, mine.queued_bytes, mine.next_seq = loaded.books, loaded.queued_bytes, loaded.next_seq
             mine.last_delivered_ms, mine.saved = loaded.last_delivered_ms, True
         self._measure()
-        self.broken = None
 
     def _run(self) -> None:
         stopping = False

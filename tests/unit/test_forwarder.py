@@ -132,6 +132,19 @@ def test_when_a_proxy_comes_back_everybody_is_woken() -> None:
     assert bench.woken == 1
 
 
+@pytest.mark.parametrize("status", [400, 401, 408, 413, 429])
+def test_a_proxy_that_refuses_one_stream_is_up_for_all_others(status: int) -> None:
+    bench = Bench(Failure("ConnectError"), Reply(status, {}, b"")).add(b"1")
+    wait_s = bench.run()
+    assert wait_s is not None
+    assert bench.endpoints.all[0].state == "down"
+    bench.clock.now_s += wait_s
+    bench.run()
+    assert bench.endpoints.all[0].state == "up"
+    assert bench.endpoints.pick(bench.clock.now_s) is not None
+    assert bench.woken == 1
+
+
 def test_a_body_that_is_too_large_is_halved() -> None:
     bench = Bench(Reply(413, {}, b"")).add(*[b"1" * 50] * 8)
     assert bench.run() is None

@@ -1,0 +1,212 @@
+"""Every fault of the proxy, over real sockets: the rows stay, the rest goes on, and all arrives in order afterwards."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.process import Proxy, Sidecar, wait_until
+from tests.support.reports import event, report
+
+
+def ids_of(items: list[dict[str, Any]]) -> list[str]:
+    return [item["dimension"]["id"] for item in items]
+
+
+def delivered_once_in_order(proxy: Proxy, items: list[dict[str, Any]]) -> None:
+    assert ids_of(proxy.items()) == ids_of(items)
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("500", "HTTP 500: fault 500"), ("503", "HTTP 503: fault 503"), ("429", "HTTP 429"), ("413", "HTTP 413"),
+        ("401", "HTTP 401"), ("reset-before", "Error"), ("html", "not a proxy's acknowledgement"),
+        ("false", "not a proxy's acknowledgement"), ("redirect", "HTTP 302"), ("down", "ConnectError"),
+    ],
+)  # fmt: skip
+def test_nothing_is_deleted_and_everything_arrives_when_it_is_over(
+    proxy: Proxy, sidecar: Sidecar, mode: str, words: str
+) -> None:
+    proxy.fault(mode)
+    items = [event() for _ in range(20)]
+    for item in items:
+        assert sidecar.post(report(item)).status_code == 200
+    wait_until(lambda: sidecar.stream()["last_error"], what="a failure")
+    status = sidecar.status()
+    stream = status["streams"][0]
+    assert words in stream["last_error"]
+    assert status["books"] == {
+        "accepted": 20, "queued": 20, "delivered": 0, "dead": 0, "dropped": 0, "balanced": True,
+    }  # fmt: skip
+    assert (status["state"], proxy.items()) == ("degraded", [])
+    assert "token-of-the-test-pipe" not in sidecar.text()
+    proxy.fault("none")
+    sidecar.wait_empty()
+    delivered_once_in_order(proxy, items)
+    assert sidecar.status()["state"] == "ok"
+    assert sidecar.stream()["last_error"] is None
+
+
+def test_a_reply_that_is_lost_makes_a_duplicate_and_never_a_loss(proxy: Proxy, sidecar: Sidecar) -> None:
+    proxy.fault("reset-after", times=2)
+    items = [event() for _ in range(20)]
+    for item in items:
+        sidecar.post(report(item))
+    sidecar.wait_empty()
+    counts = proxy.ids()
+    assert list(dict.fromkeys(ids_of(proxy.items()))) == ids_of(items)
+    assert max(counts.values()) <= 3
+    assert sidecar.books()["delivered"] == 20
+
+
+@pytest.fixture
+def impatient(tmp_path: Path, proxy: Proxy) -> Iterator[Sidecar]:
+    with Sidecar(tmp_path, proxy.url, {"proxy": {"timeout": "300ms"}}) as sidecar:
+        yield sidecar.start()
+
+
+def test_a_proxy_that_does_not_answer_in_time(proxy: Proxy, impatient: Sidecar) -> None:
+    proxy.fault("slow", delay_s=3.0)
+    impatient.post(report(event()))
+    wait_until(lambda: impatient.stream()["last_error"], what="a time-out")
+    assert "Timeout" in impatient.stream()["last_error"]
+    assert impatient.books()["queued"] == 1
+    proxy.fault("none")
+    impatient.wait_empty()
+
+
+def test_retry_after_is_honoured(proxy: Proxy, sidecar: Sidecar) -> None:
+    proxy.fault("429", retry_after="3")
+    sidecar.post(report(event()))
+    wait_until(lambda: sidecar.stream()["state"] == "rate_limited", what="the hold")
+    stream = sidecar.stream()
+    assert 2500 < stream["next_attempt_at"] - time.time() * 1000 < 4500
+    before = proxy.summary()["answers"]["429"]
+    time.sleep(1.5)
+    assert proxy.summary()["answers"]["429"] == before == 1
+    proxy.fault("none")
+    sidecar.wait_empty()
+
+
+def test_one_bad_stream_never_holds_up_another(tmp_path: Path) -> None:
+    with Proxy(tmp_path, "--rate", "unlimited", "--token", "77=right", "--poison", "POISON") as proxy:
+        proxy.start()
+        with Sidecar(tmp_path, proxy.url) as sidecar:
+            sidecar.start()
+            sidecar.post(report(event(), data_id=77, token="wrong-token"))
+            sidecar.post(report(event(event={"content": "POISON"}), data_id=78, token="other-token"))
+            wait_until(
+                lambda: {sidecar.stream("77")["state"], sidecar.stream("78")["state"]} == {"unauthorized", "held"}
+            )
+            started_s = time.monotonic()
+            good = [event() for _ in range(50)]
+            for item in good:
+                assert sidecar.post(report(item)).status_code == 200
+            wait_until(lambda: len(proxy.items()) == 50, 3, "the good stream")
+            assert time.monotonic() - started_s < 3
+            delivered_once_in_order(proxy, good)
+            assert sidecar.books()["queued"] == 2
+            reasons = "\n".join(sidecar.status()["reasons"])
+            assert "stream 77 is unauthorized: HTTP 401: invalid token for data_id 77" in reasons
+            assert "stream 78 is held: HTTP 400: poison event" in reasons
+
+
+def test_another_proxy_takes_over_and_the_first_gets_its_work_back(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with Proxy(tmp_path / "a", "--rate", "unlimited") as first, Proxy(tmp_path / "b", "--rate", "unlimited") as second:
+        first.start()
+        second.start()
+        with Sidecar(tmp_path, first.url, {"proxy": {"urls": [first.url, second.url]}}) as sidecar:
+            sidecar.start()
+            sidecar.post(report(event()))
+            sidecar.wait_empty()
+            first.fault("down")
+            sidecar.post(report(event()))
+            sidecar.wait_empty(10)
+            assert (len(first.items()), len(second.items())) == (1, 1)
+            states = {proxy["url"]: proxy["state"] for proxy in sidecar.status()["proxies"]}
+            assert states == {first.url: "down", second.url: "up"}
+            first.fault("none")
+
+            def first_has_it_back() -> bool:
+                sidecar.post(report(event()))
+                sidecar.wait_empty()
+                return len(first.items()) > 1
+
+            wait_until(first_has_it_back, 20)
+
+
+def test_a_smaller_limit_on_the_way_is_found_by_halving(tmp_path: Path) -> None:
+    with Proxy(tmp_path, "--rate", "unlimited", "--max-body", "150KB") as proxy:
+        proxy.start()
+        proxy.fault("down")
+        with Sidecar(tmp_path, proxy.url) as sidecar:
+            sidecar.start()
+            items = [event() for _ in range(1500)]
+            for start in range(0, 1500, 100):
+                sidecar.post(report(*items[start : start + 100]))
+            proxy.fault("none")
+            sidecar.wait_empty()
+            delivered_once_in_order(proxy, items)
+            assert proxy.summary()["answers"]["413"] <= 4
+
+
+def test_a_backlog_leaves_in_full_batches_within_the_limit(tmp_path: Path) -> None:
+    with Proxy(tmp_path, "--rate", "unlimited") as proxy:
+        proxy.start()
+        proxy.fault("down")
+        with Sidecar(tmp_path, proxy.url) as sidecar:
+            sidecar.start()
+            items = [event() for _ in range(20_000)]
+            for start in range(0, 20_000, 2_000):
+                assert sidecar.post(report(*items[start : start + 2_000])).status_code == 200
+            proxy.fault("none")
+            sidecar.wait_empty()
+            delivered_once_in_order(proxy, items)
+            summary = proxy.summary()
+            assert summary["answers"] == {"200": summary["documents"]}
+            assert summary["documents"] <= 1 + summary["bytes"] / 500_000 / 0.85
+
+
+def test_the_rate_is_never_exceeded_not_even_across_kill_9(tmp_path: Path) -> None:
+    """The proxy counts every request of each token in each window of a second, and would answer 429 above 20."""
+    with Proxy(tmp_path, "--rate", "20/s") as proxy:
+        proxy.start()
+        with Sidecar(tmp_path, proxy.url, {"proxy": {"rate": "20/s"}}) as sidecar:
+            sidecar.start()
+            items: list[dict[str, Any]] = []
+            for round_number in range(4):
+                until_s = time.monotonic() + 1.5
+                while time.monotonic() < until_s:
+                    item = event()
+                    assert sidecar.post(report(item)).status_code == 200
+                    items.append(item)
+                if round_number < 3:
+                    sidecar.kill()
+                    sidecar.start()
+            sidecar.wait_empty()
+            summary = proxy.summary()
+            assert summary["most_requests_in_a_window"] <= 20
+            assert set(summary["answers"]) == {"200"}
+            assert summary["documents"] > 40  # it did use its budget
+            assert list(dict.fromkeys(ids_of(proxy.items()))) == ids_of(items)
+
+
+def test_a_quiet_stream_sends_its_first_event_at_once(tmp_path: Path) -> None:
+    """The figure itself is a benchmark's; here only: it is no matter of a timer."""
+    with Proxy(tmp_path) as proxy:
+        proxy.start()
+        with Sidecar(tmp_path, proxy.url, {"proxy": {"rate": "1000/min"}}) as sidecar:
+            sidecar.start()
+            took = []
+            for n in range(1, 8):
+                started_s = time.monotonic()
+                sidecar.post(report(event()))
+                wait_until(lambda n=n: proxy.record.exists() and proxy.record.read_bytes().count(b"\n") == n)
+                took.append(time.monotonic() - started_s)
+                time.sleep(0.2)
+            assert sorted(took)[3] < 0.5

@@ -1,0 +1,104 @@
+"""A disk that is full or fails, and a queue that is full: refused with 503, nothing acknowledged is lost."""
+
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.process import Proxy, Sidecar, wait_until
+from tests.support.reports import event, report
+
+
+def limit_files(sidecar: Sidecar, size: int) -> None:
+    """From now on the process cannot write a file beyond `size` bytes: write(2) fails with EFBIG."""
+    resource.prlimit(sidecar.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def test_a_disk_that_takes_no_more(proxy: Proxy, sidecar: Sidecar) -> None:
+    proxy.fault("down")
+    taken = [event() for _ in range(50)]
+    for item in taken:
+        assert sidecar.post(report(item)).status_code == 200
+    limit_files(sidecar, 20_000)  # more than its log needs, less than its database
+    for _ in range(5):
+        answer = sidecar.post(report(event()))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.json()["message"].startswith("storage: ")
+    status = sidecar.status()
+    assert status["state"] == "failing"
+    assert status["reasons"][0].startswith("storage: ")
+    assert status["books"]["accepted"] == 50
+    assert sidecar.get("/readyz").status_code == 503
+    assert sidecar.get("/readyz").json()["reasons"][0].startswith("storage: ")
+    assert sidecar.get("/healthz").status_code == 200  # a restart would not mend the disk
+    limit_files(sidecar, resource.RLIM_INFINITY)
+    last = event()
+    assert sidecar.post(report(last)).status_code == 200
+    assert sidecar.get("/readyz").status_code == 200
+    assert sidecar.text().count("cannot commit, nothing is acknowledged") == 1
+    sidecar.wait_for("storage works again")
+    proxy.fault("none")
+    sidecar.wait_empty()
+    assert [item["dimension"]["id"] for item in proxy.items()] == [i["dimension"]["id"] for i in [*taken, last]]
+
+
+def fill(sidecar: Sidecar) -> list[Any]:
+    """Events of which one tenth would fill the queue; the answers."""
+    return [sidecar.post(report(event(event={"content": os.urandom(40_000).hex()}))) for _ in range(60)]
+
+
+@pytest.fixture
+def small(tmp_path: Path, proxy: Proxy, request: pytest.FixtureRequest) -> Any:
+    with Sidecar(tmp_path, proxy.url, {"queue": {"max_size": "1MB", "when_full": request.param}}) as sidecar:
+        yield sidecar.start()
+
+
+@pytest.mark.parametrize("small", ["refuse"], indirect=True)
+def test_a_full_queue_refuses_and_says_when_to_come_again(proxy: Proxy, small: Sidecar) -> None:
+    proxy.fault("down")
+    answers = fill(small)
+    assert answers[0].status_code == 200
+    assert answers[-1].status_code == 503
+    assert (answers[-1].headers["retry-after"], answers[-1].json()["message"]) == ("30", "the queue is full")
+    status = small.status()
+    assert status["state"] == "failing"
+    assert status["books"]["accepted"] == [answer.status_code for answer in answers].count(200)
+    assert status["queue"]["bytes"] < 1_300_000
+    assert small.get("/readyz").status_code == 503
+    proxy.fault("none")
+    small.wait_empty()
+    wait_until(lambda: small.get("/readyz").status_code == 200)
+    assert small.post(report(event())).status_code == 200
+
+
+@pytest.mark.parametrize("small", ["drop_oldest"], indirect=True)
+def test_a_full_queue_may_drop_its_oldest_and_counts_what_it_lost(proxy: Proxy, small: Sidecar) -> None:
+    proxy.fault("down")
+    answers = fill(small)
+    assert {answer.status_code for answer in answers} == {200}
+    status = small.status()
+    books = status["books"]
+    assert books["accepted"] == 60
+    assert books["dropped"] > 20
+    assert books["balanced"]
+    assert status["queue"]["bytes"] < 1_300_000
+    assert small.stream()["dropped_by"] == {"max_size": books["dropped"]}
+    proxy.fault("none")
+    small.wait_empty()
+    assert len(proxy.items()) == 60 - books["dropped"]
+
+
+def test_what_is_too_old_is_dropped_and_counted(tmp_path: Path, proxy: Proxy) -> None:
+    proxy.fault("down")
+    with Sidecar(tmp_path, proxy.url, {"queue": {"max_age": "2s"}}) as sidecar:
+        sidecar.start()
+        sidecar.post(report(event()))
+        sidecar.stop()
+        time.sleep(1.5)
+        sidecar.start()
+        wait_until(lambda: sidecar.books()["dropped"] == 1, 10, "the upkeep jobs")
+        assert sidecar.books()["balanced"]
+        assert sidecar.stream()["dropped_by"] == {"max_age": 1}
