@@ -124,37 +124,40 @@ class Forwarder:
         sent_seq = -1
         ahead: Sequence[Chunk] | None = None
         while not self._stopping and (ahead or self._source.books.queued):
-            endpoint, wait_s = self._may_send()
-            if endpoint is None:
+            wait_s = self._wait_s()
+            if wait_s > 0:
                 return wait_s
             chunks = ahead or await self._source.read(sent_seq, self._room)
             if not chunks:
                 break
             self.state = "sending"
-            delivered, ahead = await self._send(endpoint, chunks)
+            delivered, ahead = await self._send(chunks)
             if delivered:
                 sent_seq = chunks[-1].seq
         self.state = "idle"
         return None
 
-    def _may_send(self) -> tuple[Endpoint | None, float]:
+    def _wait_s(self) -> float:
+        """Seconds until something may be sent; 0: now."""
         now_s = self._settings.clock()
         if self._held_until_s > now_s:
-            return None, self._held_until_s - now_s
+            return self._held_until_s - now_s
         if self._limiter and (wait_s := self._limiter.wait_s(now_s)) > 0:
             self.state = "rate_limited"
-            return None, wait_s
-        endpoint = self._endpoints.pick(now_s)
-        if endpoint is None:
+            return wait_s
+        wait_s = self._endpoints.wait_s(now_s)
+        if wait_s > 0:
             self.state = "held"
-            return None, self._endpoints.wait_s(now_s)
-        return endpoint, 0.0
+        return wait_s
 
-    async def _send(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> tuple[bool, Sequence[Chunk] | None]:
+    async def _send(self, chunks: Sequence[Chunk]) -> tuple[bool, Sequence[Chunk] | None]:
         body = splice(self._key, chunks)
         if self._limiter:
             self._limiter.spend(self._settings.clock())
             await self._source.spend(self._digest, self._limiter.spent_until_s)
+        endpoint = self._endpoints.pick(self._settings.clock())  # last, since it may be the one attempt for all streams
+        if endpoint is None:
+            return False, None
         started_s = self._settings.clock()
         self.requests.count(started_s)
         more = self._source.books.queued > sum(chunk.events for chunk in chunks)
@@ -178,8 +181,8 @@ class Forwarder:
         now_s = self._settings.clock()
         match outcome:
             case Delivered():
-                await self._source.acknowledge(chunks[-1].seq)
                 self._proxy_worked(endpoint)
+                await self._source.acknowledge(chunks[-1].seq)
                 self._recovered()
                 return True
             case Retry(reason, proxy_down=True):

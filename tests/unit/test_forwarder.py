@@ -214,6 +214,36 @@ def test_a_failure_that_nobody_foresaw_holds_this_stream_and_raises_nothing() ->
     assert bench.forwarder.last_error == "ValueError: damaged chunk"
 
 
+def test_a_stream_that_cannot_be_read_does_not_use_up_the_attempt_for_all() -> None:
+    bench = Bench(Failure("ConnectError")).add(b"1")
+    wait_s = bench.run()
+    assert wait_s is not None
+    bench.clock.now_s += wait_s
+
+    async def damaged(*_: Any) -> Any:
+        raise ValueError("damaged chunk")
+
+    bench.source.read = damaged  # type: ignore[method-assign]
+    bench.run()
+    assert bench.endpoints.wait_s(bench.clock.now_s) == 0
+
+
+def test_if_another_stream_took_the_one_attempt_it_waits() -> None:
+    bench = Bench(Failure("ConnectError"), rate=Rate(1000, 60.0)).add(b"1")
+    wait_s = bench.run()
+    assert wait_s is not None
+    bench.clock.now_s += wait_s
+    spend = bench.source.spend
+
+    async def slowly(digest: str, spent_until_s: float) -> None:
+        await spend(digest, spent_until_s)
+        assert bench.endpoints.pick(bench.clock.now_s) is not None
+
+    bench.source.spend = slowly  # type: ignore[method-assign]
+    assert bench.run() == 60
+    assert len(bench.client.posts) == 1
+
+
 def test_stopping_ends_it_after_the_present_request() -> None:
     bench = Bench().add(*[b"1" * 300] * 5)
     bench.client.before = bench.forwarder.stop
