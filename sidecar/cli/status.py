@@ -1,6 +1,5 @@
 """`sidecar status`: the books and the state of everything, from the running sidecar or from the disk."""
 
-import sqlite3
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from sidecar.cli.options import configured, load
 from sidecar.cli.output import console, print_json, table
 from sidecar.errors import StartError
 from sidecar.model import Books
-from sidecar.queue.reader import Reader
+from sidecar.queue import books_on_disk
 from sidecar.status import Status, StreamStatus
 from sidecar.units import format_duration, format_size
 
@@ -86,14 +85,7 @@ def _show_stopped(directory: Path, *, as_json: bool) -> None:
     path = database(directory)
     if not path.exists():
         raise StartError(f"no sidecar runs on {directory}, and none ever did: there is no {path.name}")
-    reader = Reader(path)
-    try:
-        books = sum(reader.books().values(), Books())
-        mismatches = reader.audit()
-    except sqlite3.Error as error:
-        raise StartError(f"{path}: {error}") from None
-    finally:
-        reader.close()
+    books, mismatches = books_on_disk(path)
     balanced = books.balanced and not mismatches
     if as_json:
         counts = msgspec.to_builtins(books) | {"balanced": balanced}

@@ -5,6 +5,7 @@
 
 from sidecar.queue.lock import StateLock
 from sidecar.queue.queue import Queue
+from sidecar.queue.reader import books_on_disk
 from sidecar.queue.records import QueueStream
 
-__all__ = ["Queue", "QueueStream", "StateLock"]
+__all__ = ["Queue", "QueueStream", "StateLock", "books_on_disk"]

@@ -5,13 +5,24 @@ Each method opens and ends its own short read transaction; a body is read only t
 
 import sqlite3
 from pathlib import Path
+from typing import Self
 
+from sidecar.errors import StartError
 from sidecar.model import Books, Chunk, StreamKey
 from sidecar.queue.codec import Codec
 from sidecar.queue.records import load_streams
 from sidecar.queue.schema import end_id, first_id, open_reader
 
 _LOOK_AHEAD_CHUNKS = 4096
+
+
+def books_on_disk(path: Path) -> tuple[Books, list[str]]:
+    """The books of all streams together, and what `Reader.audit` finds, while no sidecar runs. Raises StartError."""
+    try:
+        with Reader(path) as reader:
+            return sum(reader.books().values(), Books()), reader.audit()
+    except sqlite3.Error as error:
+        raise StartError(f"queue {path}: {error}") from None
 
 
 class Reader:
@@ -105,6 +116,12 @@ class Reader:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
