@@ -1,0 +1,149 @@
+"""The code against the tables of docs/architecture.md: import directions, libraries with an owner, pure parts."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "sidecar"
+TEXT = (ROOT / "docs" / "architecture.md").read_text()
+MODULES = {
+    path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+IMPURE = {
+    "asyncio", "concurrent", "ctypes", "fcntl", "gc", "io", "logging", "multiprocessing", "os", "pathlib", "queue",
+    "random", "resource", "secrets", "select", "shutil", "signal", "socket", "sqlite3", "ssl", "structlog",
+    "subprocess", "tempfile", "threading", "time", "uuid",
+}  # fmt: skip
+
+
+def code(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def rows(header: str) -> list[list[str]]:
+    """The rows of the table whose header begins with `header`."""
+    lines = iter(TEXT.splitlines())
+    for line in lines:
+        if line.startswith(f"| {header} |"):
+            next(lines)
+            break
+    found = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        found.append([cell.strip() for cell in line.strip("|").split("|")])
+    assert found, f"no table {header}"
+    return found
+
+
+PARTS = {code(part)[0]: set(code(allowed)) for part, _, allowed, _ in rows("part")}
+PURE_PARTS = {code(part)[0] for part, _, _, pure in rows("part") if pure == "pure"}
+PURE_INSIDE = set(code(re.search(r"Pure inside other parts: (.*?)\.\n", TEXT, re.DOTALL)[1]))  # type: ignore[index]
+OWNERS = {library: set(code(owners)) for libraries, owners in rows("library") for library in code(libraries)}
+
+
+def part_of(module: str) -> str:
+    return module.split("/", maxsplit=1)[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of everything that a module imports, of the package itself down to its modules."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            own = [f"{module}.{alias.name}" for alias in node.names]
+            inner = {name for name in own if name.removeprefix("sidecar.").replace(".", "/") in MODULES}
+            found |= inner if inner and module.startswith("sidecar") else {module}
+    return found
+
+
+def test_every_part_is_in_the_table() -> None:
+    assert {part_of(module) for module in MODULES} - {".", "__init__", "__main__"} == set(PARTS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_in_the_allowed_directions(module: str) -> None:
+    part = part_of(module)
+    if part in (".", "__init__", "__main__"):
+        return
+    own = {name.split(".")[1] for name in imports(MODULES[module]) if name.startswith("sidecar.")}
+    assert own - {part} <= PARTS[part]
+
+
+def test_no_rule_is_wider_than_the_code() -> None:
+    for part, allowed in PARTS.items():
+        used = {
+            name.split(".")[1]
+            for module, path in MODULES.items()
+            if part_of(module) == part
+            for name in imports(path)
+            if name.startswith("sidecar.")
+        }
+        assert allowed <= used, f"{part} may import {allowed - used}, but does not"
+
+
+def test_inputs_queue_and_forward_never_import_one_another() -> None:
+    for part in ("inputs", "queue", "forward"):
+        assert not PARTS[part] & {"inputs", "queue", "forward"}
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_with_an_owner_is_imported_nowhere_else(library: str) -> None:
+    for module, path in MODULES.items():
+        if any(name.split(".")[0] == library for name in imports(path)):
+            assert any(module == owner or module.startswith(f"{owner}/") for owner in OWNERS[library]), module
+
+
+def test_structlog_is_set_up_in_one_place() -> None:
+    configures = [module for module, path in MODULES.items() if "structlog.configure" in path.read_text()]
+    assert configures == ["log"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_pure_modules_are_pure(module: str) -> None:
+    if part_of(module) not in PURE_PARTS and module not in PURE_INSIDE:
+        return
+    text = MODULES[module].read_text()
+    names = {name.split(".")[0] for name in imports(MODULES[module])}
+    assert names & IMPURE == set()
+    for call in ("open(", ".now(", "print(", "await ", "async def"):
+        assert call not in text.replace("def open_envelope(", "").replace("open_envelope(", ""), call
+
+
+def test_what_is_said_to_be_pure_exists() -> None:
+    assert set(MODULES) >= PURE_INSIDE
+
+
+def test_only_the_command_line_exits() -> None:
+    for module, path in MODULES.items():
+        if part_of(module) != "cli":
+            assert not re.search(r"sys\.exit|os\._exit|raise SystemExit", path.read_text()), module
+
+
+def test_sql_stands_only_in_the_queue() -> None:
+    statement = re.compile(r"\"(SELECT|INSERT|UPDATE|DELETE|PRAGMA|CREATE) ")
+    assert {part_of(module) for module, path in MODULES.items() if statement.search(path.read_text())} == {"queue"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_for_and_stays_small(module: str) -> None:
+    text = MODULES[module].read_text()
+    if module not in (".", "__main__"):
+        assert ast.get_docstring(ast.parse(text)), "no docstring"
+    assert len(text.splitlines()) <= 300
+
+
+def test_every_thread_has_a_name() -> None:
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("threading.Thread", "ThreadPoolExecutor"):
+                keywords = {keyword.arg for keyword in node.keywords}
+                assert keywords & {"name", "thread_name_prefix"}, module

@@ -1,0 +1,153 @@
+"""Every key, metric, command and answer is documented, and what is documented exists."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import click
+import msgspec
+import pytest
+
+from sidecar import __version__
+from sidecar.cli import cli
+from sidecar.config import Config
+from sidecar.config.model import Address
+from sidecar.metrics import INPUT_COUNTERS, QUEUE_GAUGES, STREAM_COUNTERS, STREAM_GAUGES
+from sidecar.standin.faults import MODES
+from sidecar.units import Rate
+from tests.unit.test_status import samples, status
+
+ROOT = Path(__file__).parents[2]
+DOCS = {
+    path.relative_to(ROOT).as_posix(): path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+}
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, check=False, capture_output=True, text=True).stdout.split()
+
+
+def keys(struct: Any, above: str = "") -> list[str]:
+    found = []
+    for name, kind in get_type_hints(struct).items():
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in (Address, Rate):
+            found += keys(kind, f"{above}{name}.")
+        elif getattr(kind, "__origin__", None) is dict:
+            found += keys(get_args(kind)[1], f"{above}{name}.NAME.")
+        else:
+            found.append(above + name)
+    return found
+
+
+def documented(text: str) -> set[str]:
+    """The first cell of each row of a table, where it is code."""
+    return {
+        name
+        for line in text.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([^`]+)`", line.split("|")[1])
+    }
+
+
+def test_every_configuration_key_is_documented_and_no_other() -> None:
+    assert documented(DOCS["docs/configuration.md"]) == set(keys(Config))
+
+
+def test_every_configuration_key_is_in_the_shipped_conf_d() -> None:
+    shipped = "".join(path.read_text() for path in sorted((ROOT / "conf.d").glob("*.yml")))
+    for key in keys(Config):
+        assert re.search(rf"^\s*#?\s*{key.split('.')[-1]}(_file)?:", shipped, re.MULTILINE), key
+
+
+def test_the_documented_defaults_are_the_defaults() -> None:
+    text = DOCS["docs/configuration.md"]
+    config = Config(state=Path("x"))
+    cells = {
+        line.split("|")[1].strip(" `"): line.split("|")[2].strip()
+        for line in text.splitlines()
+        if line.startswith("| `")
+    }
+    shown = {
+        "proxy.choose": config.proxy.choose, "proxy.rate": str(config.proxy.rate),
+        "queue.when_full": config.queue.when_full, "queue.durability": config.queue.durability, "http.listen": str(config.http.listen),
+        "http.allow_remote": str(config.http.allow_remote).lower(),
+    }  # fmt: skip
+    for key, value in shown.items():
+        assert cells[key] == f"`{value}`"
+
+
+def test_every_metric_is_documented_and_no_other() -> None:
+    names = {name.split(",")[0] for name in samples(status())}
+    assert documented(DOCS["docs/operations.md"].split("## Metrics")[1]) == names
+    assert len(names) == 5 + len(QUEUE_GAUGES) + len(STREAM_COUNTERS) + len(STREAM_GAUGES) + len(INPUT_COUNTERS)
+
+
+def test_every_command_is_documented_and_no_other() -> None:
+    assert documented(DOCS["docs/operations.md"].split("## As a service")[0]) == {
+        f"sidecar {name}" for name in cli.commands
+    }
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_and_option_has_help(name: str) -> None:
+    command = cli.commands[name]
+    assert command.help
+    for parameter in command.params:
+        assert isinstance(parameter, click.Option)
+        assert parameter.help, f"{name} {parameter.name}"
+
+
+def test_every_fault_of_the_stand_in_is_in_the_readme() -> None:
+    for mode in MODES:
+        assert f"`{mode}`" in DOCS["README.md"] or mode in ("none", "down")
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    for name, text in DOCS.items():
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert (ROOT / name).parent.joinpath(target).exists(), f"{name}: {target}"
+
+
+def test_every_decision_is_listed() -> None:
+    listed = set(re.findall(r"\]\((\S+\.md)\)", DOCS["docs/decisions/README.md"]))
+    assert listed == {path.name for path in (ROOT / "docs/decisions").glob("*.md")} - {"README.md"}
+
+
+def test_every_dependency_was_asked_for_or_has_its_reason() -> None:
+    chosen = {
+        "apscheduler", "click", "httptools", "httpx", "msgspec", "prometheus-client", "pyyaml", "rich", "sqlite-utils",
+        "starlette", "uvicorn", "uvloop", "zstandard", "watchdog",
+    }  # fmt: skip
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for requirement in project["dependencies"]:
+        name = re.match(r"[a-z0-9-]+", requirement)
+        assert name is not None
+        assert name[0] in chosen or f"docs/decisions/{name[0]}.md" in DOCS, requirement
+
+
+def test_versions_are_pinned_for_everything_that_is_needed() -> None:
+    pinned = {
+        line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["test"]]:
+        assert re.split(r"[<>=]", requirement)[0].lower() in pinned, requirement
+
+
+def test_the_version_is_the_projects() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
+
+
+@pytest.mark.skipif(not TRACKED, reason="not a git checkout")
+def test_no_file_names_a_machine_or_a_registry() -> None:
+    machine = re.compile(rb"/(?:root|home|work)/[a-z]|pypi\.|files\.pythonhosted|deb\.debian")
+    for name in TRACKED:
+        if name != "tests/project/test_docs.py":
+            assert not machine.search((ROOT / name).read_bytes()), name
+
+
+@pytest.mark.skipif(not TRACKED, reason="not a git checkout")
+def test_the_top_level_is_as_agreed() -> None:
+    assert {name.split("/")[0] for name in TRACKED} <= {
+        "pyproject.toml", "README.md", "sidecar", "conf.d", "tests", "packaging", "systemd", "docs", "Makefile",
+        "CHANGELOG.md", "LICENSE", "constraints.txt", ".ci", ".gitignore",
+    }  # fmt: skip
