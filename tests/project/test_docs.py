@@ -68,7 +68,8 @@ def test_the_documented_defaults_are_the_defaults() -> None:
     }
     shown = {
         "proxy.choose": config.proxy.choose, "proxy.rate": str(config.proxy.rate),
-        "queue.when_full": config.queue.when_full, "queue.durability": config.queue.durability, "http.listen": str(config.http.listen),
+        "queue.when_full": config.queue.when_full, "queue.durability": config.queue.durability,
+        "http.listen": str(config.http.listen),
         "http.allow_remote": str(config.http.allow_remote).lower(),
     }  # fmt: skip
     for key, value in shown.items():
