@@ -39,6 +39,9 @@ from sidecar.forward.outcome import (
 from sidecar.meter import Meter
 from sidecar.model import Books, Chunk, StreamKey
 
+_LINGER_FACTOR = 3.0
+_LINGER_MAX_S = 0.02
+
 State = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
 log = structlog.get_logger("forward")
 
@@ -98,7 +101,7 @@ class Forwarder:
         self._room = room_bytes(key, settings.max_body_bytes)
         self._failures = 0
         self._failing_since_s = 0.0
-        self._held_until_s = float("-inf")
+        self._held_until_s = self._lingers_until_s = float("-inf")
         self._stopping = False
 
     def stop(self) -> None:
@@ -142,6 +145,8 @@ class Forwarder:
         now_s = self._settings.clock()
         if self._held_until_s > now_s:
             return self._held_until_s - now_s
+        if self._lingers_until_s > now_s:
+            return self._lingers_until_s - now_s
         if self._limiter and (wait_s := self._limiter.wait_s(now_s)) > 0:
             self.state = "rate_limited"
             return wait_s
@@ -184,6 +189,7 @@ class Forwarder:
                 self._proxy_worked(endpoint)
                 await self._source.acknowledge(chunks[-1].seq)
                 self._recovered()
+                self._linger(size, started_s)
                 return True
             case Retry(reason, proxy_down=True):
                 self._failed(reason)
@@ -209,6 +215,12 @@ class Forwarder:
                 self._refused(endpoint, reason)
                 self._hold("held", self._settings.slow_backoff)
         return False
+
+    def _linger(self, size: int, started_s: float) -> None:
+        """After a small batch: spends most of the time gathering the next one, not on sending ever so many."""
+        if size < self._settings.max_body_bytes // 2:
+            now_s = self._settings.clock()
+            self._lingers_until_s = now_s + min(_LINGER_MAX_S, _LINGER_FACTOR * (now_s - started_s))
 
     def _refused(self, endpoint: Endpoint, reason: str) -> None:
         """The proxy answered, and so it is up; it is this stream that has a problem, and no other may wait for it."""

@@ -1,38 +1,42 @@
 """Whether to gather a little before a commit: worth it exactly if more arrives meanwhile. Pure.
 
-A commit costs the same for one event as for a hundred. Under load a pause of two milliseconds lets a commit carry more;
-a lone client that waits for each answer would only be slowed down. So the pause is tried, and what it brought decides:
-if it did not double what waited, it is left out for a while, for twice as long each time.
+A commit costs the same for one event as for a hundred. Under load a pause of up to two milliseconds lets a commit carry
+more; a lone client that waits for each answer would only be slowed down. So the pause is tried, and what it brought
+decides: if it did not double what waited, it is left out for a while, for twice as long each time. And it ends early
+once as much waits as the last commit carried: clients that wait for their answers have then all been heard.
 """
 
 PAUSE_S = 0.002
+_LOOK_EVERY_S = 0.0005
+_FEW = 4
 _MAX_SKIPS = 64
 
 
 class Pace:
-    """Belongs to the writer. Times are in seconds on a clock that never jumps."""
+    """Belongs to the writer. Times are in seconds on a clock that never jumps; only appends are counted."""
 
-    __slots__ = ("_last_commit_s", "_skip_next", "_skips")
+    __slots__ = ("_before", "_last_commit_s", "_last_size", "_skip_next", "_skips")
 
     def __init__(self) -> None:
         self._last_commit_s = float("-inf")
-        self._skips = self._skip_next = 0
+        self._last_size = self._skips = self._skip_next = 0
+        self._before: int | None = None
 
-    def pause_s(self, now_s: float) -> float:
-        """How long to wait before a commit; 0 after a quiet moment: the first event never waits."""
+    def pause_s(self, now_s: float, waiting: int) -> float:
+        """How long to wait before asking again; 0: commit the `waiting` appends. The first event never waits."""
         left_s = self._last_commit_s + PAUSE_S - now_s
-        if left_s <= 0:
+        if left_s <= 0 or not waiting or self._skip_next or waiting >= max(_FEW, self._last_size):
             return 0.0
-        if self._skip_next:
+        if self._before is None:
+            self._before = waiting
+        return left_s if self._last_size < _FEW else min(left_s, _LOOK_EVERY_S)
+
+    def committed(self, now_s: float, size: int) -> None:
+        """A commit of `size` appends ended."""
+        if self._before is not None:
+            self._skips = 0 if size >= 2 * self._before else min(_MAX_SKIPS, 2 * self._skips or 1)
+            self._skip_next = self._skips
+            self._before = None
+        elif self._skip_next:
             self._skip_next -= 1
-            return 0.0
-        return left_s
-
-    def paused(self, before: int, after: int) -> None:
-        """What a pause brought: `before` operations waited at its beginning, `after` at its end."""
-        self._skips = 0 if after >= 2 * before else min(_MAX_SKIPS, 2 * self._skips or 1)
-        self._skip_next = self._skips
-
-    def committed(self, now_s: float) -> None:
-        """A commit ended."""
-        self._last_commit_s = now_s
+        self._last_commit_s, self._last_size = now_s, size

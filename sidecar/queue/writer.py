@@ -83,7 +83,7 @@ class Writer:
             group, stopping = self._take()
             if group:
                 self._commit(group)
-                self._pace.committed(time.monotonic())
+                self._pace.committed(time.monotonic(), _appends(group))
         if self._connection is not None:
             self._connection.close()
 
@@ -95,12 +95,9 @@ class Writer:
             return group, True
         group.append(first)
         more = self._take_waiting(group)
-        pause_s = self._pace.pause_s(time.monotonic()) if more else 0.0
-        if pause_s:
-            before = len(group)
+        while more and (pause_s := self._pace.pause_s(time.monotonic(), _appends(group))):
             time.sleep(pause_s)
             more = self._take_waiting(group)
-            self._pace.paused(before, len(group))
         return group, not more
 
     def _take_waiting(self, group: list[Operation]) -> bool:
@@ -182,3 +179,7 @@ class Writer:
         # After a failed write or fsync nobody knows what the page cache holds: start over from the file.
         connection, self._connection = self._connection, None
         connection.close()
+
+
+def _appends(group: Sequence[Operation]) -> int:
+    return sum([type(operation) is Append for operation in group])

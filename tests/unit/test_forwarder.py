@@ -244,6 +244,35 @@ def test_if_another_stream_took_the_one_attempt_it_waits() -> None:
     assert len(bench.client.posts) == 1
 
 
+def test_after_a_small_batch_it_gathers_for_a_moment_and_after_a_full_one_it_goes_on() -> None:
+    bench = Bench().add(b"1")
+
+    def take_two_milliseconds() -> None:
+        bench.clock.now_s += 0.002
+
+    bench.client.before = take_two_milliseconds
+    assert bench.run() is None
+    bench.add(b"2")
+    wait_s = bench.run()
+    assert wait_s == pytest.approx(0.006)
+    bench.clock.now_s += wait_s
+    bench.add(*[b"3" * 400] * 3)
+    assert bench.run() is None
+    assert [len(batch) for batch in bench.sent()] == [1, 2, 1, 1]
+
+
+def test_a_slow_proxy_does_not_make_it_gather_for_long() -> None:
+    bench = Bench().add(b"1")
+
+    def take_long() -> None:
+        bench.clock.now_s += 5
+
+    bench.client.before = take_long
+    bench.run()
+    bench.add(b"2")
+    assert bench.run() == pytest.approx(0.02)
+
+
 def test_stopping_ends_it_after_the_present_request() -> None:
     bench = Bench().add(*[b"1" * 300] * 5)
     bench.client.before = bench.forwarder.stop
