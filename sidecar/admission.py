@@ -13,12 +13,6 @@ class Take(msgspec.Struct, frozen=True):
     """There is room."""
 
 
-class MakeRoom(msgspec.Struct, frozen=True):
-    """There will be room once the oldest `size` bytes are dropped; the operator chose that."""
-
-    size: int
-
-
 class Refuse(msgspec.Struct, frozen=True):
     """No room."""
 
@@ -33,13 +27,15 @@ def admit(
     pending_bytes: int,
     max_bytes: int,
     when_full: Literal["refuse", "drop_oldest"],
-) -> Take | MakeRoom | Refuse:
-    """Decides on `incoming` bytes beside `used_bytes` on disk and `pending_bytes` on their way to the disk."""
+) -> Take | Refuse:
+    """Decides on `incoming` bytes beside `used_bytes` on disk and `pending_bytes` on their way to the disk.
+
+    With `drop_oldest` the queue's writer makes room.
+    """
     if pending_bytes + incoming > _PENDING_MAX_BYTES:
         return Refuse("the disk is slower than the input", _RETRY_BUSY_S)
-    excess = used_bytes + pending_bytes + incoming - max_bytes
-    if excess <= 0:
-        return Take()
     if when_full == "drop_oldest" and incoming <= max_bytes:
-        return MakeRoom(excess)
+        return Take()
+    if used_bytes + pending_bytes + incoming <= max_bytes:
+        return Take()
     return Refuse("the queue is full", _RETRY_FULL_S)

@@ -33,7 +33,7 @@ from sidecar.web import HttpServer, listen_tcp, listen_unix
 _DATABASE = "queue.db"
 _CONTROL_SOCKET = "control.sock"
 _CHUNKS_IN_A_BODY = 8
-_ENVELOPE_BYTES = 512
+_ENVELOPE_BYTES = 4096  # more than the longest token in its longest spelling
 _STOP_S = 10.0
 logger = structlog.get_logger("sidecar")
 
@@ -76,11 +76,18 @@ class Sidecar:
 
         body_bytes = config.proxy.max_body - _ENVELOPE_BYTES
         chunk_bytes = max(1, body_bytes // _CHUNKS_IN_A_BODY)
-        queue = Queue(database(config.state), durability=config.queue.durability, chunk_bytes=chunk_bytes)
+        queue = Queue(
+            database(config.state),
+            durability=config.queue.durability,
+            chunk_bytes=chunk_bytes,
+            drop_beyond_bytes=config.queue.max_size if config.queue.when_full == "drop_oldest" else None,
+        )
         queue.open()
         undo.push_async_callback(queue.close, _STOP_S)
 
         directory = Directory(config)
+        for key in directory.configured_keys():
+            queue.stream(key, configured=True)
         schedule = Schedule()
         dispatch = Dispatch(config, directory, queue, schedule)
         undo.push_async_callback(dispatch.close)

@@ -5,13 +5,25 @@ Configured streams guard their `data_id`; anything else passes through with the 
 
 import difflib
 import hmac
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
 
 from sidecar.config import Config
 from sidecar.config.model import Stream
 from sidecar.errors import Refused
 from sidecar.model import StreamKey
 from sidecar.report import Envelope, Rules
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a report belongs, and what is asked of its items. The kind of these completes the stream's key."""
+
+    data_id: int
+    token: str
+    rules: Rules
+    configured: bool
 
 
 class Directory:
@@ -23,33 +35,50 @@ class Directory:
         self._rules = {name: _rules(config, stream) for name, stream in config.streams.items()}
         self._pass_through = Rules(default_target=config.defaults.target)
 
-    def resolve(self, envelope: Envelope) -> tuple[StreamKey, Rules]:
-        """The stream and what it asks of its items. Raises Refused: 400 unknown name, 401 wrong or missing token."""
+    def resolve(self, envelope: Envelope) -> Route:
+        """Where the report belongs. Raises Refused: 400 unknown name, 401 wrong or missing token."""
         name = envelope.stream if envelope.stream is not None else self._by_data_id.get(envelope.data_id or 0)
         if name is not None:
-            return self._configured(name, envelope), self._rules[name]
+            return self._configured(name, envelope)
         if not envelope.token:
             raise Refused(401, f"access_token: missing, and data_id {envelope.data_id} is no configured stream")
-        return StreamKey(envelope.data_id or 0, envelope.token), self._pass_through
+        return Route(envelope.data_id or 0, envelope.token, self._pass_through, configured=False)
 
-    def name(self, key: StreamKey) -> str:
-        """What people call the stream: its configured name, or its `data_id`."""
+    def configured_keys(self) -> Iterator[StreamKey]:
+        """The streams that are sure to be: those of the configuration whose kind is given."""
+        for stream in self._by_name.values():
+            if stream.kind is not None:
+                yield StreamKey(stream.data_id, stream.access_token, stream.kind)
+
+    def names(self, keys: Iterable[StreamKey]) -> dict[StreamKey, str]:
+        """What people call the streams: the configured name, else the `data_id`; numbered from the second on.
+
+        The numbers stay the same as long as `keys` come in the same order and new ones at the end.
+        """
+        named: dict[StreamKey, str] = {}
+        ordered = sorted(keys, key=lambda key: not self._is_configured(key))  # stable: nobody takes a configured name
+        taken: Counter[str] = Counter()
+        for key in ordered:
+            base = self._by_data_id[key.data_id] if self._is_configured(key) else str(key.data_id)
+            taken[base] += 1
+            named[key] = base if taken[base] == 1 else f"{base}-{taken[base]}"
+        return named
+
+    def _is_configured(self, key: StreamKey) -> bool:
         name = self._by_data_id.get(key.data_id)
-        if name is not None and self._by_name[name].access_token == key.token:
-            return name
-        return str(key.data_id)
+        return name is not None and self._by_name[name].access_token == key.token
 
-    def _configured(self, name: str, envelope: Envelope) -> StreamKey:
+    def _configured(self, name: str, envelope: Envelope) -> Route:
         stream = self._by_name.get(name)
         if stream is None:
-            close = difflib.get_close_matches(name, self._by_name, n=1)
+            close = difflib.get_close_matches(name[:80], self._by_name, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise Refused(400, f"stream: no stream {name[:80]!r} is configured{hint}")
         if envelope.data_id not in (None, stream.data_id):
             raise Refused(400, f"data_id: {envelope.data_id} is not the data_id of stream {name}; leave it out")
         if envelope.token and not hmac.compare_digest(envelope.token.encode(), stream.access_token.encode()):
             raise Refused(401, f"access_token: wrong for stream {name}")
-        return StreamKey(stream.data_id, stream.access_token)
+        return Route(stream.data_id, stream.access_token, self._rules[name], configured=True)
 
 
 def _rules(config: Config, stream: Stream) -> Rules:

@@ -74,7 +74,7 @@ class Dispatch:
         log.mask([stream.key.token])
         forwarder = Forwarder(
             stream.key,
-            self._directory.name(stream.key),
+            self._directory.names(each.key for each in self._queue.streams())[stream.key],
             _StreamSource(self._queue, stream, keep=self._config.queue.keep_delivered > 0),
             client=self._client,
             endpoints=self.endpoints,

@@ -4,14 +4,16 @@ from collections.abc import Callable
 
 import msgspec
 
-from sidecar.admission import MakeRoom, Refuse, admit
+from sidecar.admission import Refuse, admit
 from sidecar.config import Queue as QueueConfig
-from sidecar.directory import Directory
+from sidecar.directory import Directory, Route
 from sidecar.errors import Unavailable
+from sidecar.model import Kind, StreamKey
 from sidecar.queue import Queue, QueueStream
-from sidecar.report import Envelope, Rules, check_items, open_envelope
+from sidecar.report import check_items, open_envelope
 
 _STOPPING_RETRY_S = 5
+_Names = tuple[int | None, str, str | None]
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):
@@ -37,7 +39,7 @@ class Intake:
     ) -> None:
         self._directory, self._queue, self._settings = directory, queue, settings
         self._block_bytes, self._event_bytes, self._clock = block_bytes, event_bytes, clock
-        self._resolved: dict[tuple[int | None, str, str | None], tuple[QueueStream, Rules]] = {}
+        self._known: dict[_Names, _Known] = {}
         self._stopping = False
 
     def stop(self) -> None:
@@ -53,23 +55,25 @@ class Intake:
             raise Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S)
         now_ms = int(self._clock() * 1000)
         envelope = open_envelope(body)
-        stream, rules = self._resolve(envelope)
-        blocks = check_items(
-            envelope.data, rules, now_ms=now_ms, block_bytes=self._block_bytes, event_bytes=self._event_bytes
-        )
-        size = len(envelope.data)
-        self._admit(size)
-        self._queue.append(stream, blocks, now_ms, done)
-        return Taken(sum([block.events for block in blocks]), size, envelope.repaired)
-
-    def _resolve(self, envelope: Envelope) -> tuple[QueueStream, Rules]:
-        """Remembers good answers; there are as many as streams, times the few ways to name one."""
         names = (envelope.data_id, envelope.token, envelope.stream)
-        found = self._resolved.get(names)
-        if found is None:
-            key, rules = self._directory.resolve(envelope)
-            found = self._resolved[names] = self._queue.stream(key), rules
-        return found
+        known = self._known.get(names)
+        route = known.route if known else self._directory.resolve(envelope)
+        checked = check_items(
+            envelope.data, route.rules, now_ms=now_ms, block_bytes=self._block_bytes, event_bytes=self._event_bytes
+        )
+        size = sum([len(block.body) for block in checked.blocks])
+        self._admit(size)
+        stream = known.streams.get(checked.kind) if known else None
+        if stream is None:  # only now: a report that is refused leaves nothing behind
+            stream = self._stream(names, route, checked.kind)
+        self._queue.append(stream, checked.blocks, size, now_ms, done)
+        return Taken(sum([block.events for block in checked.blocks]), size, envelope.repaired)
+
+    def _stream(self, names: _Names, route: Route, kind: Kind) -> QueueStream:
+        key = StreamKey(route.data_id, route.token, kind)
+        stream = self._queue.stream(key, configured=route.configured)
+        self._known.setdefault(names, _Known(route)).streams[kind] = stream
+        return stream
 
     def _admit(self, size: int) -> None:
         verdict = admit(
@@ -81,5 +85,13 @@ class Intake:
         )
         if isinstance(verdict, Refuse):
             raise Unavailable(verdict.reason, retry_after_s=verdict.retry_after_s)
-        if isinstance(verdict, MakeRoom):
-            self._queue.make_room(verdict.size)
+
+
+class _Known:
+    """A way to name a stream that worked before; there are as many as streams, times the few ways to name one."""
+
+    __slots__ = ("route", "streams")
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.streams: dict[Kind, QueueStream] = {}

@@ -11,13 +11,17 @@ Kind = Literal["event", "time_series"]
 
 
 class StreamKey(msgspec.Struct, frozen=True):
-    """What makes a stream one stream: a data pipe and the token that opens it."""
+    """What makes a stream one stream: a data pipe, the token that opens it, and the kind of its items.
+
+    The kind belongs to it, since the proxy refuses a report in which the two are mixed.
+    """
 
     data_id: int
     token: str
+    kind: Kind = "event"
 
     def __repr__(self) -> str:
-        return f"StreamKey(data_id={self.data_id}, token=***)"
+        return f"StreamKey(data_id={self.data_id}, token=***, kind={self.kind})"
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):

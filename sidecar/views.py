@@ -51,8 +51,9 @@ class StatusViews:
         oldest_ms, dropped = await self._queue.oldest_ms(), await self._queue.dropped()
         books = books_status(self._queue.books(), self._upkeep.mismatches)
         queue = self._queue_status(min(oldest_ms.values(), default=None))
+        names = self._directory.names(stream.key for stream in self._queue.streams())
         streams = [
-            self._stream(stream, oldest_ms.get(stream.id), dropped.get(stream.id, {}))
+            self._stream(stream, names[stream.key], oldest_ms.get(stream.id), dropped.get(stream.id, {}))
             for stream in self._queue.streams()
         ]
         proxies = self._proxies()
@@ -107,10 +108,10 @@ class StatusViews:
         fill_per_s = self._growth.per_s(boot_clock(), size)
         return QueueStatus(size, limit, _age_s(oldest_ms), round(fill_per_s, 1), full_in_s(limit - size, fill_per_s))
 
-    def _stream(self, stream: QueueStream, oldest_ms: int | None, dropped: dict[str, int]) -> StreamStatus:
+    def _stream(self, stream: QueueStream, name: str, oldest_ms: int | None, dropped: dict[str, int]) -> StreamStatus:
         forwarder, books, now_s = self._dispatch.forwarders.get(stream), stream.books, boot_clock()
         return StreamStatus(
-            name=self._directory.name(stream.key),
+            name=name,
             data_id=stream.key.data_id,
             state=forwarder.state if forwarder else "idle",
             accepted=books.accepted,

@@ -3,8 +3,11 @@
 An operation tells `done` how it ended: None once it is on disk, else the error. Nothing is done twice or by halves.
 """
 
+import heapq
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -89,32 +92,6 @@ class Expire(msgspec.Struct, frozen=True):
                 _drop(tx, stream, last, "max_age")
 
 
-class MakeRoom(msgspec.Struct, frozen=True):
-    """Drop the oldest chunks of all streams until `size` stored bytes are free (`queue.when_full: drop_oldest`)."""
-
-    streams: Sequence[QueueStream]
-    size: int
-    done: Done
-
-    def apply(self, tx: Transaction) -> None:
-        """Takes one chunk at a time from whichever stream has the oldest; runs only while the queue is full."""
-        freed = 0
-        while freed < self.size:
-            oldest = min(filter(None, (self._head(tx, stream) for stream in self.streams)), default=None)
-            if oldest is None:
-                return
-            _, number, stored, index = oldest
-            _drop(tx, self.streams[index], number, "max_size")
-            freed += stored
-
-    def _head(self, tx: Transaction, stream: QueueStream) -> tuple[int, int, int, int] | None:
-        row = tx.execute(
-            "SELECT accepted_ms, id, length(body) FROM chunk WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-            (first_id(stream.id), end_id(stream.id)),
-        ).fetchone()
-        return (*row, self.streams.index(stream)) if row else None
-
-
 def _drop(tx: Transaction, stream: QueueStream, last_id: int, reason: str) -> None:
     bounds = (first_id(stream.id), last_id)
     events, size = tx.execute("SELECT sum(events), sum(bytes) FROM chunk WHERE id BETWEEN ? AND ?", bounds).fetchone()
@@ -169,7 +146,7 @@ class Nothing(msgspec.Struct, frozen=True):
         """Nothing."""
 
 
-Operation = Append | Acknowledge | Expire | MakeRoom | SpendBudget | Tidy | Nothing
+Operation = Append | Acknowledge | Expire | SpendBudget | Tidy | Nothing
 
 
 def append_all(tx: Transaction, appends: Iterable[Append], chunk_bytes: int) -> None:
@@ -204,3 +181,47 @@ def _runs(blocks: Sequence[Block], chunk_bytes: int) -> Iterable[list[Block]]:
         size += len(block.body) + 1
     if run:
         yield run
+
+
+def make_room(tx: Transaction, streams: Iterable[QueueStream], max_bytes: int) -> None:
+    """Drops the oldest chunks of all streams if the database uses more than `max_bytes`.
+
+    It makes a hundredth more room, so that a full queue need not do this at every commit. What was appended in this
+    very transaction is the youngest, and goes last.
+    """
+    if used_bytes(tx.execute) <= max_bytes:
+        return
+    by_id = sorted(streams, key=attrgetter("id"))
+    goal = max_bytes - max_bytes // 100
+    while (excess := used_bytes(tx.execute) - goal) > 0:
+        if not _drop_oldest(tx, by_id, excess):
+            return
+
+
+def _drop_oldest(tx: Transaction, by_id: Sequence[QueueStream], size: int) -> bool:
+    """Drops chunks that hold `size` stored bytes, oldest first; False if there were none."""
+    last: dict[QueueStream, int] = {}
+    for _, number, stored in heapq.merge(*[_ages(tx, stream) for stream in by_id]):
+        stream = by_id[bisect_right(by_id, number, key=lambda each: first_id(each.id)) - 1]
+        last[stream] = number
+        size -= stored
+        if size <= 0:
+            break
+    for stream, number in last.items():
+        _drop(tx, stream, number, "max_size")
+    return bool(last)
+
+
+def _ages(tx: Transaction, stream: QueueStream) -> sqlite3.Cursor:
+    return tx.execute(
+        "SELECT accepted_ms, id, length(body) FROM chunk WHERE id >= ? AND id < ? ORDER BY id",
+        (first_id(stream.id), end_id(stream.id)),
+    )
+
+
+def used_bytes(execute: Callable[..., sqlite3.Cursor]) -> int:
+    """Bytes in use in the database file; free pages do not count."""
+    (pages,) = execute("PRAGMA page_count").fetchone()
+    (free,) = execute("PRAGMA freelist_count").fetchone()
+    (page_bytes,) = execute("PRAGMA page_size").fetchone()
+    return int((pages - free) * page_bytes)

@@ -4,6 +4,7 @@ It joins the writer's thread and the reader's thread to the event loop; every me
 """
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Literal, TypeVar
 
 from sidecar.errors import StartError, Unavailable
 from sidecar.model import Block, Books, Chunk, StreamKey
-from sidecar.queue.operations import Acknowledge, Append, Done, Expire, MakeRoom, Nothing, Operation, SpendBudget, Tidy
+from sidecar.queue.operations import Acknowledge, Append, Done, Expire, Nothing, Operation, SpendBudget, Tidy
 from sidecar.queue.reader import Reader
 from sidecar.queue.records import QueueStream
 from sidecar.queue.writer import Results, Writer
@@ -26,11 +27,25 @@ _RETRY_STORAGE_S = 5
 class Queue:
     """The durable queue of one state directory."""
 
-    def __init__(self, path: Path, *, durability: Literal["full", "normal"], chunk_bytes: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: Literal["full", "normal"],
+        chunk_bytes: int,
+        drop_beyond_bytes: int | None = None,
+    ) -> None:
+        """With `drop_beyond_bytes` the oldest chunks are dropped to stay below it."""
         self.pending_bytes = 0
         self.on_commit: Callable[[set[QueueStream]], None] = lambda _: None
         self._path = path
-        self._writer = Writer(path, durability=durability, chunk_bytes=chunk_bytes, settle=self._carry)
+        self._writer = Writer(
+            path,
+            durability=durability,
+            chunk_bytes=chunk_bytes,
+            drop_beyond_bytes=drop_beyond_bytes,
+            settle=self._carry,
+        )
         self._reader = Reader(path)
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="queue-reader")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -42,6 +57,8 @@ class Queue:
             self._writer.start()
         except sqlite3.Error as error:
             raise StartError(f"queue {self._path}: {error}; `PRAGMA integrity_check` tells what is damaged") from error
+        except OSError as error:
+            raise StartError(f"queue {self._path}: {os.strerror(error.errno or 0)}") from None
 
     async def close(self, timeout_s: float) -> None:
         """Commits what was submitted, then closes. Raises TimeoutError if the disk did not answer in time."""
@@ -65,12 +82,15 @@ class Queue:
         """All streams that were ever used."""
         return list(self._writer.streams.values())
 
-    def stream(self, key: StreamKey) -> QueueStream:
-        """The stream of `key`, new if need be. Raises Unavailable when there are too many: each costs memory."""
+    def stream(self, key: StreamKey, *, configured: bool = False) -> QueueStream:
+        """The stream of `key`, new if need be. Raises Unavailable when there are too many: each costs memory.
+
+        For a configured stream there is always a place.
+        """
         streams = self._writer.streams
         found = streams.get(key)
         if found is None:
-            if len(streams) >= MAX_STREAMS:
+            if len(streams) >= MAX_STREAMS and not configured:
                 raise Unavailable(f"already {MAX_STREAMS} streams; no new data_id can be taken", retry_after_s=60)
             found = QueueStream(1 + max((stream.id for stream in streams.values()), default=0), key)
             streams[key] = found
@@ -80,15 +100,13 @@ class Queue:
         """The books of all streams together."""
         return sum((stream.books for stream in self._writer.streams.values()), Books())
 
-    def append(self, stream: QueueStream, blocks: Sequence[Block], accepted_ms: int, done: Done) -> None:
-        """Accepts `blocks`; `done` is called on the loop with None once they are on disk, else with Unavailable."""
-        size = sum([len(block.body) for block in blocks])
+    def append(self, stream: QueueStream, blocks: Sequence[Block], size: int, accepted_ms: int, done: Done) -> None:
+        """Accepts `blocks` of together `size` bytes.
+
+        `done` is called on the loop with None once they are on disk, else with Unavailable.
+        """
         self.pending_bytes += size
         self._writer.submit(Append(stream, blocks, size, accepted_ms, done))
-
-    def make_room(self, size: int) -> None:
-        """Drops the oldest chunks until `size` bytes are free; goes before any later append."""
-        self._writer.submit(MakeRoom(self._saved(), size, _ignore))
 
     async def acknowledge(self, stream: QueueStream, through_seq: int, *, keep: bool) -> None:
         """Forgets the chunks up to `through_seq`, since the proxy has them. Raises Unavailable."""
@@ -170,7 +188,3 @@ class Queue:
             operation.done(None if error is None else Unavailable(f"storage: {error}", retry_after_s=_RETRY_STORAGE_S))
         if grown:
             self.on_commit(grown)
-
-
-def _ignore(_: Exception | None) -> None:
-    """For operations that nobody waits for; the writer logs why it cannot commit."""

@@ -1,6 +1,7 @@
 """What the queue remembers of each stream while it runs: the row of table `stream`, as it was last committed."""
 
 import sqlite3
+from typing import Any
 
 import msgspec
 
@@ -41,15 +42,15 @@ class Delta(msgspec.Struct):
 def load_streams(connection: sqlite3.Connection) -> dict[StreamKey, QueueStream]:
     """Every stream of the database; its cost depends on the number of streams, not on what waits."""
     rows = connection.execute(
-        "SELECT id, data_id, access_token, accepted, queued, delivered, dead, dropped,"
+        "SELECT id, data_id, access_token, kind, accepted, queued, delivered, dead, dropped,"
         " queued_bytes, next_seq, last_delivered_ms FROM stream ORDER BY id"
     )
     return {stream.key: stream for stream in map(_stream, rows)}
 
 
-def _stream(row: tuple[int, ...]) -> QueueStream:
-    number, data_id, token, accepted, queued, delivered, dead, dropped, size, next_seq, last_ms = row
-    stream = QueueStream(number, StreamKey(data_id, str(token)))
+def _stream(row: tuple[Any, ...]) -> QueueStream:
+    number, data_id, token, kind, accepted, queued, delivered, dead, dropped, size, next_seq, last_ms = row
+    stream = QueueStream(number, StreamKey(data_id, token, kind))
     stream.books = Books(accepted=accepted, queued=queued, delivered=delivered, dead=dead, dropped=dropped)
     stream.queued_bytes, stream.next_seq, stream.last_delivered_ms = size, next_seq, last_ms
     stream.saved = True
@@ -60,8 +61,8 @@ def save_stream(connection: sqlite3.Connection, stream: QueueStream, delta: Delt
     """Writes `delta` into the row of `stream`, in the open transaction."""
     if not stream.saved:
         connection.execute(
-            "INSERT INTO stream (id, data_id, access_token) VALUES (?, ?, ?)",
-            (stream.id, stream.key.data_id, stream.key.token),
+            "INSERT INTO stream (id, data_id, access_token, kind) VALUES (?, ?, ?, ?)",
+            (stream.id, stream.key.data_id, stream.key.token, stream.key.kind),
         )
     connection.execute(
         "UPDATE stream SET accepted = accepted + ?, queued = queued + ?, delivered = delivered + ?,"

@@ -22,6 +22,7 @@ PAGE_BYTES = 8192
 _CACHE_KIB = 8192
 _BUSY_MS = 5000
 
+_MIGRATIONS_TABLE = "_sqlite_migrations"
 migrations = Migrations("queue")
 
 
@@ -31,12 +32,13 @@ def m001_queue(db: Database) -> None:
     counters = ("accepted", "queued", "delivered", "dead", "dropped", "queued_bytes", "next_seq")
     db.create_table(
         "stream",
-        {"id": int, "data_id": int, "access_token": str, "last_delivered_ms": int} | dict.fromkeys(counters, int),
+        {"id": int, "data_id": int, "access_token": str, "kind": str, "last_delivered_ms": int}
+        | dict.fromkeys(counters, int),
         pk="id",
-        not_null={"data_id", "access_token", *counters},
+        not_null={"data_id", "access_token", "kind", *counters},
         defaults=dict.fromkeys(counters, 0),
     )
-    db.table("stream").create_index(["data_id", "access_token"], unique=True)
+    db.table("stream").create_index(["data_id", "access_token", "kind"], unique=True)
     chunk = {"id": int, "accepted_ms": int, "events": int, "bytes": int, "codec": int, "body": bytes}
     db.create_table("chunk", chunk, pk="id", not_null=set(chunk) - {"id"})
     db.create_table("kept", {"id": int, "delivered_ms": int} | chunk, pk="id", not_null=set(chunk) - {"id"})
@@ -59,9 +61,8 @@ def end_id(stream: int) -> int:
 
 
 def open_writer(path: Path, durability: Literal["full", "normal"]) -> sqlite3.Connection:
-    """The connection that writes, with the schema brought up to date. Raises StartError or sqlite3.Error."""
-    if not path.exists():
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    """The connection that writes, with the schema brought up to date. Raises StartError, OSError or sqlite3.Error."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
     try:
         for pragma in (
@@ -92,6 +93,9 @@ def _connect(uri: str) -> sqlite3.Connection:
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     db = Database(connection)
+    tables = db.table_names()
+    if tables and _MIGRATIONS_TABLE not in tables:
+        raise StartError(f"{path} is a database, but no queue of a sidecar; move it away, or name another --state")
     known = {migration.name for migration in migrations.pending(db)} | {m001_queue.__name__}
     newer = [applied.name for applied in migrations.applied(db) if applied.name not in known]
     if newer:

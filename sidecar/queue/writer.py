@@ -23,7 +23,7 @@ import structlog
 
 from sidecar.model import StreamKey
 from sidecar.queue.codec import Codec
-from sidecar.queue.operations import Append, Operation, Transaction, append_all
+from sidecar.queue.operations import Append, Operation, Transaction, append_all, make_room, used_bytes
 from sidecar.queue.pace import Pace
 from sidecar.queue.records import QueueStream, apply_delta, load_streams, save_stream
 from sidecar.queue.schema import open_writer
@@ -40,12 +40,19 @@ class Writer:
     """Owns the writing connection and the records of all streams. `start` raises StartError or sqlite3.Error."""
 
     def __init__(
-        self, path: Path, *, durability: Literal["full", "normal"], chunk_bytes: int, settle: Callable[[Results], None]
+        self,
+        path: Path,
+        *,
+        durability: Literal["full", "normal"],
+        chunk_bytes: int,
+        drop_beyond_bytes: int | None,
+        settle: Callable[[Results], None],
     ) -> None:
         self.streams: dict[StreamKey, QueueStream] = {}
         self.size_bytes = 0
         self.broken: str | None = None
         self._path, self._durability, self._chunk_bytes = path, durability, chunk_bytes
+        self._drop_beyond_bytes = drop_beyond_bytes
         self._settle = settle
         self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
         self._codec = Codec()
@@ -143,6 +150,8 @@ class Writer:
             else:
                 operation.apply(tx)
         append_all(tx, appends, self._chunk_bytes)
+        if appends and self._drop_beyond_bytes is not None:
+            make_room(tx, list(self.streams.values()), self._drop_beyond_bytes)
         for stream, delta in tx.deltas.items():
             save_stream(self._connection, stream, delta)
         tx.execute("COMMIT")
@@ -157,10 +166,7 @@ class Writer:
 
     def _measure(self) -> None:
         assert self._connection is not None
-        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
-        (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-        (page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
-        self.size_bytes = (pages - free) * page_bytes
+        self.size_bytes = used_bytes(self._connection.execute)
         self._unmeasured_bytes = 0
 
     def _recover(self, error: Exception) -> None:

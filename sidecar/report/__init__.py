@@ -4,7 +4,7 @@ Pure: no clock, no disk, no network. `check.py` is the way in; the rules are the
 `processor/proxyvalidator`), plus the stricter points that README.md lists.
 """
 
-from sidecar.report.check import Rules, check_items
+from sidecar.report.check import Checked, Rules, check_items
 from sidecar.report.envelope import Envelope, open_envelope
 
-__all__ = ["Envelope", "Rules", "check_items", "open_envelope"]
+__all__ = ["Checked", "Envelope", "Rules", "check_items", "open_envelope"]

@@ -4,6 +4,7 @@ It raises `Refused` with the place and what would be right; the index of the ite
 """
 
 import math
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, Literal, NoReturn
 
@@ -44,7 +45,9 @@ def check_item(raw: bytes, kind: Kind, rules: Rules, now_ms: int) -> bytes:
     item = _decode(raw)
     if type(item) is not dict:
         _refuse("", f"expected an object, got {describe(item)}")
-    _refuse_extremes(item, "", 1)
+    extreme = _find_extreme(item, 1)
+    if extreme is not None:
+        _refuse(*extreme)
     strings = strings_decoded(item)
     changed = _normalise_target(item, kind, rules)
     _check_event(item) if kind == "event" else _check_metrics(item)
@@ -78,18 +81,28 @@ def _short(place: str) -> str:
     return place if len(place) <= _PLACE_CHARACTERS else f"{place[:_PLACE_CHARACTERS]}..."
 
 
-def _refuse_extremes(value: Any, place: str, depth: int) -> None:
-    """Refuses what a strict parser further on could not take: endless nesting, numbers beyond a double."""
-    if depth > MAX_DEPTH:
-        _refuse(place, f"nested deeper than {MAX_DEPTH} levels")
+def _find_extreme(value: Any, depth: int) -> tuple[str, str] | None:
+    """Where and what a strict parser further on could not take: endless nesting, numbers beyond a double.
+
+    The place is put together only once something was found, on the way back.
+    """
+    if type(value) is int:
+        return None if _fits_float(value) else ("", "a number is out of range")
+    inner: Iterable[tuple[Any, Any]]
     if type(value) is dict:
-        for name, inner in value.items():
-            _refuse_extremes(inner, f"{place}.{name}", depth + 1)
+        inner = value.items()
     elif type(value) is list:
-        for index, inner in enumerate(value):
-            _refuse_extremes(inner, f"{place}[{index}]", depth + 1)
-    elif type(value) is int and not _fits_float(value):
-        _refuse(place, "a number is out of range")
+        inner = enumerate(value)
+    else:
+        return None
+    if depth > MAX_DEPTH:
+        return "", f"nested deeper than {MAX_DEPTH} levels"
+    for key, part in inner:
+        found = _find_extreme(part, depth + 1)
+        if found is not None:
+            step = f".{_short(str(key))}" if type(value) is dict else f"[{key}]"
+            return step + found[0], found[1]
+    return None
 
 
 def _fits_float(value: int) -> bool:

@@ -7,50 +7,78 @@ from itertools import accumulate
 import msgspec
 
 from sidecar.errors import Refused
-from sidecar.model import Block
+from sidecar.model import Block, Kind
 from sidecar.report.careful import Rules, check_item, kind_of
-from sidecar.report.fast import count_plain
+from sidecar.report.fast import judge_plain
+from sidecar.report.limits import MAX_GROWTH_BYTES
 
-__all__ = ["Rules", "check_items", "cut"]
+__all__ = ["Checked", "Rules", "check_items", "cut"]
 
 Piece = bytes | msgspec.Raw
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def check_items(data: bytes, rules: Rules, *, now_ms: int, block_bytes: int, event_bytes: int) -> list[Block]:
+class Checked(msgspec.Struct, frozen=True, gc=False):
+    """The items of a good report."""
+
+    kind: Kind
+    blocks: list[Block]
+
+
+def check_items(data: bytes, rules: Rules, *, now_ms: int, block_bytes: int, event_bytes: int) -> Checked:
     """The items of the JSON array `data` as blocks of at most `block_bytes`, in order.
 
     Raises Refused: 400 with `data[3].dimension.module: ...` for the first bad item, 413 for an item larger than
     `event_bytes`, which the proxy would not take even alone.
     """
-    count = count_plain(data, rules.kind, now_ms)
-    if count is not None and len(data) <= min(block_bytes, event_bytes):
-        return [Block(data[1:-1].strip(), count)]
+    plain = judge_plain(data, rules.kind, now_ms)
+    if plain is not None and len(data) <= min(block_bytes, event_bytes):
+        kind, count = plain
+        return Checked(kind, [Block(data[1:-1].strip(), count)])
     items = _split(data)
-    pieces: Sequence[Piece] = _checked(items, rules, now_ms) if count is None else items
-    return cut(pieces, block_bytes=block_bytes, event_bytes=event_bytes)
-
-
-def _checked(items: Sequence[msgspec.Raw], rules: Rules, now_ms: int) -> list[bytes]:
     if not items:
         raise Refused(400, "data: empty, expected at least one item")
-    kind = rules.kind
+    _refuse_oversized(items, event_bytes)
+    if plain is not None:
+        return Checked(plain[0], cut(items, block_bytes))
+    kind = rules.kind or _kind_of_first(items)
+    pieces = _check_each(items, kind, rules, now_ms)
+    _refuse_oversized(pieces, event_bytes)  # once more: numbers may have grown into their decimal form
+    return Checked(kind, cut(pieces, block_bytes))
+
+
+def _refuse_oversized(pieces: Sequence[Piece], event_bytes: int) -> None:
+    largest = max(pieces, key=len)
+    if len(largest) > event_bytes:
+        place = f"data[{pieces.index(largest)}]"
+        raise Refused(413, f"{place}: {len(largest)} bytes, the proxy takes at most {event_bytes} for one event")
+
+
+def _kind_of_first(items: Sequence[msgspec.Raw]) -> Kind:
+    try:
+        return kind_of(bytes(items[0]))
+    except Refused as refused:
+        raise Refused(refused.status, f"data[0]{refused.message}") from None
+
+
+def _check_each(items: Sequence[msgspec.Raw], kind: Kind, rules: Rules, now_ms: int) -> list[bytes]:
     good = []
+    growth = 0
     for index, item in enumerate(items):
         try:
-            kind = kind or kind_of(bytes(item))
-            good.append(check_item(bytes(item), kind, rules, now_ms))
+            checked = check_item(bytes(item), kind, rules, now_ms)
         except Refused as refused:
             raise Refused(refused.status, f"data[{index}]{refused.message}") from None
+        growth += len(checked) - len(item)
+        if growth > MAX_GROWTH_BYTES:
+            raise Refused(413, f"data[{index}]: the report grows by over {MAX_GROWTH_BYTES} bytes when normalised")
+        good.append(checked)
     return good
 
 
-def cut(pieces: Sequence[Piece], *, block_bytes: int, event_bytes: int) -> list[Block]:
+def cut(pieces: Sequence[Piece], block_bytes: int) -> list[Block]:
     """Joins runs of `pieces` greedily; a piece larger than `block_bytes` is a block of its own."""
-    sizes = list(map(len, pieces))
-    if max(sizes) > event_bytes:
-        index = next(i for i, size in enumerate(sizes) if size > event_bytes)
-        raise Refused(413, f"data[{index}]: {sizes[index]} bytes, the proxy takes at most {event_bytes} for one event")
+    sizes = map(len, pieces)
     ends = list(accumulate(sizes, lambda total, size: total + size + 1, initial=0))  # with a comma after each
     blocks, start = [], 0
     while start < len(pieces):

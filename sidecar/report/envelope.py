@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from sidecar.errors import Refused
-from sidecar.report.words import describe
+from sidecar.report.limits import MAX_TOKEN_CHARACTERS
+from sidecar.report.words import describe, describe_json
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_DATA_ID = 2**63 - 1  # int64 in bk-collector
@@ -93,11 +94,13 @@ def _checked(document: _Body, repaired: bool) -> Envelope:
         token = ""
     if type(token) is not str:
         raise Refused(400, f"access_token: expected a string, got {describe(token)}")
+    if len(token) > MAX_TOKEN_CHARACTERS:
+        raise Refused(400, f"access_token: {len(token)} characters, expected at most {MAX_TOKEN_CHARACTERS}")
     data = bytes(document.data)
     if not data:
         raise Refused(400, "data: missing, expected an array of items")
     if data[:1] != b"[":
-        raise Refused(400, f"data: expected an array, got {describe(msgspec.json.decode(data))}")
+        raise Refused(400, f"data: expected an array, got {describe_json(data)}")
     return Envelope(data_id, token, stream, data, repaired)
 
 

@@ -45,13 +45,16 @@ _EVENT_STRINGS = 9  # six names and three values, beside the dimensions
 _SAMPLE_STRINGS = 5
 
 
-def count_plain(data: bytes, kind: Kind | None, now_ms: int) -> int | None:
-    """The number of items in the array `data` if all of them can travel as they are, else None."""
+def judge_plain(data: bytes, kind: Kind | None, now_ms: int) -> tuple[Kind, int] | None:
+    """The kind and the number of items in the array `data` if all of them can travel as they are, else None."""
     if kind != "time_series":
         count = _attempt(_plain_events, data, now_ms)
-        if count is not None or kind == "event":
-            return count
-    return _attempt(_plain_samples, data, now_ms)
+        if count is not None:
+            return "event", count
+        if kind == "event":
+            return None
+    count = _attempt(_plain_samples, data, now_ms)
+    return None if count is None else ("time_series", count)
 
 
 def _attempt(judge: Callable[[bytes, int], int | None], data: bytes, now_ms: int) -> int | None:

@@ -19,3 +19,20 @@ def describe(value: Any) -> str:
             return "an array"
         case _:
             return "an object"
+
+
+def describe_json(text: bytes) -> str:
+    """The same for a value that stands in JSON, told from its first byte."""
+    match text[:1]:
+        case b"n":
+            return "null"
+        case b"t" | b"f":
+            return "a boolean"
+        case b'"':
+            return "a string"
+        case b"[":
+            return "an array"
+        case b"{":
+            return "an object"
+        case _:
+            return "a number"

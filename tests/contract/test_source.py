@@ -32,7 +32,7 @@ async def _with_queue(path: Path, scenario: Scenario) -> None:
 
     async def add(body: bytes) -> None:
         done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        queue.append(stream, [Block(body, 1)], 0, done.set_result)
+        queue.append(stream, [Block(body, 1)], len(body), 0, done.set_result)
         assert await done is None
 
     await scenario(_StreamSource(queue, stream, keep=False), add)

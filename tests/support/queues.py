@@ -18,9 +18,11 @@ KEY = StreamKey(1500006, "token")
 class DirectQueue:
     """Owns a writer's thread; `do` returns when the operation is settled, with its error."""
 
-    def __init__(self, path: Path, chunk_bytes: int = 1000) -> None:
+    def __init__(self, path: Path, chunk_bytes: int = 1000, drop_beyond_bytes: int | None = None) -> None:
         self.path = path
-        self.writer = Writer(path, durability="full", chunk_bytes=chunk_bytes, settle=self._settle)
+        self.writer = Writer(
+            path, durability="full", chunk_bytes=chunk_bytes, drop_beyond_bytes=drop_beyond_bytes, settle=self._settle
+        )
         self.writer.start()
         self.reader = Reader(path)
 
@@ -61,8 +63,8 @@ class DirectQueue:
 
 
 @contextlib.contextmanager
-def direct_queue(path: Path, chunk_bytes: int = 1000) -> Iterator[DirectQueue]:
-    queue = DirectQueue(path, chunk_bytes)
+def direct_queue(path: Path, chunk_bytes: int = 1000, drop_beyond_bytes: int | None = None) -> Iterator[DirectQueue]:
+    queue = DirectQueue(path, chunk_bytes, drop_beyond_bytes)
     try:
         yield queue
     finally:

@@ -38,19 +38,18 @@ def envelope(data_id: int | None = None, token: str = "", stream: str | None = N
     ],
 )
 def test_the_ways_to_name_a_configured_stream(names: Envelope) -> None:
-    key, rules = DIRECTORY.resolve(names)
-    assert key == RIGHT
-    assert rules.kind == "event"
+    route = DIRECTORY.resolve(names)
+    assert (route.data_id, route.token, route.rules.kind, route.configured) == (1500006, "right", "event", True)
 
 
 def test_any_other_pipe_passes_through_with_its_own_token() -> None:
-    key, rules = DIRECTORY.resolve(envelope(7, "whatever"))
-    assert key == StreamKey(7, "whatever")
-    assert (rules.kind, rules.timestamps) == (None, "strict")
+    route = DIRECTORY.resolve(envelope(7, "whatever"))
+    assert (route.data_id, route.token, route.configured) == (7, "whatever", False)
+    assert (route.rules.kind, route.rules.timestamps) == (None, "strict")
 
 
 def test_rules_of_a_stream_are_its_own() -> None:
-    assert DIRECTORY.resolve(envelope(stream="app-load"))[1].timestamps == "convert"
+    assert DIRECTORY.resolve(envelope(stream="app-load")).rules.timestamps == "convert"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,16 @@ def test_what_cannot_be_right_is_refused(names: Envelope, status: int, message: 
     assert "right" not in refused.value.message
 
 
-def test_names_for_people_hold_no_token() -> None:
-    assert DIRECTORY.name(RIGHT) == "app-events"
-    assert DIRECTORY.name(StreamKey(1500006, "old token")) == "1500006"
+def test_names_for_people_are_all_different_and_hold_no_token() -> None:
+    keys = [
+        StreamKey(1500006, "old token"), StreamKey(7, "x"), RIGHT, StreamKey(7, "y"), StreamKey(7, "x", "time_series"),
+        StreamKey(1500101, "other"), StreamKey(1500101, "other", "time_series"),
+    ]  # fmt: skip
+    assert [DIRECTORY.names(keys)[key] for key in keys] == [
+        "1500006", "7", "app-events", "7-2", "7-3", "app-load", "app-load-2",
+    ]  # fmt: skip
     assert "right" not in repr(RIGHT)
+
+
+def test_streams_with_a_kind_are_there_from_the_start() -> None:
+    assert list(DIRECTORY.configured_keys()) == [RIGHT]

@@ -18,7 +18,7 @@ from sidecar.errors import StartError, Unavailable
 from sidecar.model import Block, Books, StreamKey
 from sidecar.queue import Queue, StateLock, schema
 from sidecar.queue.codec import RAW, ZSTD, Codec
-from sidecar.queue.operations import Append, Expire, MakeRoom, Nothing, SpendBudget, Tidy
+from sidecar.queue.operations import Append, Expire, Nothing, SpendBudget, Tidy
 from tests.support.queues import KEY, DirectQueue, direct_queue
 
 OTHER = StreamKey(1500007, "other")
@@ -138,17 +138,31 @@ def test_what_is_too_old_is_dropped_and_counted(queue: DirectQueue) -> None:
     assert queue.reader.audit() == []
 
 
-def test_room_is_made_from_the_oldest_of_all_streams(queue: DirectQueue) -> None:
-    queue.append("a" * 400, at_ms=1)
-    queue.append("b" * 400, at_ms=2, key=OTHER)
-    queue.append("c" * 400, at_ms=3)
-    streams = [queue.stream(), queue.stream(OTHER)]
-    queue.do(lambda done: MakeRoom(streams, 401, done))
-    assert (queue.waiting(), queue.waiting(OTHER)) == (["c" * 400], [])
-    assert queue.reader.dropped() == {1: {"max_size": 1}, 2: {"max_size": 1}}
-    queue.do(lambda done: MakeRoom(streams, 10**9, done))
-    assert queue.waiting() == []
-    assert queue.reader.audit() == []
+def test_room_is_made_from_the_oldest_of_all_streams_and_only_as_much_as_needed(tmp_path: Path) -> None:
+    limit = 1_000_000
+    with direct_queue(tmp_path / "queue.db", 62_000, drop_beyond_bytes=limit) as queue:
+        for number in range(60):
+            queue.append(os.urandom(20_000).hex(), at_ms=number, key=(KEY, OTHER)[number % 2])
+        assert 0.9 * limit < queue.writer.size_bytes <= limit
+        left = [chunk for key in (KEY, OTHER) for chunk in queue.reader.chunks(queue.stream(key).id, -1, 10**9)]
+        dropped = queue.stream().books.dropped, queue.stream(OTHER).books.dropped
+        assert abs(dropped[0] - dropped[1]) <= 1  # the oldest, and so from both in turn
+        assert len(left) == 60 - sum(dropped)
+        assert queue.reader.dropped() == {1: {"max_size": dropped[0]}, 2: {"max_size": dropped[1]}}
+        assert queue.reader.audit() == []
+
+
+def test_many_small_chunks_of_many_streams_make_room_quickly(tmp_path: Path) -> None:
+    with direct_queue(tmp_path / "queue.db", 62_000, drop_beyond_bytes=4_000_000) as queue:
+        keys = [StreamKey(number, "t") for number in range(1, 301)]
+        for at_ms in range(20):
+            for key in keys:
+                block = Block(b"x" * 300, 1)
+                queue.writer.submit(Append(queue.stream(key), [block], 300, at_ms, lambda _: None))
+        assert queue.append(*[os.urandom(20_000).hex() for _ in range(70)], at_ms=99) is None
+        assert queue.writer.size_bytes <= 4_000_000
+        assert queue.stream().books.dropped == 0
+        assert queue.reader.audit() == []
 
 
 def test_what_a_policy_dropped_is_not_delivered_a_second_time_in_the_books(queue: DirectQueue) -> None:
@@ -189,6 +203,24 @@ def test_something_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StartError, match=r"queue\.db: file is not a database"):
         asyncio.run(open_it())
+
+
+def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "queue.db") as foreign:
+        foreign.execute("CREATE TABLE something (else_ TEXT)")
+    with pytest.raises(StartError, match="no queue of a sidecar"):
+        DirectQueue(tmp_path / "queue.db")
+
+
+def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "queue.db").symlink_to(tmp_path / "elsewhere")
+
+    async def open_it() -> None:
+        Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000).open()
+
+    with pytest.raises(StartError, match=r"queue\.db: Too many levels of symbolic links"):
+        asyncio.run(open_it())
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_second_owner_is_told_who_holds_the_state(tmp_path: Path) -> None:
@@ -391,7 +423,7 @@ def test_the_queue_on_the_loop(tmp_path: Path) -> None:
         queue.on_commit = lambda streams: grown.extend(str(stream.key.data_id) for stream in streams)
         stream = queue.stream(KEY)
         done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        queue.append(stream, [Block(b"1", 1)], 0, done.set_result)
+        queue.append(stream, [Block(b"1", 1)], 1, 0, done.set_result)
         assert queue.pending_bytes == 1
         assert await done is None
         assert (queue.pending_bytes, grown) == (0, ["1500006"])
@@ -412,6 +444,7 @@ def test_streams_are_bounded(tmp_path: Path) -> None:
             queue.stream(StreamKey(number, "t"))
         with pytest.raises(Unavailable, match="already 1000 streams"):
             queue.stream(StreamKey(5000, "t"))
+        assert queue.stream(StreamKey(5001, "t"), configured=True).key.data_id == 5001
         await queue.close(5)
 
     asyncio.run(use())

@@ -17,7 +17,7 @@ from sidecar.forward.batch import splice
 from sidecar.model import Chunk, StreamKey
 from sidecar.report import Rules, check_items, open_envelope
 from sidecar.report.careful import check_item, kind_of
-from sidecar.report.fast import count_plain
+from sidecar.report.fast import judge_plain
 from sidecar.report.strings import strings_decoded, strings_written
 from sidecar.standin.judge import PipeRules, SlidingWindows, judge
 from tests.support.reports import NOW_MS, dump, event, report
@@ -30,7 +30,7 @@ KEY = StreamKey(1500006, "token")
 def take(body: bytes, rules: Rules = Rules(), block_bytes: int = 62_000) -> bytes:  # noqa: B008
     """What would be sent to the proxy for `body`. Raises Refused."""
     envelope = open_envelope(body)
-    blocks = check_items(envelope.data, rules, now_ms=NOW_MS, block_bytes=block_bytes, event_bytes=499_000)
+    blocks = check_items(envelope.data, rules, now_ms=NOW_MS, block_bytes=block_bytes, event_bytes=490_000).blocks
     return splice(KEY, [Chunk(i, block.body, block.events) for i, block in enumerate(blocks)])
 
 
@@ -101,11 +101,12 @@ def test_what_the_proxy_accepts_is_accepted_here(body: bytes) -> None:
 @given(reports())
 def test_the_fast_path_agrees_with_the_careful_one(body: bytes) -> None:
     data = bytes(open_envelope(body).data) if judged(body) == 200 else b"[]"
-    count = count_plain(data, None, NOW_MS)
-    if count is not None:
+    plain = judge_plain(data, None, NOW_MS)
+    if plain is not None:
+        kind, count = plain
         items = [bytes(raw) for raw in msgspec.json.decode(data, type=list[msgspec.Raw])]
         assert count == len(items)
-        kind = kind_of(items[0])
+        assert kind == kind_of(items[0])
         assert [check_item(item, kind, Rules(), NOW_MS) for item in items] == items
 
 

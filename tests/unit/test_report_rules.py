@@ -17,7 +17,7 @@ def take(*items: Any, **rules: Any) -> list[Any]:
 
 def take_raw(body: bytes, **rules: Any) -> bytes:
     data = open_envelope(body).data
-    blocks = check_items(data, Rules(**rules), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000)
+    blocks = check_items(data, Rules(**rules), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000).blocks
     return b"[" + b",".join(block.body for block in blocks) + b"]"
 
 
@@ -233,7 +233,10 @@ def test_characters_that_are_none_become_replacement_characters(content: bytes, 
 
 def test_ten_thousand_items_are_cut_into_blocks_that_fit() -> None:
     body = dump(report(*[event() for _ in range(10_000)]))
-    blocks = check_items(open_envelope(body).data, Rules(), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000)
+    data = open_envelope(body).data
+    blocks = check_items(data, Rules(), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000).blocks
+        open_envelope(body).data, Rules(), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000
+    ).blocks
     assert sum(block.events for block in blocks) == 10_000
     assert max(len(block.body) for block in blocks) <= 62_000
     assert len(blocks) < 1.1 * len(body) / 62_000 + 1

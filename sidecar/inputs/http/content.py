@@ -6,6 +6,8 @@ from sidecar.errors import Refused
 
 _WBITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 _RAW_DEFLATE = -15
+_MAX_MEMBERS = 32
+"""Of a gzip body: more than anybody sends, and few enough, since each costs a copy of what follows it."""
 
 
 def decode(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
@@ -25,7 +27,7 @@ def decode(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
 def _inflate(body: bytes, wbits: int, max_bytes: int) -> bytes:
     pieces, size = [], 0
     try:
-        while body:
+        for _ in range(_MAX_MEMBERS):
             inflater = zlib.decompressobj(wbits)
             piece = inflater.decompress(body, max_bytes - size + 1)
             size += len(piece)
@@ -35,9 +37,11 @@ def _inflate(body: bytes, wbits: int, max_bytes: int) -> bytes:
                 raise Refused(400, "body: compressed data ends too early")
             pieces.append(piece)
             body = inflater.unused_data  # gzip allows several members
+            if not body:
+                return b"".join(pieces)
     except zlib.error as error:
         raise Refused(400, f"body: compressed data is damaged: {error}") from None
-    return b"".join(pieces)
+    raise Refused(400, f"body: more than {_MAX_MEMBERS} compressed members")
 
 
 def _has_zlib_header(body: bytes) -> bool:
