@@ -18,7 +18,7 @@ from sidecar.schedule import Schedule
 _PROXY_BACKOFF = Backoff(first_s=0.5, cap_s=30.0)
 _STREAM_BACKOFF = Backoff(first_s=0.5, cap_s=60.0)
 _SLOW_BACKOFF = Backoff(first_s=4.0, cap_s=120.0)
-_ATTEMPT_S = 60.0
+_PROBE_EVERY_S = 5.0
 
 
 class Dispatch:
@@ -31,7 +31,7 @@ class Dispatch:
             config.proxy.choose,
             host=socket.gethostname(),
             backoff=_PROXY_BACKOFF,
-            patience_s=_ATTEMPT_S,
+            patience_s=_PROBE_EVERY_S,
             random=random.random,
         )
         self._config, self._directory, self._queue, self._schedule = config, directory, queue, schedule

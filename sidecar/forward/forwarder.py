@@ -39,6 +39,8 @@ from sidecar.forward.outcome import (
 from sidecar.meter import Meter
 from sidecar.model import Books, Chunk, StreamKey
 
+_GO_LAST_S = 0.1
+"""So much later than all others a stream tries a proxy again that failed it."""
 _LINGER_FACTOR = 3.0
 _LINGER_MAX_S = 0.02
 
@@ -102,6 +104,7 @@ class Forwarder:
         self._failures = 0
         self._failing_since_s = 0.0
         self._held_until_s = self._lingers_until_s = float("-inf")
+        self._failed_at: dict[str, float] = {}
         self._stopping = False
 
     def stop(self) -> None:
@@ -150,7 +153,7 @@ class Forwarder:
         if self._limiter and (wait_s := self._limiter.wait_s(now_s)) > 0:
             self.state = "rate_limited"
             return wait_s
-        wait_s = self._endpoints.wait_s(now_s)
+        wait_s = self._endpoints.wait_s(now_s, self._failed_at)
         if wait_s > 0:
             self.state = "held"
         return wait_s
@@ -160,7 +163,8 @@ class Forwarder:
         if self._limiter:
             self._limiter.spend(self._settings.clock())
             await self._source.spend(self._digest, self._limiter.spent_until_s)
-        endpoint = self._endpoints.pick(self._settings.clock())  # last, since it may be the one attempt for all streams
+        # Last, since it may be the one attempt for all streams.
+        endpoint = self._endpoints.pick(self._settings.clock(), self._failed_at)
         if endpoint is None:
             return False, None
         started_s = self._settings.clock()
@@ -169,7 +173,7 @@ class Forwarder:
         reading = asyncio.create_task(self._source.read(chunks[-1].seq, self._room)) if more and self._fast() else None
         try:
             answer = await self._client.post(endpoint.url, body)
-            outcome = judge(answer, datetime.now(UTC))
+            outcome = judge(answer, datetime.now(UTC), secret=self._key.token)
             delivered = await self._act(outcome, endpoint, chunks, len(body), started_s)
             return delivered, await reading if reading and delivered else None
         finally:
@@ -183,7 +187,6 @@ class Forwarder:
     async def _act(
         self, outcome: Outcome, endpoint: Endpoint, chunks: Sequence[Chunk], size: int, started_s: float
     ) -> bool:
-        now_s = self._settings.clock()
         match outcome:
             case Delivered():
                 self._proxy_worked(endpoint)
@@ -192,13 +195,11 @@ class Forwarder:
                 self._linger(size, started_s)
                 return True
             case Retry(reason, proxy_down=True):
-                self._failed(reason)
-                if self._endpoints.failed(endpoint, self.last_error or "", started_s=started_s, now_s=now_s):
-                    log.warning("proxy is down, events wait in the queue", proxy=endpoint.url, error=self.last_error)
+                if self._proxy_failed(endpoint, reason, started_s):
+                    log.warning("proxy is down, events wait in the queue", proxy=endpoint.url, error=reason)
             case Misrouted(reason):
-                self._failed(reason)
-                if self._endpoints.failed(endpoint, self.last_error or "", started_s=started_s, now_s=now_s):
-                    log.error("not a proxy's address, events wait", proxy=endpoint.url, error=self.last_error)
+                if self._proxy_failed(endpoint, reason, started_s):
+                    log.error("not a proxy's address, events wait", proxy=endpoint.url, error=reason)
             case Retry(reason):
                 self._refused(endpoint, reason)
                 self._hold("held", self._settings.backoff)
@@ -222,13 +223,29 @@ class Forwarder:
             now_s = self._settings.clock()
             self._lingers_until_s = now_s + min(_LINGER_MAX_S, _LINGER_FACTOR * (now_s - started_s))
 
+    def _proxy_failed(self, endpoint: Endpoint, reason: str, started_s: float) -> bool:
+        """Blames the proxy, and says whether that is new; or this stream alone, if others got through meanwhile."""
+        now_s = self._settings.clock()
+        failed_before_s = self._failed_at.get(endpoint.url, float("inf"))
+        self._failed_at[endpoint.url] = now_s
+        self._failed(reason)
+        if failed_before_s < endpoint.worked_at_s:
+            self._hold("held", self._settings.backoff)
+            return False
+        news = self._endpoints.failed(endpoint, reason, started_s=started_s, now_s=now_s)
+        wait_s = self._endpoints.wait_s(now_s, self._failed_at)
+        if wait_s > 0:
+            self.state, self._held_until_s = "held", now_s + wait_s + _GO_LAST_S
+        return news
+
     def _refused(self, endpoint: Endpoint, reason: str) -> None:
         """The proxy answered, and so it is up; it is this stream that has a problem, and no other may wait for it."""
         self._proxy_worked(endpoint)
         self._failed(reason)
 
     def _proxy_worked(self, endpoint: Endpoint) -> None:
-        if self._endpoints.worked(endpoint):
+        self._failed_at.pop(endpoint.url, None)
+        if self._endpoints.worked(endpoint, self._settings.clock()):
             log.info("proxy is back", proxy=endpoint.url)
             self._wake_all()
 
@@ -248,7 +265,7 @@ class Forwarder:
 
     def _failed(self, reason: str) -> None:
         """Counts a failure; the first of a row is logged, unless it is the proxy's, which is logged as such."""
-        self.last_error = reason.replace(self._key.token, "***") if self._key.token else reason
+        self.last_error = reason
         if not self._failures:
             self._failing_since_s = self._settings.clock()
             log.warning("not delivered, will be tried again", stream=self.name, error=self.last_error)

@@ -24,6 +24,9 @@ import msgspec
 
 _RETRY_AFTER_MAX_S = 300.0
 _REASON_MAX = 200
+_LOOK_AT = 800
+_SECRET_PART = 8
+_SECRET_LEAST = 4
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -85,11 +88,15 @@ class Rejected(msgspec.Struct, frozen=True):
 Outcome = Delivered | Retry | Throttled | TooLarge | Unauthorized | Misrouted | Rejected
 
 
-def judge(answer: Reply | Failure, now: datetime) -> Outcome:
-    """The one place where an answer is given its meaning. `now` (aware) turns a date in Retry-After into seconds."""
+def judge(answer: Reply | Failure, now: datetime, *, secret: str) -> Outcome:
+    """The one place where an answer is given its meaning. `now` (aware) turns a date in Retry-After into seconds.
+
+    Words of the other side that hold a part of `secret`, the access token, are not repeated.
+    """
     if isinstance(answer, Failure):
-        return Retry(answer.error, proxy_down=True)
-    reason = f"HTTP {answer.status}{_words(answer.body)}"
+        return Retry(_one_line(answer.error, secret), proxy_down=True)
+    words = _words(answer.body, secret)
+    reason = f"HTTP {answer.status}: {words}" if words else f"HTTP {answer.status}"
     match answer.status:
         case 200:
             if _is_acknowledgement(answer.body):
@@ -121,11 +128,14 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
         return min(float(value), _RETRY_AFTER_MAX_S)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
-    return min(max(0.0, (when - now).total_seconds()), _RETRY_AFTER_MAX_S)
+    try:
+        return min(max(0.0, (when - now).total_seconds()), _RETRY_AFTER_MAX_S)
+    except OverflowError:  # a time zone beyond the calendar
+        return None
 
 
 def _is_acknowledgement(body: bytes) -> bool:
@@ -133,14 +143,21 @@ def _is_acknowledgement(body: bytes) -> bool:
     return result == "true" or result is True
 
 
-def _words(body: bytes) -> str:
-    """The proxy's own message, or the beginning of whatever else came, on one line."""
+def _words(body: bytes, secret: str) -> str:
+    """The proxy's own message, or the beginning of whatever else came."""
     document = _object(body)
-    message = document.get("message") if document is not None else body[:_REASON_MAX].decode(errors="replace")
-    if not isinstance(message, str):
-        return ""
-    line = " ".join("".join(c if c.isprintable() else " " for c in message[: 4 * _REASON_MAX]).split())
-    return f": {line[:_REASON_MAX]}" if line else ""
+    message = document.get("message") if document is not None else body[:_LOOK_AT].decode(errors="replace")
+    return _one_line(message, secret) if isinstance(message, str) else ""
+
+
+def _one_line(text: str, secret: str) -> str:
+    """The beginning of `text` in printable characters, unless it gives away eight characters of `secret` in a row."""
+    text = text[:_LOOK_AT]
+    squeezed, hidden = "".join(text.split()).casefold(), secret.casefold()
+    length = min(len(hidden), _SECRET_PART)
+    if length >= _SECRET_LEAST and any(hidden[i : i + length] in squeezed for i in range(len(hidden) - length + 1)):
+        return "(its words are not shown, since they repeat the access token)"
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_REASON_MAX]
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

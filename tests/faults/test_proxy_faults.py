@@ -1,5 +1,7 @@
 """Every fault of the proxy, over real sockets: the rows stay, the rest goes on, and all arrives in order afterwards."""
 
+import http.server
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,3 +212,47 @@ def test_a_quiet_stream_sends_its_first_event_at_once(tmp_path: Path) -> None:
                 took.append(time.monotonic() - started_s)
                 time.sleep(0.2)
             assert sorted(took)[3] < 0.5
+
+
+class Picky(http.server.BaseHTTPRequestHandler):
+    """A proxy, or something before it, that fails for one data_id and is well for all others."""
+
+    protocol_version = "HTTP/1.1"
+    mode = "500"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        status, answer = 200, b'{"code":"200","message":"success","request_id":"x","result":"true"}'
+        if b'"data_id":666,' in body[:40]:
+            if self.mode == "close":
+                self.close_connection = True
+                return
+            status, answer = int(self.mode), b"broken"
+        self.send_response(status)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("mode", ["500", "404", "200", "close"])
+def test_a_stream_at_which_the_proxy_fails_holds_up_no_other(tmp_path: Path, mode: str) -> None:
+    handler = type("Handler", (Picky,), {"mode": mode})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Sidecar(tmp_path, f"http://127.0.0.1:{server.server_port}") as sidecar:
+            sidecar.start()
+            sidecar.post(report(event(), data_id=666, token="bad-stream"))
+            worst_s = 0.0
+            until_s = time.monotonic() + 4
+            while time.monotonic() < until_s:
+                started_s = time.monotonic()
+                sidecar.post(report(event()))
+                wait_until(lambda: sidecar.stream()["queued"] == 0, 10, "the good stream")
+                worst_s = max(worst_s, time.monotonic() - started_s)
+            assert worst_s < 1.5
+            assert sidecar.stream("666")["queued"] == 1
+            assert sidecar.stream("666")["rate_per_min"] >= 3  # it did go on trying
+        server.shutdown()

@@ -93,7 +93,7 @@ def test_a_token_cannot_break_out_of_its_string() -> None:
     ],
 )
 def test_outcomes(answer: Any, expected: type) -> None:
-    assert type(judge(answer, NOW)) is expected
+    assert type(judge(answer, NOW, secret="token-1234")) is expected
 
 
 @given(st.integers(100, 599), st.binary(max_size=80))
@@ -103,15 +103,34 @@ def test_only_a_200_with_result_true_is_a_delivery(status: int, body: bytes) -> 
     except (ValueError, RecursionError):
         document = None
     good = status == 200 and isinstance(document, dict) and document.get("result") in ("true", True)
-    assert (judge(Reply(status, {}, body), NOW) == Delivered()) == good
+    assert (judge(Reply(status, {}, body), NOW, secret="") == Delivered()) == good
 
 
 def test_the_answer_of_a_portal_is_shown_on_one_line_and_not_whole() -> None:
-    outcome = judge(Reply(200, {}, b"<html>\n\x1b[31m" + b"x" * 5000), NOW)
+    outcome = judge(Reply(200, {}, b"<html>\n\x1b[31m" + b"x" * 5000), NOW, secret="")
     assert isinstance(outcome, Retry)
     assert "\n" not in outcome.reason
     assert "\x1b" not in outcome.reason
     assert len(outcome.reason) < 300
+
+
+SECRET = "sup3r-S3cret-token-0123456789"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SECRET, SECRET.upper(), f"{'x' * 190}{SECRET}", "\n".join(SECRET), f"wrong: {SECRET[5:14]}", f"{SECRET[:8]}...",
+        f'{{"message": "bad token {SECRET}"}}',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("status", [200, 401, 500, None])
+def test_no_part_of_the_token_is_repeated(text: str, status: int | None) -> None:
+    answer = Failure(text) if status is None else Reply(status, {}, text.encode())
+    outcome: Any = judge(answer, NOW, secret=SECRET)
+    assert "repeat the access token" in outcome.reason
+    squeezed = "".join(outcome.reason.split()).casefold()
+    assert not any(SECRET[i : i + 6].casefold() in squeezed for i in range(len(SECRET) - 5))
 
 
 @pytest.mark.parametrize(
@@ -123,6 +142,8 @@ def test_the_answer_of_a_portal_is_shown_on_one_line_and_not_whole() -> None:
         ("999999", 300),
         ("-5", None),
         ("soon", None),
+        ("Thu, 01 Jan 99999999999999999999 12:00:30 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2300", 300),
         ("Thu, 01 Jan 2026 12:00:30 GMT", 30),
         ("Thu, 01 Jan 2026 11:00:00 GMT", 0),
         ("Thu, 01 Jan 2026 12:00:30 -0000", 30),
@@ -136,6 +157,9 @@ def test_retry_after_of_a_date_goes_by_the_given_now() -> None:
     assert retry_after_s("Thu, 01 Jan 2026 12:00:30 GMT", NOW + timedelta(seconds=20)) == 10
 
 
+FAILED = {"http://a": 0.0, "http://b": 0.0}
+
+
 def endpoints(*urls: str, choose: Any = "failover", host: str = "host-1") -> Endpoints:
     backoff = Backoff(first_s=1, cap_s=30)
     return Endpoints(urls, choose, host=host, backoff=backoff, patience_s=60, random=lambda: 1.0)
@@ -143,28 +167,38 @@ def endpoints(*urls: str, choose: Any = "failover", host: str = "host-1") -> End
 
 def test_failover_prefers_the_first_and_comes_back_to_it() -> None:
     proxies = endpoints("http://a", "http://b")
-    first = proxies.pick(0)
+    first = proxies.pick(0, {})
     assert first is not None
     assert first.url == "http://a"
     assert proxies.failed(first, "refused", started_s=0, now_s=0.1)
-    second = proxies.pick(0.2)
+    second = proxies.pick(0.2, {})
     assert second is not None
     assert second.url == "http://b"
-    assert proxies.pick(1.2) is first
-    assert proxies.worked(first)
-    assert proxies.pick(1.3) is first
+    assert proxies.pick(1.2, {}) is first
+    assert proxies.worked(first, 1.2)
+    assert proxies.pick(1.3, {}) is first
     assert first.last_error is None
 
 
 def test_a_proxy_that_was_down_gets_one_attempt_at_a_time() -> None:
     proxies = endpoints("http://a")
-    only = proxies.pick(0)
+    only = proxies.pick(0, {})
     assert only is not None
     proxies.failed(only, "refused", started_s=0, now_s=0)
-    assert proxies.pick(0.5) is None
-    assert proxies.wait_s(0.25) == 0.75
-    assert proxies.pick(1.1) is only
-    assert proxies.pick(1.2) is None
+    assert proxies.pick(0.5, FAILED) is None
+    assert proxies.wait_s(0.25, FAILED) == 0.75
+    assert proxies.pick(1.1, FAILED) is only
+    assert proxies.pick(1.2, FAILED) is None
+
+
+def test_a_stream_that_has_not_failed_there_may_try_for_itself() -> None:
+    proxies = endpoints("http://a")
+    only = proxies.all[0]
+    proxies.failed(only, "reset", started_s=0, now_s=5)
+    assert proxies.wait_s(5.1, {}) == 0
+    assert proxies.pick(5.1, {}) is only
+    assert proxies.pick(5.1, {"http://a": 4.9}) is only  # what it failed at was an earlier outage
+    assert proxies.pick(5.1, {"http://a": 5.0}) is None
 
 
 def test_attempts_that_were_under_way_together_count_as_one_failure() -> None:

@@ -235,8 +235,6 @@ def test_ten_thousand_items_are_cut_into_blocks_that_fit() -> None:
     body = dump(report(*[event() for _ in range(10_000)]))
     data = open_envelope(body).data
     blocks = check_items(data, Rules(), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000).blocks
-        open_envelope(body).data, Rules(), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000
-    ).blocks
     assert sum(block.events for block in blocks) == 10_000
     assert max(len(block.body) for block in blocks) <= 62_000
     assert len(blocks) < 1.1 * len(body) / 62_000 + 1
