@@ -12,6 +12,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 _LIBRARIES = ("uvicorn", "uvicorn.error", "apscheduler", "httpx", "httpcore", "asyncio")
+_OURS = ("ts", "level", "logger")
 _secrets: set[str] = set()
 
 
@@ -58,7 +59,7 @@ def set_up(form: Literal["logfmt", "json"] = "logfmt", level: int = logging.INFO
 def _hide_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if _secrets:
         for key, value in event.items():
-            if isinstance(value, str):
+            if isinstance(value, str) and key not in _OURS:
                 event[key] = _without_secrets(value)
     return event
 

@@ -8,6 +8,8 @@ from typing import Literal
 import msgspec
 
 Kind = Literal["event", "time_series"]
+MAX_TOKEN_CHARACTERS = 512
+"""Of an access token; real ones have 32 to some 200. What is kept for each stream must be bounded."""
 
 
 class StreamKey(msgspec.Struct, frozen=True):

@@ -10,6 +10,8 @@ import msgspec
 
 Bytes = NewType("Bytes", int)
 Seconds = NewType("Seconds", float)
+Interval = NewType("Interval", float)
+"""Seconds, and more than none."""
 
 _SIZES = {
     "": 1, "B": 1,
@@ -18,8 +20,9 @@ _SIZES = {
 }  # fmt: skip
 _TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _WINDOWS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
-_RATE = re.compile(r"\s*(\d+)\s*/\s*([a-z]+)\s*", re.ASCII)
+_LONGEST_S = 3650 * 86400.0
+_QUANTITY = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([A-Za-z]*)\s*", re.ASCII)
+_RATE = re.compile(r"\s*(\d{1,9})\s*/\s*([a-z]+)\s*", re.ASCII)
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -46,7 +49,10 @@ def parse_duration(text: str | int) -> Seconds:
     found = _QUANTITY.fullmatch(str(text))
     if found is None or (found[2] not in _TIMES and float(found[1]) != 0):
         raise ValueError("a duration such as 250ms, 10s, 5min, 12h or 7d")
-    return Seconds(float(found[1]) * _TIMES.get(found[2], 1.0))
+    seconds = float(found[1]) * _TIMES.get(found[2], 1.0)
+    if seconds > _LONGEST_S:
+        raise ValueError("a duration of at most 3650d")
+    return Seconds(seconds)
 
 
 def parse_rate(text: str) -> Rate | None:

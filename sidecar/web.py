@@ -83,19 +83,24 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_BACKLOG)
-    except OSError as error:
-        raise StartError(f"http.listen {host}:{port}: {os.strerror(error.errno) if error.errno else error}") from None
+    except (OSError, UnicodeError) as error:
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise StartError(f"http.listen {host}:{port}: {why}") from None
     listener.setblocking(False)
     return listener
 
 
 def listen_unix(path: Path) -> socket.socket:
     """A listening Unix socket of mode 0600 in a directory that is ours alone; replaces a stale one."""
-    path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with short_path(path) as short:
-        listener.bind(short)
-    path.chmod(0o600)
+    try:
+        path.unlink(missing_ok=True)
+        with short_path(path) as short:
+            listener.bind(short)
+        path.chmod(0o600)
+    except OSError as error:
+        listener.close()
+        raise StartError(f"{path}: {os.strerror(error.errno or 0)}") from None
     listener.listen(_BACKLOG)
     listener.setblocking(False)
     return listener

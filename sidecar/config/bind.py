@@ -15,9 +15,11 @@ import msgspec
 
 from sidecar.config.model import Address, Secret, Url
 from sidecar.config.tree import Leaf, List, Map, Node, Scalar
-from sidecar.units import Bytes, Rate, Seconds, parse_duration, parse_rate, parse_size
+from sidecar.model import MAX_TOKEN_CHARACTERS
+from sidecar.units import Bytes, Interval, Rate, Seconds, parse_duration, parse_rate, parse_size
 
 _FAILED: Any = object()
+_MAX_SECRET_BYTES = 10_000
 _FILE = "_file"  # `access_token_file` reads the secret `access_token` from a file
 
 
@@ -112,16 +114,27 @@ class Binder:
         if credentials and not path.is_absolute():
             path = Path(credentials) / path
         try:
-            secret = path.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            why = os.strerror(error.errno or 0) if isinstance(error, OSError) else "not UTF-8 text"
-            return self._problem(node.place, name, f"{path}: {why}")
-        return Secret(secret) if secret else self._problem(node.place, name, f"{path}: empty, expected a token")
+            return _secret(_read_small(path))
+        except OSError as error:
+            return self._problem(node.place, name, f"{path}: {os.strerror(error.errno or 0)}")
+        except UnicodeDecodeError:
+            return self._problem(node.place, name, f"{path}: not UTF-8 text")
+        except ValueError as error:
+            return self._problem(node.place, name, f"{path}: expected {error}")
 
     def _problem(self, place: str, name: str, message: str, node: Node | None = None) -> Any:
-        got = f", got {_shown(node)}" if node is not None else ""
+        got = f", got {_shown(node)}" if node is not None and not _may_be_secret(name, node) else ""
         self.problems.append(f"{place}: {name}: {message}{got}" if name else f"{place}: {message}{got}")
         return _FAILED
+
+
+def _read_small(path: Path) -> str:
+    """The text of a small file. Raises OSError, UnicodeDecodeError or ValueError."""
+    if not path.is_file():
+        path.stat()  # says why, if it is not there at all
+        raise ValueError("a file")
+    with path.open("rb") as file:
+        return file.read(_MAX_SECRET_BYTES).decode("utf-8").strip()
 
 
 def _join(above: str, key: str) -> str:
@@ -130,6 +143,11 @@ def _join(above: str, key: str) -> str:
 
 def _file_hint(kind: Any, path: str) -> str:
     return f" (or {path}{_FILE}, the path of a file that holds it)" if kind is Secret else ""
+
+
+def _may_be_secret(name: str, node: Node) -> bool:
+    """A token or a password in the wrong place is still a secret."""
+    return isinstance(node, Leaf) and ((name.startswith("streams.") and name.count(".") == 1) or "@" in str(node.value))
 
 
 def _shown(node: Node) -> str:
@@ -141,6 +159,8 @@ def _shown(node: Node) -> str:
 def _text(value: Scalar) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("text; put it in quotes")
+    if not value.isprintable():  # half surrogates are not printable either
+        raise ValueError("printable text")
     return value
 
 
@@ -165,6 +185,13 @@ def _size(value: Scalar) -> Bytes:
 
 def _duration(value: Scalar) -> Seconds:
     return parse_duration(_quantity(value, "a duration such as 250ms, 10s, 5min, 12h or 7d"))
+
+
+def _some_time(value: Scalar) -> Interval:
+    duration = _duration(value)
+    if duration <= 0:
+        raise ValueError("a duration above zero")
+    return Interval(duration)
 
 
 def _quantity(value: Scalar, expected: str) -> str:
@@ -204,11 +231,16 @@ def _url(value: Scalar) -> Url:
 def _secret(value: Scalar) -> Secret:
     if value is None or isinstance(value, bool) or not str(value):
         raise ValueError("a token")
+    if len(str(value)) > MAX_TOKEN_CHARACTERS or not str(value).isprintable():
+        raise ValueError(f"a token of at most {MAX_TOKEN_CHARACTERS} printable characters")
     return Secret(str(value))
 
 
 def _path(value: Scalar) -> Path:
-    return Path(_text(value)).expanduser()
+    try:
+        return Path(_text(value)).expanduser()
+    except RuntimeError:
+        raise ValueError("a path; there is no such user") from None
 
 
 _READERS: dict[Any, Callable[[Scalar], Any]] = {
@@ -218,6 +250,7 @@ _READERS: dict[Any, Callable[[Scalar], Any]] = {
     Path: _path,
     Bytes: _size,
     Seconds: _duration,
+    Interval: _some_time,
     Rate: _rate,
     Address: parse_address,
     Url: _url,

@@ -16,6 +16,8 @@ from sidecar.errors import ConfigError
 
 SYSTEM_CONFIG = Path("/etc/sidecar/conf.d")
 SYSTEM_STATE = Path("/var/lib/sidecar")
+_LEAST_BODY = 20_000
+_LEAST_QUEUE = 1_000_000
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +124,12 @@ def _override(tree: Map, name: str, node: Node | None) -> Map:
 def _across(config: Config, origins: Mapping[str, str], *, need_proxy: bool) -> Iterable[str]:
     if need_proxy and not config.proxy.urls:
         yield "proxy.urls: missing; set it in conf.d, or give --proxy http://PROXY:10205"
+    for name, least, size in (
+        ("proxy.max_body", _LEAST_BODY, config.proxy.max_body),
+        ("queue.max_size", _LEAST_QUEUE, config.queue.max_size),
+    ):
+        if size < least:
+            yield f"{origins[name]}: {name}: expected at least {least} bytes, got {size}"
     for url in config.proxy.urls:
         if _is_own_listener(url, config.http.listen):
             place = origins["proxy.urls"]
@@ -143,7 +151,25 @@ def _across(config: Config, origins: Mapping[str, str], *, need_proxy: bool) -> 
 def _is_own_listener(url: str, listen: Address) -> bool:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    return port == listen.port != 0 and (parts.hostname == listen.host or _is_loopback(parts.hostname or ""))
+    host = parts.hostname or ""
+    return port == listen.port != 0 and (host == listen.host or _is_loopback(host) or _is_ours(host, listen.host))
+
+
+def _is_ours(host: str, listen_host: str) -> bool:
+    """Whether a listener for all addresses is reached under `host`, an address of this host's own."""
+    try:
+        address = ipaddress.ip_address(host)
+        if not ipaddress.ip_address(listen_host).is_unspecified:
+            return False
+    except ValueError:
+        return False
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal, NewType
 import msgspec
 
 from sidecar.model import Kind
-from sidecar.units import Bytes, Rate, Seconds
+from sidecar.units import Bytes, Interval, Rate, Seconds
 
 Url = NewType("Url", str)
 Secret = NewType("Secret", str)
@@ -30,7 +30,7 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
 
     urls: tuple[Url, ...] = ()
     choose: Literal["failover", "spread"] = "failover"
-    timeout: Seconds = Seconds(15.0)
+    timeout: Interval = Interval(15.0)
     max_body: Bytes = Bytes(500_000)
     rate: Rate | None = Rate(1000, 60.0)
 
@@ -39,7 +39,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     """What may wait on disk, how much, how long, and how surely."""
 
     max_size: Bytes = Bytes(2 * 1024**3)
-    max_age: Seconds = Seconds(7 * 86400.0)
+    max_age: Interval = Interval(7 * 86400.0)
     when_full: Literal["refuse", "drop_oldest"] = "refuse"
     durability: Literal["full", "normal"] = "full"
     keep_delivered: Seconds = Seconds(0.0)

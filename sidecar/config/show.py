@@ -7,7 +7,7 @@ import msgspec
 
 from sidecar.config.load import Loaded
 from sidecar.config.model import Address, Secret
-from sidecar.units import Bytes, Rate, Seconds, format_duration
+from sidecar.units import Bytes, Interval, Rate, Seconds, format_duration
 
 MASK = "********"
 
@@ -44,7 +44,7 @@ def _shown(value: Any, kind: Any, name: str) -> str:
         return MASK
     if value is None:
         return "unlimited" if name == "proxy.rate" else "-"
-    if kind is Seconds:
+    if kind in (Seconds, Interval):
         return format_duration(value) if value else "0s"
     if kind is Bytes:
         return f"{value:,} bytes"

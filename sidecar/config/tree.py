@@ -13,6 +13,7 @@ import yaml
 
 Scalar = str | int | float | bool | None
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})\Z")
 _MAX_FILE_BYTES = 1_000_000
 
 
@@ -42,7 +43,13 @@ Node = Leaf | List | Map
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with only the words true and false as booleans, and no dates, octals or base-60 numbers."""
+    """YAML 1.1 with only the words true and false as booleans, no dates, octals or base-60 numbers, and no aliases."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="*aliases are not supported; put the value in quotes", problem_mark=mark)
+        return super().compose_node(parent, index)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -51,7 +58,7 @@ _Loader.yaml_implicit_resolvers = {
     if (kept := [pair for pair in resolvers if pair[0] == "tag:yaml.org,2002:null"])
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(true|false)\Z"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"-?(0|[1-9][0-9]*)\Z"), list("-0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-0123456789"))
 
 
 def files_of(where: Path) -> list[Path]:
@@ -154,10 +161,10 @@ class _Reader:
         match node.tag.rsplit(":", 1)[-1]:
             case "null":
                 return None
-            case "bool":
+            case "bool" if text in ("true", "false"):
                 return text == "true"
-            case "int":
-                return int(text) if len(text) < 30 else text
+            case "int" if _INTEGER.fullmatch(text):
+                return int(text)
             case _:
                 return self._expand(text, node)
 

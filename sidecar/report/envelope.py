@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from sidecar.errors import Refused
-from sidecar.report.limits import MAX_TOKEN_CHARACTERS
+from sidecar.model import MAX_TOKEN_CHARACTERS
 from sidecar.report.words import describe, describe_json
 
 _BOM = b"\xef\xbb\xbf"

@@ -14,9 +14,6 @@ FUTURE_S = 3600
 METRIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 """Names of metrics and of a time series' dimensions (bk-collector, `namePattern`); use with fullmatch."""
 
-MAX_TOKEN_CHARACTERS = 512
-"""Of an access token; real ones have 32 to some 200. What is kept for each stream must be bounded."""
-
 MAX_GROWTH_BYTES = 1_000_000
 """By which a report may grow when it is normalised; `1e308` becomes 309 digits."""
 

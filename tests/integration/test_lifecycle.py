@@ -1,5 +1,7 @@
 """Starting, stopping, and what is said about it; a second instance; a service manager; the disk."""
 
+import contextlib
+import http.client
 import json
 import re
 import signal
@@ -48,18 +50,16 @@ def test_sigterm_commits_what_is_in_hand_and_exits_0(proxy: Proxy, sidecar: Side
     acknowledged: list[str] = []
 
     def produce() -> None:
-        connection = sidecar.connect()
-        try:
+        with (
+            contextlib.closing(sidecar.connect()) as connection,
+            contextlib.suppress(OSError, http.client.HTTPException),
+        ):
             while True:
                 item = event()
                 connection.request("POST", "/v2/push/", json.dumps(report(item)))
                 if connection.getresponse().read().find(b'"result":"true"') < 0:
                     return
                 acknowledged.append(item["dimension"]["id"])
-        except OSError:
-            return
-        except Exception:  # http.client's ways to say that the other side is gone
-            return
 
     producers = [threading.Thread(target=produce) for _ in range(8)]
     for producer in producers:

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from sidecar.config import Config, Loaded, Options, load_config
+from sidecar.config.load import host_address
 from sidecar.config.show import MASK, effective
 from sidecar.errors import ConfigError
 from sidecar.units import Rate
 
 GOOD = "proxy: {urls: [http://10.0.0.1:10205]}\n"
+OPEN = "http: {listen: '0.0.0.0:5', allow_remote: true}\n"
 
 
 class ConfD:
@@ -153,11 +155,36 @@ def test_every_mistake_is_reported_at_once(conf_d: ConfD) -> None:
         ("proxy: {urls: ['http://127.0.0.1:10205']}", "is this sidecar's own http.listen"),
         ("proxy: {urls: ['http://localhost:10205/v2/push/']}", "is this sidecar's own http.listen"),
         (GOOD + "sockets: {}", "10.yml:2: sockets: unknown key"),
+        (GOOD + "a: &x [1]\nb: *x", "10.yml:3: not YAML: *aliases are not supported"),
+        (GOOD + "a: &a [*a, *a]", "10.yml:2: not YAML: *aliases are not supported"),
+        (GOOD + "streams: {a: {data_id: !!int 0x10, access_token: x}}", "expected a positive whole number, got 0x10"),
+        (GOOD + "queue: {max_age: !!int abc}", "expected a duration such as"),
+        (GOOD + "queue: {max_size: " + "9" * 400 + "}", "expected a size such as"),
+        (GOOD + "queue: {max_age: " + "9" * 400 + "s}", "expected a duration such as"),
+        (GOOD + "queue: {keep_delivered: 999999999999d}", "expected a duration of at most 3650d"),
+        (GOOD + "queue: {max_age: 0s}", "queue.max_age: expected a duration above zero, got 0s"),
+        ("proxy: {urls: [http://10.0.0.1:1], timeout: 0}", "proxy.timeout: expected a duration above zero, got 0"),
+        ("proxy: {urls: [http://10.0.0.1:1], rate: " + "9" * 400 + "/min}", "expected a rate such as"),
+        ("proxy: {urls: [http://10.0.0.1:1], max_body: 100}", "proxy.max_body: expected at least 20000 bytes"),
+        (GOOD + "queue: {max_size: 5KB}", "queue.max_size: expected at least 1000000 bytes"),
+        (GOOD + "streams: {a: {data_id: 5, access_token: '" + "x" * 600 + "'}}", "at most 512 printable"),
+        (GOOD + 'streams: {a: {data_id: 5, access_token: "\\ud800"}}', "printable characters"),
+        (GOOD + "streams: {a: {data_id: 5, access_token_file: /dev/zero}}", "/dev/zero: expected a file"),
+        (GOOD + 'streams: {a: {data_id: 5, access_token_file: "a\\0b"}}', "expected"),
+        (GOOD + 'defaults: {target: "\\ud800"}', "defaults.target: expected printable text"),
+        (OPEN + "proxy: {urls: ['http://127.0.0.1:5']}", "is this sidecar's own http.listen"),
+        (OPEN + f"proxy: {{urls: ['http://{host_address()}:5']}}", "is this sidecar's own http.listen"),
         (GOOD + "a" + ": {a" * 30 + ": 1" + "}" * 30, "nested too deep"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_place_and_what_would_be_right(conf_d: ConfD, text: str, problem: str) -> None:
     assert any(problem in found for found in conf_d.problems(text)), conf_d.problems(text)
+
+
+def test_the_state_may_not_be_at_a_user_that_does_not_exist(conf_d: ConfD) -> None:
+    conf_d.write("10.yml", GOOD + "state: ~no-such-user/x")
+    with pytest.raises(ConfigError, match="state: expected a path; there is no such user"):
+        conf_d.load(state=None)
 
 
 def test_files_merge_in_lexical_order_and_a_value_is_set_once(conf_d: ConfD) -> None:
@@ -170,8 +197,14 @@ def test_files_merge_in_lexical_order_and_a_value_is_set_once(conf_d: ConfD) -> 
 
 
 def test_a_token_is_never_in_an_error(conf_d: ConfD) -> None:
-    text = GOOD + "streams: {a: {data_id: 5, access_token: [very-secret]}, b: {access_token: very-secret}}"
-    assert "very-secret" not in "\n".join(conf_d.problems(text))
+    for text in (
+        GOOD + "streams: {a: {data_id: 5, access_token: [very-secret]}, b: {access_token: very-secret}}",
+        GOOD + "streams: {a: very-secret}",
+        GOOD + "streams: {a: {data_id: 5, access_token: *very-secret}}",
+        "proxy: {urls: ['http://user:very-secret@h:1']}",
+        "proxy: {urls: ['ftp://user:very-secret@h:1']}",
+    ):
+        assert "very-secret" not in "\n".join(conf_d.problems(text))
 
 
 def test_secret_files_of_systemd_credentials(conf_d: ConfD) -> None:
@@ -181,7 +214,10 @@ def test_secret_files_of_systemd_credentials(conf_d: ConfD) -> None:
     assert config.streams["a"].access_token == "from-systemd"
 
 
-@pytest.mark.parametrize(("content", "why"), [(b"", "empty, expected a token"), (b"\xff", "not UTF-8 text")])
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"", "expected a token"), (b"\xff", "not UTF-8 text"), (b"x" * 600, "of at most 512"), (b"a\nb", "printable")],
+)
 def test_a_secret_file_that_holds_no_secret(conf_d: ConfD, content: bytes, why: str) -> None:
     (conf_d.path / "token").write_bytes(content)
     text = GOOD + f"streams: {{a: {{data_id: 5, access_token_file: {conf_d.path}/token}}}}"

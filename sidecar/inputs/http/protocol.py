@@ -14,16 +14,21 @@ that held nothing but a push is remembered with its length; the same bytes need 
 from collections.abc import Callable
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sidecar.errors import Refused
 from sidecar.inputs.http.push import Push, Shared
 
 PUSH_PATHS = (b"/v2/push/", b"/v2/push")
 _PATIENCE_S = 60
 """How long a client may be silent in the middle of a request, or before its first."""
+_REQUEST_S = 120
+"""How long a whole request may take, however busily it trickles in."""
 _MAX_CONNECTIONS = 2048
 _MAX_HEADERS = 100
-_MAX_HEAD_BYTES = 65_536
+_MAX_QUIET_BYTES = 65_536
+"""Of a head, of trailers, of whatever is neither a body nor the end of a request."""
 _MAX_KNOWN_HEADS = 1024
 _MAX_KNOWN_HEAD_BYTES = 2048
 _END_OF_HEAD = b"\r\n\r\n"
@@ -39,8 +44,10 @@ class IntakeProtocol(HttpToolsProtocol):
         super().__init__(**given)
         self._shared, self._known_heads = shared, known_heads
         self._in_request = True  # a new connection owes a request
-        self._in_head = True
-        self._head_bytes = 0
+        self._began_s = self.loop.time()
+        self._quiet_bytes = 0
+        self._raw_left = 0
+        self._in_message = self._fresh = self._heard_all = False
         self._repeated: Push | None = None
         self._active = False
         self._chunk = b""
@@ -61,17 +68,49 @@ class IntakeProtocol(HttpToolsProtocol):
                 cycle.drop_body()
 
     def data_received(self, data: bytes) -> None:
-        if self._take_repeated(data):
+        if self._heard_all:
             return
-        self._chunk = data
-        super().data_received(data)
-        self._chunk = b""
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self.send_400_response("The head of the request is too large.")
+        if self._raw_left:
+            self._take_raw(data)
+        elif not self._take_repeated(data):
+            self._parse(data)
         if self._in_request and self.timeout_keep_alive_task is None:
             self._be_patient()
+
+    def pause_writing(self) -> None:
+        """A client that does not read its answers is not heard any more."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.flow.resume_reading()
+
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        self._chunk, self._fresh = data, not self._in_message
+        self._quiet_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._take_raw(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        finally:
+            self._chunk = b""
+        if self._quiet_bytes > _MAX_QUIET_BYTES:
+            self.send_400_response("The head or the trailers of the request are too large.")
+
+    def _take_raw(self, data: bytes) -> None:
+        """The body of a request that offers an upgrade, which httptools takes for the start of another protocol."""
+        self._unset_keepalive_if_required()
+        if self._raw_left:
+            part = data[: self._raw_left]
+            self._raw_left -= len(part)
+            self.cycle.add(part)
+            if not self._raw_left:
+                self.on_message_complete()
 
     def _take_repeated(self, data: bytes) -> bool:
         """Treats one whole request whose head is known, if that is what `data` is and no other is under way."""
@@ -90,7 +129,8 @@ class IntakeProtocol(HttpToolsProtocol):
         return True
 
     def on_message_begin(self) -> None:
-        self._in_request = True
+        self._in_request = self._in_message = True
+        self._began_s = self.loop.time()
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -101,8 +141,7 @@ class IntakeProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        if self.url.partition(b"?")[0] in PUSH_PATHS and self.parser.get_method() == b"POST":
+        if _path_of(self.url) in PUSH_PATHS and self.parser.get_method() == b"POST":
             self._begin_push()
             return
         url, headers, expect = self.url, self.headers, self.expect_100_continue
@@ -110,21 +149,26 @@ class IntakeProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expect
         self.headers.extend(headers)
         super().on_headers_complete()
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
+        self._quiet_bytes = 0
         if isinstance(self.cycle, Push):
             self.cycle.add(body)
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_request = False
-        self._in_head = True
-        self._head_bytes = -len(self._chunk)  # what ends with a body is no head
+        if self._raw_left:
+            return  # httptools says so, but the body is still to come
+        self._in_request = self._in_message = self._fresh = False
+        self._quiet_bytes = 0
         if not isinstance(self.cycle, Push):
             super().on_message_complete()
             return
         self.cycle.complete = True
+        self._heard_all = not self.cycle.keep_alive
         if not self.pipeline and not self.cycle.response_complete:
             self.cycle.run()
 
@@ -135,6 +179,8 @@ class IntakeProtocol(HttpToolsProtocol):
             self.transport.close()
         if self.pipeline or self.timeout_keep_alive_task is None:
             self.on_response_complete()
+            if self.flow.write_paused:
+                self.flow.pause_reading()
 
     def timeout_keep_alive_handler(self) -> None:
         """One timer serves for many requests: it looks whether there were any, instead of being set for each."""
@@ -159,6 +205,8 @@ class IntakeProtocol(HttpToolsProtocol):
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
         push = Push(self, self._shared, keep_alive=keep_alive)
         push.begin(headers)
+        if self.parser.should_upgrade():
+            self._decline_upgrade(push, headers)
         previous, self.cycle = self.cycle, push
         if previous is None or previous.response_complete:
             self._remember_head(push, headers)
@@ -167,16 +215,28 @@ class IntakeProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((push, self.app))
 
+    def _decline_upgrade(self, push: Push, headers: dict[bytes, bytes]) -> None:
+        """An upgrade is an offer (RFC 9110, 7.8); we take the request as it is, without the parser, and then close."""
+        push.keep_alive = False
+        length = headers.get(b"content-length", b"0")
+        if b"transfer-encoding" in headers or not length.isdigit():
+            push.refuse(Refused(400, "Upgrade: not understood together with a chunked body"))
+        else:
+            self._raw_left = int(length)
+
     def _remember_head(self, push: Push, headers: dict[bytes, bytes]) -> None:
         """Only a head that began with the present chunk of data, and whose body has a length and no more to it."""
         end = self._chunk.find(_END_OF_HEAD) + 4
         length = headers.get(b"content-length", b"")
         if not push.plain or b"transfer-encoding" in headers or b"upgrade" in headers or not length.isdigit():
             return
-        if self._chunk.startswith(b"POST /v2/push") and 4 <= end <= _MAX_KNOWN_HEAD_BYTES:
+        head = self._chunk[:end]
+        if not self._fresh or not head.startswith(b"POST /v2/push") or head.count(b"\n") != head.count(b"\r\n"):
+            return
+        if 4 <= end <= _MAX_KNOWN_HEAD_BYTES:
             if len(self._known_heads) >= _MAX_KNOWN_HEADS:
                 self._known_heads.clear()
-            self._known_heads[self._chunk[:end]] = int(length)
+            self._known_heads[head] = int(length)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn calls this for a pipelined request whose turn has come."""
@@ -196,7 +256,15 @@ class IntakeProtocol(HttpToolsProtocol):
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _be_patient(self) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(_PATIENCE_S, self.timeout_keep_alive_handler)
+        left_s = min(_PATIENCE_S, max(0.0, self._began_s + _REQUEST_S - self.loop.time()))
+        self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
+
+
+def _path_of(url: bytes) -> bytes:
+    """The path of a request's target, also in its absolute form (RFC 9112, 3.2.2)."""
+    if url.startswith((b"http://", b"https://")):
+        url = b"/" + b"/".join(url.split(b"/")[3:])
+    return url.partition(b"?")[0].partition(b"#")[0]
 
 
 def intake_protocol(shared: Shared) -> Callable[..., IntakeProtocol]:

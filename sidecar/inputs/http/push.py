@@ -104,7 +104,7 @@ class Push:
             if self._size > self._shared.max_body_bytes:
                 self._too_large()
             elif self._shared.buffered_bytes + len(part) > _MAX_BUFFERED_BYTES:
-                self._refuse(Unavailable("too many reports at once", retry_after_s=1))
+                self.refuse(Unavailable("too many reports at once", retry_after_s=1))
             else:
                 self._shared.buffered_bytes += len(part)
                 self._parts.append(part)
@@ -153,9 +153,10 @@ class Push:
         self._parts = []
 
     def _too_large(self) -> None:
-        self._refuse(Refused(413, f"body: larger than {self._shared.max_body_bytes} bytes (http.max_body)"))
+        self.refuse(Refused(413, f"body: larger than {self._shared.max_body_bytes} bytes (http.max_body)"))
 
-    def _refuse(self, refusal: Refused | Unavailable) -> None:
+    def refuse(self, refusal: Refused | Unavailable) -> None:
+        """Notes why it will not be taken, unless there is a reason already; the rest of the body is thrown away."""
         self._refusal = self._refusal or refusal
         self.drop_body()
 
