@@ -59,10 +59,18 @@ class Directory:
         ordered = sorted(keys, key=lambda key: not self._is_configured(key))  # stable: nobody takes a configured name
         taken: Counter[str] = Counter()
         for key in ordered:
-            base = self._by_data_id[key.data_id] if self._is_configured(key) else str(key.data_id)
+            base = self._by_data_id.get(key.data_id, str(key.data_id))
             taken[base] += 1
             named[key] = base if taken[base] == 1 else f"{base}-{taken[base]}"
         return named
+
+    def sent_as(self, key: StreamKey) -> StreamKey:
+        """The key to send with: of a configured pipe always its configured token.
+
+        So what waits with a token that proved wrong goes out once the right one is configured.
+        """
+        name = self._by_data_id.get(key.data_id)
+        return key if name is None else msgspec.structs.replace(key, token=self._by_name[name].access_token)
 
     def _is_configured(self, key: StreamKey) -> bool:
         name = self._by_data_id.get(key.data_id)

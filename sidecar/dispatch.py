@@ -73,15 +73,16 @@ class Dispatch:
         await self._client.close()
 
     def _add(self, stream: QueueStream) -> Forwarder:
-        if len(stream.key.token) >= _SURELY_SECRET:
-            log.mask([stream.key.token])
+        key = self._directory.sent_as(stream.key)
+        if len(key.token) >= _SURELY_SECRET:
+            log.mask([key.token])
         forwarder = Forwarder(
-            stream.key,
+            key,
             self._directory.names(each.key for each in self._queue.streams())[stream.key],
             _StreamSource(self._queue, stream, keep=self._config.queue.keep_delivered > 0),
             client=self._client,
             endpoints=self.endpoints,
-            limiter=self._limiter(token_digest(stream.key)),
+            limiter=self._limiter(token_digest(key)),
             settings=self._settings,
             wake_all=self._schedule.wake_all,
         )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import msgspec
+import structlog
 
 from sidecar.admission import Refuse, admit
 from sidecar.config import Queue as QueueConfig
@@ -12,6 +13,7 @@ from sidecar.model import Kind, StreamKey
 from sidecar.queue import Queue, QueueStream
 from sidecar.report import check_items, open_envelope
 
+log = structlog.get_logger("intake")
 _STOPPING_RETRY_S = 5
 _Names = tuple[int | None, str, str | None]
 
@@ -41,6 +43,7 @@ class Intake:
         self._block_bytes, self._event_bytes, self._clock = block_bytes, event_bytes, clock
         self._known: dict[_Names, _Known] = {}
         self._stopping = False
+        self._refused = 0
 
     def stop(self) -> None:
         """Refuses everything from now on; what was taken before is still committed."""
@@ -84,7 +87,13 @@ class Intake:
             when_full=self._settings.when_full,
         )
         if isinstance(verdict, Refuse):
+            if not self._refused:
+                log.error("reports are refused", reason=verdict.reason)
+            self._refused += 1
             raise Unavailable(verdict.reason, retry_after_s=verdict.retry_after_s)
+        if self._refused:
+            log.info("reports are taken again", refused=self._refused)
+            self._refused = 0
 
 
 class _Known:

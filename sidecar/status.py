@@ -138,9 +138,9 @@ def failures(*, books: BooksStatus, queue: QueueStatus, broken: str | None, refu
 def worries(*, queue: QueueStatus, streams: Sequence[StreamStatus], proxies: Sequence[ProxyStatus]) -> list[str]:
     """What somebody should look at before it becomes a failure."""
     found = [f"proxy {proxy.url} is down: {proxy.last_error}" for proxy in proxies if proxy.state == "down"]
-    failing = (stream for stream in streams if stream.last_error)
+    failing = (stream for stream in streams if stream.last_error and stream.queued)
     found += [f"stream {stream.name} is {stream.state}: {stream.last_error}" for stream in failing]
-    if queue.bytes > _NEARLY_FULL * queue.max_bytes:
+    if queue.max_bytes >= queue.bytes > _NEARLY_FULL * queue.max_bytes:
         found.append(f"the queue is {100 * queue.bytes // queue.max_bytes} % full")
     elif queue.full_in_s is not None and queue.full_in_s < _FULL_SOON_S:
         found.append(f"the queue will be full in {queue.full_in_s / 60:.0f} min")

@@ -10,6 +10,10 @@ import msgspec
 
 Bytes = NewType("Bytes", int)
 Seconds = NewType("Seconds", float)
+BodyBytes = NewType("BodyBytes", int)
+"""Bytes of a request; room for an envelope and an event of some use."""
+QueueBytes = NewType("QueueBytes", int)
+"""Bytes of a database; more than an empty one needs."""
 Interval = NewType("Interval", float)
 """Seconds, and more than none."""
 

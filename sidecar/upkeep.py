@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import structlog
@@ -26,6 +27,7 @@ class Upkeep:
     def __init__(self, config: Config, queue: Queue, notifier: Notifier) -> None:
         self.mismatches: Sequence[str] = ()
         self._config, self._queue, self._notifier = config, queue, notifier
+        self._dropped: Counter[str] | None = None
         self._first: asyncio.Task[None] | None = None
 
     def start(self, schedule: Schedule) -> None:
@@ -45,11 +47,23 @@ class Upkeep:
         """Drops what is too old, forgets kept deliveries, returns free pages."""
         now_ms = int(time.time() * 1000)
         try:
+            if self._dropped is None:
+                await self._report_drops()
             await self._queue.expire(now_ms - int(self._config.queue.max_age * 1000))
             kept_before_ms = now_ms - int(self._config.queue.keep_delivered * 1000)
             await self._queue.tidy(kept_before_ms=kept_before_ms, pages=_TIDY_PAGES)
+            await self._report_drops()
         except Unavailable:
             return  # the writer has logged why
+
+    async def _report_drops(self) -> None:
+        """Says what was dropped since the last time; ahead of the first time is history."""
+        counted: Counter[str] = Counter()
+        for reasons in (await self._queue.dropped()).values():
+            counted.update(reasons)
+        for reason, events in (counted - (self._dropped if self._dropped is not None else counted)).items():
+            log.error("events were dropped under the policy", reason=reason, events=events)
+        self._dropped = counted
 
     async def audit(self) -> None:
         """Compares books and rows."""

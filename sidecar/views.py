@@ -113,7 +113,7 @@ class StatusViews:
         return StreamStatus(
             name=name,
             data_id=stream.key.data_id,
-            state=forwarder.state if forwarder else "idle",
+            state=forwarder.state if forwarder and books.queued else "idle",
             accepted=books.accepted,
             queued=books.queued,
             delivered=books.delivered,

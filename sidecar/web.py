@@ -85,7 +85,7 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except (OSError, UnicodeError) as error:
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-        raise StartError(f"http.listen {host}:{port}: {why}") from None
+        raise StartError(f"cannot listen on {host}:{port}: {why}") from None
     listener.setblocking(False)
     return listener
 

@@ -17,7 +17,7 @@ def check(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, 
 
     Every mistake is reported at once; the exit code is then 78. Secrets are masked.
     """
-    rows = effective(load(config, proxies, state, need_proxy=False))
+    rows = effective(load(config, proxies, state))
     if as_json:
         print_json(rows)
         return

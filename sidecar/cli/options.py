@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from sidecar.config import Loaded, Options, load_config
 
@@ -16,15 +17,15 @@ def configured(command: Command) -> Command:
     """Adds --config, --proxy and --state, each also from the environment."""
     for option in (
         click.option(
-            "--state", type=click.Path(path_type=Path, file_okay=False), envvar="SIDECAR_STATE",
+            "--state", type=click.Path(path_type=Path, file_okay=False), envvar="SIDECAR_STATE", show_envvar=True,
             help="State directory. Default: /var/lib/sidecar if writable, else $XDG_STATE_HOME/sidecar.",
         ),
         click.option(
-            "--proxy", "proxies", multiple=True, envvar="SIDECAR_PROXY", metavar="URL",
+            "--proxy", "proxies", multiple=True, envvar="SIDECAR_PROXY", show_envvar=True, metavar="URL",
             help="The cloud area's proxy, such as http://10.0.0.1:10205; may be given several times.",
         ),
         click.option(
-            "--config", type=click.Path(path_type=Path, exists=True), envvar="SIDECAR_CONFIG",
+            "--config", type=click.Path(path_type=Path, exists=True), envvar="SIDECAR_CONFIG", show_envvar=True,
             help="A conf.d directory or one file. Default: /etc/sidecar/conf.d if it exists, else ./conf.d.",
         ),
     ):  # fmt: skip
@@ -34,4 +35,16 @@ def configured(command: Command) -> Command:
 
 def load(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, need_proxy: bool = True) -> Loaded:
     """The configuration that the options name. Raises ConfigError."""
-    return load_config(Options(config=config, proxies=proxies, state=state), os.environ, need_proxy=need_proxy)
+    options = Options(
+        config=config,
+        proxies=proxies,
+        proxies_from=_given_by("proxies", "--proxy"),
+        state=state,
+        state_from=_given_by("state", "--state"),
+    )
+    return load_config(options, os.environ, need_proxy=need_proxy)
+
+
+def _given_by(parameter: str, option: str) -> str:
+    source = click.get_current_context().get_parameter_source(parameter)
+    return f"SIDECAR_{option.removeprefix('--').upper()}" if source is ParameterSource.ENVIRONMENT else option

@@ -45,7 +45,7 @@ def run(
 async def _run(loaded: Loaded) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, _signalled, stop)
     sidecar = Sidecar(loaded, os.environ)
     await sidecar.start()

@@ -16,7 +16,7 @@ import msgspec
 from sidecar.config.model import Address, Secret, Url
 from sidecar.config.tree import Leaf, List, Map, Node, Scalar
 from sidecar.model import MAX_TOKEN_CHARACTERS
-from sidecar.units import Bytes, Interval, Rate, Seconds, parse_duration, parse_rate, parse_size
+from sidecar.units import BodyBytes, Bytes, Interval, QueueBytes, Rate, Seconds, parse_duration, parse_rate, parse_size
 
 _FAILED: Any = object()
 _MAX_SECRET_BYTES = 10_000
@@ -24,12 +24,16 @@ _FILE = "_file"  # `access_token_file` reads the secret `access_token` from a fi
 
 
 class Binder:
-    """Binds one tree. Afterwards `origins` tells where each value came from, and `problems` what is wrong."""
+    """Binds one tree. Afterwards `origins` tells where each value came from, and `problems` what is wrong.
+
+    `bound` holds the parts that are right, by name, also where others are not.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.problems: list[str] = []
         self.origins: dict[str, str] = {}
+        self.bound: dict[str, msgspec.Struct] = {}
 
     def bind(self, kind: Any, node: Node, name: str = "") -> Any:
         """A value of type `kind` from `node`, or a mark that only `bind` knows, with the problems noted."""
@@ -58,7 +62,10 @@ class Binder:
             elif field.required:
                 values[field.name] = _FAILED
                 self._problem(node.place, path, "missing" + _file_hint(types_of[field.name], path))
-        return _FAILED if any(value is _FAILED for value in values.values()) else kind(**values)
+        if any(value is _FAILED for value in values.values()):
+            return _FAILED
+        self.bound[name] = made = kind(**values)
+        return made
 
     def _refuse_unknown(self, types_of: dict[str, Any], node: Map, name: str) -> None:
         secrets = [key + _FILE for key, kind in types_of.items() if kind is Secret]
@@ -109,10 +116,8 @@ class Binder:
         self.origins[name] = node.place
         if not isinstance(node, Leaf) or not isinstance(node.value, str):
             return self._problem(node.place, name, "expected the path of a file", node)
-        path = Path(node.value)
-        credentials = self.environ.get("CREDENTIALS_DIRECTORY")
-        if credentials and not path.is_absolute():
-            path = Path(credentials) / path
+        beside = Path(node.place.rpartition(":")[0]).parent
+        path = Path(self.environ.get("CREDENTIALS_DIRECTORY", beside)) / node.value
         try:
             return _secret(_read_small(path))
         except OSError as error:
@@ -176,11 +181,14 @@ def _positive(value: Scalar) -> int:
     return value
 
 
-def _size(value: Scalar) -> Bytes:
-    size = parse_size(_quantity(value, "a size such as 500KB, 64MiB or 2GiB"))
-    if size < 1:
-        raise ValueError("a size above zero")
-    return size
+def _size_of_at_least(least: str) -> Callable[[Scalar], Bytes]:
+    def read(value: Scalar) -> Bytes:
+        size = parse_size(_quantity(value, "a size such as 500KB, 64MiB or 2GiB"))
+        if size < parse_size(least):
+            raise ValueError(f"a size of at least {least}")
+        return size
+
+    return read
 
 
 def _duration(value: Scalar) -> Seconds:
@@ -248,7 +256,8 @@ _READERS: dict[Any, Callable[[Scalar], Any]] = {
     bool: _flag,
     int: _positive,
     Path: _path,
-    Bytes: _size,
+    BodyBytes: _size_of_at_least("20KB"),
+    QueueBytes: _size_of_at_least("1MB"),
     Seconds: _duration,
     Interval: _some_time,
     Rate: _rate,

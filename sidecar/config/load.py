@@ -10,14 +10,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sidecar.config.bind import Binder
-from sidecar.config.model import Address, Config
+from sidecar.config.model import Address, Config, Http, Proxy, Stream
 from sidecar.config.tree import Leaf, List, Map, Node, files_of, read_tree
 from sidecar.errors import ConfigError
 
 SYSTEM_CONFIG = Path("/etc/sidecar/conf.d")
 SYSTEM_STATE = Path("/var/lib/sidecar")
-_LEAST_BODY = 20_000
-_LEAST_QUEUE = 1_000_000
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +23,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     config: Path | None = None
     proxies: tuple[str, ...] = ()
+    proxies_from: str = "--proxy"
     state: Path | None = None
+    state_from: str = "--state"
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,9 +46,8 @@ def load_config(options: Options, environ: Mapping[str, str], *, need_proxy: boo
     binder = Binder(environ)
     config = binder.bind(Config, tree)
     problems += binder.problems
-    if isinstance(config, Config):
-        problems += _across(config, binder.origins, need_proxy=need_proxy)
-    if problems:
+    problems += _across(binder, tree, need_proxy=need_proxy)
+    if problems or not isinstance(config, Config):
         raise ConfigError(problems)
     return Loaded(config=config, files=tuple(files), origins=binder.origins)
 
@@ -92,12 +91,12 @@ def _files(options: Options, problems: list[str]) -> list[Path]:
 def _urls(options: Options) -> Node | None:
     if not options.proxies:
         return None
-    return List(tuple(Leaf(url, "--proxy") for url in options.proxies), "--proxy")
+    return List(tuple(Leaf(url, options.proxies_from) for url in options.proxies), options.proxies_from)
 
 
 def _state(options: Options, tree: Map) -> Node | None:
     if options.state is not None:
-        return Leaf(str(options.state.absolute()), "--state")
+        return Leaf(str(options.state.absolute()), options.state_from)
     if "state" in tree.items:
         return None
     return Leaf(str(_default_state()), "default")
@@ -121,31 +120,34 @@ def _override(tree: Map, name: str, node: Node | None) -> Map:
     return Map({**tree.items, key: node}, {**tree.places, key: tree.places.get(key, node.place)}, tree.place)
 
 
-def _across(config: Config, origins: Mapping[str, str], *, need_proxy: bool) -> Iterable[str]:
-    if need_proxy and not config.proxy.urls:
-        yield "proxy.urls: missing; set it in conf.d, or give --proxy http://PROXY:10205"
-    for name, least, size in (
-        ("proxy.max_body", _LEAST_BODY, config.proxy.max_body),
-        ("queue.max_size", _LEAST_QUEUE, config.queue.max_size),
-    ):
-        if size < least:
-            yield f"{origins[name]}: {name}: expected at least {least} bytes, got {size}"
-    for url in config.proxy.urls:
-        if _is_own_listener(url, config.http.listen):
-            place = origins["proxy.urls"]
-            yield f"{place}: proxy.urls: {url} is this sidecar's own http.listen; expected the cloud area's proxy"
-    if not _is_loopback(config.http.listen.host) and not config.http.allow_remote:
-        place = origins.get("http.listen", "default")
+def _across(binder: Binder, tree: Map, *, need_proxy: bool) -> Iterable[str]:
+    """What concerns more than one key, as far as the parts in question are right by themselves."""
+    proxy = binder.bound.get("proxy") if "proxy" in tree.items else Proxy()
+    http = binder.bound.get("http") if "http" in tree.items else Http()
+    if isinstance(proxy, Proxy):
+        yield from _across_proxy(proxy, http if isinstance(http, Http) else None, binder.origins, need_proxy=need_proxy)
+    if isinstance(http, Http) and not _is_loopback(http.listen.host) and not http.allow_remote:
+        place = binder.origins.get("http.listen", "default")
         yield (
-            f"{place}: http.listen: {config.http.listen} is open to other hosts; "
+            f"{place}: http.listen: {http.listen} is open to other hosts; "
             "expected a loopback address, or http.allow_remote: true beside it"
         )
     seen: dict[int, str] = {}
-    for name, stream in config.streams.items():
-        other = seen.setdefault(stream.data_id, name)
-        if other != name:
-            place = origins[f"streams.{name}.data_id"]
-            yield f"{place}: streams.{name}.data_id: {stream.data_id} is already the data_id of streams.{other}"
+    for name, stream in binder.bound.items():
+        if isinstance(stream, Stream):
+            other = seen.setdefault(stream.data_id, name)
+            if other != name:
+                place = binder.origins[f"{name}.data_id"]
+                yield f"{place}: {name}.data_id: {stream.data_id} is already the data_id of {other}"
+
+
+def _across_proxy(proxy: Proxy, http: Http | None, origins: Mapping[str, str], *, need_proxy: bool) -> Iterable[str]:
+    if need_proxy and not proxy.urls:
+        yield "proxy.urls: missing; set it in conf.d, or give --proxy http://PROXY:10205"
+    for url in proxy.urls:
+        if http is not None and _is_own_listener(url, http.listen):
+            place = origins["proxy.urls"]
+            yield f"{place}: proxy.urls: {url} is this sidecar's own http.listen; expected the cloud area's proxy"
 
 
 def _is_own_listener(url: str, listen: Address) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal, NewType
 import msgspec
 
 from sidecar.model import Kind
-from sidecar.units import Bytes, Interval, Rate, Seconds
+from sidecar.units import BodyBytes, Interval, QueueBytes, Rate, Seconds
 
 Url = NewType("Url", str)
 Secret = NewType("Secret", str)
@@ -31,14 +31,14 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     urls: tuple[Url, ...] = ()
     choose: Literal["failover", "spread"] = "failover"
     timeout: Interval = Interval(15.0)
-    max_body: Bytes = Bytes(500_000)
+    max_body: BodyBytes = BodyBytes(500_000)
     rate: Rate | None = Rate(1000, 60.0)
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
     """What may wait on disk, how much, how long, and how surely."""
 
-    max_size: Bytes = Bytes(2 * 1024**3)
+    max_size: QueueBytes = QueueBytes(2 * 1024**3)
     max_age: Interval = Interval(7 * 86400.0)
     when_full: Literal["refuse", "drop_oldest"] = "refuse"
     durability: Literal["full", "normal"] = "full"
@@ -49,7 +49,7 @@ class Http(msgspec.Struct, frozen=True, kw_only=True):
     """The drop-in for the proxy's own endpoint."""
 
     listen: Address = Address("127.0.0.1", 10205)
-    max_body: Bytes = Bytes(5_000_000)
+    max_body: BodyBytes = BodyBytes(5_000_000)
     allowed_hosts: tuple[str, ...] = ()
     allow_remote: bool = False
 

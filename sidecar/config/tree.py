@@ -109,7 +109,8 @@ class _Reader:
             self.problems.append(f"{path}: not UTF-8 (byte {error.start})")
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            self.problems.append(f"{path}:{line}: not YAML: {error.problem}")
+            hint = "; put a value with ${...} in quotes" if "${" in "".join(text.splitlines()[line - 1 : line]) else ""
+            self.problems.append(f"{path}:{line}: not YAML: {error.problem}{hint}")
         except (yaml.YAMLError, RecursionError) as error:
             self.problems.append(f"{path}: not YAML: {str(error).splitlines()[0]}")
         else:

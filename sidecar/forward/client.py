@@ -49,7 +49,10 @@ class Client:
                 answer += piece
                 if len(answer) > _ANSWER_MAX_BYTES:
                     return Failure(f"HTTP {response.status_code}: answer larger than {_ANSWER_MAX_BYTES} bytes")
-            return Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, answer)
+            reply = Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, answer)
+        # httpx ties response and stream in a circle, which would keep the body until the garbage collector comes by.
+        response.stream = httpx.ByteStream(b"")
+        return reply
 
     async def close(self) -> None:
         """Closes all connections."""

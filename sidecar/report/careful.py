@@ -130,6 +130,8 @@ def _normalise_target(item: dict[str, Any], kind: Kind, rules: Rules) -> bool:
 
 def _check_event(item: dict[str, Any]) -> None:
     name = item.get("event_name", _MISSING)
+    if name is _MISSING and "metrics" in item:
+        _refuse("", "expected an event, got a time series; they go in reports, and streams, of their own")
     if type(name) is not str:
         _refuse(".event_name", _wrong(name, "a string"))
     event = item.get("event", _MISSING)
@@ -141,6 +143,8 @@ def _check_event(item: dict[str, Any]) -> None:
 
 def _check_metrics(item: dict[str, Any]) -> None:
     metrics = item.get("metrics", _MISSING)
+    if metrics is _MISSING and "event" in item:
+        _refuse("", "expected a time series, got an event; they go in reports, and streams, of their own")
     if type(metrics) is not dict:
         _refuse(".metrics", _wrong(metrics, "an object of names and numbers"))
     if not metrics:

@@ -256,3 +256,28 @@ def test_a_stream_at_which_the_proxy_fails_holds_up_no_other(tmp_path: Path, mod
             assert sidecar.stream("666")["queued"] == 1
             assert sidecar.stream("666")["rate_per_min"] >= 3  # it did go on trying
         server.shutdown()
+
+
+def test_what_waits_with_a_wrong_token_goes_out_once_the_right_one_is_configured(tmp_path: Path) -> None:
+    """Both ways: a configured token that is corrected, and a pass-through one that conf.d overrules."""
+    with Proxy(tmp_path, "--rate", "unlimited", "--token", "1500006=right-token", "--token", "77=right-token") as proxy:
+        proxy.start()
+        with Sidecar(tmp_path, proxy.url) as sidecar:
+            sidecar.start()
+            items = [event(), event()]
+            sidecar.post(report(items[0]))
+            sidecar.post(report(items[1], data_id=77, token="wrong-token"))
+            wait_until(lambda: {s["state"] for s in sidecar.status()["streams"]} == {"unauthorized"})
+            assert sidecar.text().count("level=error logger=forward") == 2
+            assert sidecar.stop() == 0
+            right = {"access_token": "right-token"}
+            sidecar.settings["streams"] = {
+                "app-events": {"data_id": 1500006, **right},
+                "seven": {"data_id": 77, **right},
+            }
+            sidecar.start()
+            later = event()
+            sidecar.post(report(later, token="right-token"))
+            sidecar.wait_empty()
+            assert set(ids_of(proxy.items())) == set(ids_of([*items, later]))
+            assert {s["name"] for s in sidecar.status()["streams"]} == {"app-events", "app-events-2", "seven"}

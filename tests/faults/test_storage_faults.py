@@ -67,11 +67,14 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(proxy: Proxy, small: S
     assert status["state"] == "failing"
     assert status["books"]["accepted"] == [answer.status_code for answer in answers].count(200)
     assert status["queue"]["bytes"] < 1_300_000
+    assert status["inputs"][0]["rejected"] == [answer.status_code for answer in answers].count(503)
     assert small.get("/readyz").status_code == 503
+    assert small.text().count('level=error logger=intake event="reports are refused" reason="the queue is full"') == 1
     proxy.fault("none")
     small.wait_empty()
     wait_until(lambda: small.get("/readyz").status_code == 200)
     assert small.post(report(event())).status_code == 200
+    small.wait_for('event="reports are taken again"')
 
 
 @pytest.mark.parametrize("small", ["drop_oldest"], indirect=True)
@@ -100,5 +103,8 @@ def test_what_is_too_old_is_dropped_and_counted(tmp_path: Path, proxy: Proxy) ->
         time.sleep(1.5)
         sidecar.start()
         wait_until(lambda: sidecar.books()["dropped"] == 1, 10, "the upkeep jobs")
+        sidecar.wait_for(
+            'level=error logger=upkeep event="events were dropped under the policy" reason=max_age events=1'
+        )
         assert sidecar.books()["balanced"]
         assert sidecar.stream()["dropped_by"] == {"max_age": 1}

@@ -79,6 +79,12 @@ def test_run_without_a_proxy_says_so(tmp_path: Path) -> None:
     assert "give --proxy http://PROXY:10205" in done.stderr
 
 
+def test_check_misses_a_proxy_as_run_does(tmp_path: Path) -> None:
+    done = run_command("check", cwd=tmp_path)
+    assert done.returncode == 78
+    assert "proxy.urls: missing" in done.stderr
+
+
 def test_wrong_usage_exits_2(tmp_path: Path) -> None:
     for arguments in (
         ["nonsense"],
@@ -92,18 +98,14 @@ def test_wrong_usage_exits_2(tmp_path: Path) -> None:
 
 
 def test_options_come_from_the_environment_too(tmp_path: Path) -> None:
-    env = {
-        "SIDECAR_PROXY": "http://10.0.0.1:10205",
-        "SIDECAR_STATE": str(tmp_path / "s"),
-        "SIDECAR_CONFIG": str(tmp_path),
-    }
+    state, proxy = str(tmp_path / "s"), "http://10.0.0.1:10205"
+    env = {"SIDECAR_PROXY": proxy, "SIDECAR_STATE": state, "SIDECAR_CONFIG": str(tmp_path)}
     (tmp_path / "a.yml").write_text("queue: {max_age: 1d}\n")
-    rows = {row["key"]: row["value"] for row in json.loads(run_command("check", "--json", env=env).stdout)}
-    assert (rows["proxy.urls"], rows["state"], rows["queue.max_age"]) == (
-        "[http://10.0.0.1:10205]",
-        str(tmp_path / "s"),
-        "1d",
-    )
+    shown = json.loads(run_command("check", "--json", env=env).stdout)
+    rows = {row["key"]: (row["value"], row["origin"]) for row in shown}
+    assert rows["proxy.urls"] == (f"[{proxy}]", "SIDECAR_PROXY")
+    assert rows["state"] == (state, "SIDECAR_STATE")
+    assert rows["queue.max_age"] == ("1d", f"{tmp_path}/a.yml:1")
 
 
 def test_check_masks_secrets(tmp_path: Path) -> None:

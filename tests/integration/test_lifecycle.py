@@ -101,6 +101,12 @@ def test_sigterm_abandons_a_request_that_takes_too_long(proxy: Proxy, sidecar: S
     sidecar.wait_empty()
 
 
+def test_a_hangup_stops_it_in_order_too(sidecar: Sidecar) -> None:
+    sidecar.signal(signal.SIGHUP)
+    assert sidecar.wait() == 0
+    assert "event=stopped" in sidecar.text()
+
+
 def test_a_second_signal_forces(proxy: Proxy, sidecar: Sidecar) -> None:
     proxy.fault("slow", delay_s=60.0)
     item = event()
@@ -155,7 +161,7 @@ def test_a_port_that_is_taken_is_named_and_exits_1(tmp_path: Path, proxy: Proxy)
         with Sidecar(tmp_path, proxy.url, {"http": {"listen": address}}) as sidecar:
             sidecar.spawn()
             assert sidecar.wait() == 1
-            assert f"http.listen {address}: Address already in use" in sidecar.text()
+            assert f"cannot listen on {address}: Address already in use" in sidecar.text()
     assert not (tmp_path / "state" / "control.sock").exists()
 
 

@@ -118,7 +118,7 @@ def test_every_mistake_is_reported_at_once(conf_d: ConfD) -> None:
         ("proxy: {urls: [{a: b}]}", "10.yml:1: proxy.urls[0]: expected a single value, got keys and values"),
         ("proxy: 5", "10.yml:1: proxy: expected keys and values, got 5"),
         ("proxy: [5]", "proxy: expected keys and values, got a list"),
-        (GOOD + "queue: {max_size: 0}", "10.yml:2: queue.max_size: expected a size above zero, got 0"),
+        (GOOD + "queue: {max_size: 0}", "10.yml:2: queue.max_size: expected a size of at least 1MB, got 0"),
         (GOOD + "queue: {max_size: }", "queue.max_size: expected a size such as 500KB, 64MiB or 2GiB, got nothing"),
         (GOOD + "queue: {max_age: 7}", "queue.max_age: expected a duration such as 250ms, 10s, 5min, 12h or 7d, got 7"),
         (GOOD + "queue: {max_age: 7days}", "got 7days"),
@@ -165,8 +165,8 @@ def test_every_mistake_is_reported_at_once(conf_d: ConfD) -> None:
         (GOOD + "queue: {max_age: 0s}", "queue.max_age: expected a duration above zero, got 0s"),
         ("proxy: {urls: [http://10.0.0.1:1], timeout: 0}", "proxy.timeout: expected a duration above zero, got 0"),
         ("proxy: {urls: [http://10.0.0.1:1], rate: " + "9" * 400 + "/min}", "expected a rate such as"),
-        ("proxy: {urls: [http://10.0.0.1:1], max_body: 100}", "proxy.max_body: expected at least 20000 bytes"),
-        (GOOD + "queue: {max_size: 5KB}", "queue.max_size: expected at least 1000000 bytes"),
+        ("proxy: {urls: [http://10.0.0.1:1], max_body: 100}", "expected a size of at least 20KB, got 100"),
+        (GOOD + "queue: {max_size: 5KB}", "expected a size of at least 1MB, got 5KB"),
         (GOOD + "streams: {a: {data_id: 5, access_token: '" + "x" * 600 + "'}}", "at most 512 printable"),
         (GOOD + 'streams: {a: {data_id: 5, access_token: "\\ud800"}}', "printable characters"),
         (GOOD + "streams: {a: {data_id: 5, access_token_file: /dev/zero}}", "/dev/zero: expected a file"),
@@ -179,6 +179,34 @@ def test_every_mistake_is_reported_at_once(conf_d: ConfD) -> None:
 )  # fmt: skip
 def test_a_mistake_names_its_place_and_what_would_be_right(conf_d: ConfD, text: str, problem: str) -> None:
     assert any(problem in found for found in conf_d.problems(text)), conf_d.problems(text)
+
+
+def test_what_concerns_several_keys_is_reported_beside_other_mistakes(conf_d: ConfD) -> None:
+    problems = conf_d.problems(
+        "http: {listen: '0.0.0.0:5'}\nproxy: {urls: ['http://127.0.0.1:5']}\nqueue: {max_age: 0s}\n"
+        "streams: {a: {data_id: 5, access_token: x}, b: {data_id: 5, access_token: x}, c: {data_id: x}}"
+    )
+    assert len(problems) == 6
+    for part in (
+        "open to other hosts",
+        "own http.listen",
+        "duration above zero",
+        "already the data_id",
+        "c.data_id",
+        "c.access",
+    ):
+        assert any(part in problem for problem in problems), part
+
+
+def test_a_value_from_the_environment_in_a_list_wants_quotes(conf_d: ConfD) -> None:
+    (problem, *_) = conf_d.problems("proxy: {urls: [http://${NAME}:1]}")
+    assert problem.endswith("; put a value with ${...} in quotes")
+
+
+def test_a_secret_file_with_a_relative_path_is_beside_the_configuration(conf_d: ConfD) -> None:
+    conf_d.write("app.token", "beside")
+    config = conf_d.config("streams: {a: {data_id: 5, access_token_file: app.token}}")
+    assert config.streams["a"].access_token == "beside"
 
 
 def test_the_state_may_not_be_at_a_user_that_does_not_exist(conf_d: ConfD) -> None:

@@ -77,9 +77,14 @@ def test_names_for_people_are_all_different_and_hold_no_token() -> None:
         StreamKey(1500101, "other"), StreamKey(1500101, "other", "time_series"),
     ]  # fmt: skip
     assert [DIRECTORY.names(keys)[key] for key in keys] == [
-        "1500006", "7", "app-events", "7-2", "7-3", "app-load", "app-load-2",
+        "app-events-2", "7", "app-events", "7-2", "7-3", "app-load", "app-load-2",
     ]  # fmt: skip
     assert "right" not in repr(RIGHT)
+
+
+def test_what_waits_with_an_old_token_is_sent_with_the_configured_one() -> None:
+    assert DIRECTORY.sent_as(StreamKey(1500006, "old token")) == RIGHT
+    assert DIRECTORY.sent_as(StreamKey(7, "x")) == StreamKey(7, "x")
 
 
 def test_streams_with_a_kind_are_there_from_the_start() -> None:

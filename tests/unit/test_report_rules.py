@@ -178,8 +178,9 @@ def test_an_empty_target_is_good_enough_for_a_time_series() -> None:
 
 
 def test_the_kind_of_a_stream_is_held_to() -> None:
-    assert "data[0].metrics: missing" in refusal(dump(report(event())), kind="time_series")[1]
-    assert "data[0].event_name: missing" in refusal(dump(report(sample())), kind="event")[1]
+    assert "data[0]: expected a time series, got an event" in refusal(dump(report(event())), kind="time_series")[1]
+    assert "data[0]: expected an event, got a time series" in refusal(dump(report(sample())), kind="event")[1]
+    assert "data[1]: expected an event, got a time series" in refusal(dump(report(event(), sample())))[1]
 
 
 def test_duplicate_keys_the_last_one_wins_and_only_it_is_sent() -> None:

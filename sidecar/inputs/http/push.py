@@ -162,8 +162,8 @@ class Push:
 
     def _respond_refusal(self, refusal: Refused | Unavailable) -> None:
         close = not self.keep_alive
+        self._shared.counts.rejected += 1
         if isinstance(refusal, Refused):
-            self._shared.counts.rejected += 1
             self._respond(answers.refusal(refusal.status, refusal.message, close=close))
         else:
             retry_after_s = refusal.retry_after_s
