@@ -12,6 +12,7 @@ While a batch is on its way the next one is read, if the queue holds more than o
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal, Protocol
@@ -210,10 +211,10 @@ class Forwarder:
                 self._refused(endpoint, reason)
                 self._shrink(size, chunks)
             case Unauthorized(reason):
-                self._refused(endpoint, reason, log.error)
+                self._refused(endpoint, reason, logging.ERROR)
                 self._hold("unauthorized", self._settings.slow_backoff)
             case Rejected(reason):
-                self._refused(endpoint, reason, log.error)
+                self._refused(endpoint, reason, logging.ERROR)
                 self._hold("held", self._settings.slow_backoff)
         return False
 
@@ -238,10 +239,10 @@ class Forwarder:
             self.state, self._held_until_s = "held", now_s + wait_s + _GO_LAST_S
         return news
 
-    def _refused(self, endpoint: Endpoint, reason: str, say: Callable[..., None] = log.warning) -> None:
+    def _refused(self, endpoint: Endpoint, reason: str, level: int = logging.WARNING) -> None:
         """The proxy answered, and so it is up; it is this stream that has a problem, and no other may wait for it."""
         self._proxy_worked(endpoint)
-        self._failed(reason, say)
+        self._failed(reason, level)
 
     def _proxy_worked(self, endpoint: Endpoint) -> None:
         self._failed_at.pop(endpoint.url, None)
@@ -263,12 +264,12 @@ class Forwarder:
         self._held_until_s = self._settings.clock() + wait_s
         return wait_s
 
-    def _failed(self, reason: str, say: Callable[..., None] = log.warning) -> None:
+    def _failed(self, reason: str, level: int = logging.WARNING) -> None:
         """Counts a failure; the first of a row is logged, unless it is the proxy's, which is logged as such."""
         self.last_error = reason
         if not self._failures:
             self._failing_since_s = self._settings.clock()
-            say("not delivered, will be tried again", stream=self.name, error=self.last_error)
+            log.log(level, "not delivered, will be tried again", stream=self.name, error=self.last_error)
         self._failures += 1
 
     def _recovered(self) -> None:

@@ -45,6 +45,7 @@ def test_nothing_is_deleted_and_everything_arrives_when_it_is_over(
     }  # fmt: skip
     assert (status["state"], proxy.items()) == ("degraded", [])
     assert "token-of-the-test-pipe" not in sidecar.text()
+    assert all(line.startswith("ts=") for line in sidecar.text().splitlines())
     proxy.fault("none")
     sidecar.wait_empty()
     delivered_once_in_order(proxy, items)
