@@ -17,6 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 .PHONY: install demo test lint unit soak fuzz deb browser constraints clean
 
 install: .venv/installed
+	@echo "installed: $(BIN)/sidecar"
 
 .venv/created: constraints.txt
 	$(PYTHON) -m venv --clear .venv || { \

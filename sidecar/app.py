@@ -65,7 +65,10 @@ class Sidecar:
         self.stopping = True
         self._notifier.tell("STOPPING=1")
         logger.info("stopping")
-        await self._running.aclose()
+        try:
+            await self._running.aclose()
+        except TimeoutError as error:
+            logger.error("stopped by force; what was acknowledged is on disk", error=str(error))
         logger.info("stopped", after_s=round(time.time() - self.started_ms / 1000, 1))
 
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:

@@ -15,6 +15,8 @@ from sidecar.report import check_items, open_envelope
 
 log = structlog.get_logger("intake")
 _STOPPING_RETRY_S = 5
+_SETTLED_MS = 5000
+"""Without a refusal for so long, reports are taken again; a queue at its limit changes its mind many times a second."""
 _Names = tuple[int | None, str, str | None]
 
 
@@ -43,7 +45,7 @@ class Intake:
         self._block_bytes, self._event_bytes, self._clock = block_bytes, event_bytes, clock
         self._known: dict[_Names, _Known] = {}
         self._stopping = False
-        self._refused = 0
+        self._refused = self._refused_ms = 0
 
     def stop(self) -> None:
         """Refuses everything from now on; what was taken before is still committed."""
@@ -65,7 +67,7 @@ class Intake:
             envelope.data, route.rules, now_ms=now_ms, block_bytes=self._block_bytes, event_bytes=self._event_bytes
         )
         size = sum([len(block.body) for block in checked.blocks])
-        self._admit(size)
+        self._admit(size, now_ms)
         stream = known.streams.get(checked.kind) if known else None
         if stream is None:  # only now: a report that is refused leaves nothing behind
             stream = self._stream(names, route, checked.kind)
@@ -78,7 +80,7 @@ class Intake:
         self._known.setdefault(names, _Known(route)).streams[kind] = stream
         return stream
 
-    def _admit(self, size: int) -> None:
+    def _admit(self, size: int, now_ms: int) -> None:
         verdict = admit(
             size,
             used_bytes=self._queue.size_bytes,
@@ -90,8 +92,9 @@ class Intake:
             if not self._refused:
                 log.error("reports are refused", reason=verdict.reason)
             self._refused += 1
+            self._refused_ms = now_ms
             raise Unavailable(verdict.reason, retry_after_s=verdict.retry_after_s)
-        if self._refused:
+        if self._refused and now_ms - self._refused_ms > _SETTLED_MS:
             log.info("reports are taken again", refused=self._refused)
             self._refused = 0
 

@@ -74,7 +74,13 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(proxy: Proxy, small: S
     small.wait_empty()
     wait_until(lambda: small.get("/readyz").status_code == 200)
     assert small.post(report(event())).status_code == 200
-    small.wait_for('event="reports are taken again"')
+
+    def settled() -> bool:
+        small.post(report(event()))
+        return 'level=info logger=intake event="reports are taken again"' in small.text()
+
+    wait_until(settled, 20)
+    assert small.text().count("logger=intake") == 2
 
 
 @pytest.mark.parametrize("small", ["drop_oldest"], indirect=True)

@@ -45,7 +45,7 @@ def settings() -> dict[str, str]:
 def test_it_promises_what_the_sidecar_keeps() -> None:
     service = settings()
     assert (service["Type"], service["StateDirectory"]) == ("notify", "sidecar")
-    assert service["RestartPreventExitStatus"] == "78"
+    assert service["RestartPreventExitStatus"] == "2 78"
     assert re.fullmatch(r"\d+s", service["WatchdogSec"])
     # The HTTP server, the request under way and the writer each have their time to end.
     assert int(service["TimeoutStopSec"].rstrip("s")) > 2 * app._STOP_S + 5
