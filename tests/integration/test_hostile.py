@@ -6,7 +6,6 @@ import os
 import socket
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,23 +15,14 @@ from tests.support.process import TOKEN, Proxy, Sidecar, read_answer, wait_until
 from tests.support.reports import dump, event, report, sample
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Sidecar]]:
-    directory = tmp_path_factory.mktemp("hostile")
-    with Proxy(directory, "--rate", "unlimited") as proxy:
-        proxy.start()
-        with Sidecar(directory, proxy.url) as sidecar:
-            yield proxy, sidecar.start()
+@pytest.fixture
+def proxy(shared: tuple[Proxy, Sidecar]) -> Proxy:
+    return shared[0]
 
 
 @pytest.fixture
-def proxy(pair: tuple[Proxy, Sidecar]) -> Proxy:
-    return pair[0]
-
-
-@pytest.fixture
-def sidecar(pair: tuple[Proxy, Sidecar]) -> Sidecar:
-    return pair[1]
+def sidecar(shared: tuple[Proxy, Sidecar]) -> Sidecar:
+    return shared[1]
 
 
 def rss_bytes(sidecar: Sidecar) -> int:

@@ -7,7 +7,6 @@ import socket
 import time
 import uuid
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,27 +14,17 @@ import pytest
 from tests.support.process import Proxy, Sidecar, read_answer, wait_until
 from tests.support.reports import dump, event, report, sample, without
 
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Sidecar]]:
-    """One proxy and one sidecar for all tests of this module."""
-    directory = tmp_path_factory.mktemp("http")
-    with Proxy(directory, "--rate", "unlimited") as proxy:
-        proxy.start()
-        with Sidecar(
-            directory, proxy.url, {"http": {"max_body": "3MB", "allowed_hosts": ["sidecar.local"]}}
-        ) as sidecar:
-            yield proxy, sidecar.start()
+SETTINGS = {"http": {"max_body": "3MB", "allowed_hosts": ["sidecar.local"]}}
 
 
 @pytest.fixture
-def proxy(pair: tuple[Proxy, Sidecar]) -> Proxy:
-    return pair[0]
+def proxy(shared: tuple[Proxy, Sidecar]) -> Proxy:
+    return shared[0]
 
 
 @pytest.fixture
-def sidecar(pair: tuple[Proxy, Sidecar]) -> Sidecar:
-    return pair[1]
+def sidecar(shared: tuple[Proxy, Sidecar]) -> Sidecar:
+    return shared[1]
 
 
 def request(body: bytes, *headers: str, line: str = "POST /v2/push/ HTTP/1.1", host: str | None = "127.0.0.1") -> bytes:
