@@ -1,6 +1,6 @@
 """The sidecar, wired once, in the order in which an event travels through it.
 
-    lock ─ queue ─ directory ─ schedule ─ dispatch (forwarders) ─ upkeep ─ intake ─ http ─ control ─ ready
+    lock ─ queue ─ directory ─ schedule ─ dispatch (forwarders) ─ upkeep ─ intake ─ control ─ http ─ ready
 
 It starts in that order and stops in reverse; both may be called twice, and stopping is bounded by a deadline.
 """
