@@ -4,6 +4,9 @@ from typing import Literal
 
 import msgspec
 
+from sidecar.model import Room
+
+_MIN_FREE_SHARE = 0.05
 _PENDING_MAX_BYTES = 64_000_000
 _RETRY_FULL_S = 30
 _RETRY_BUSY_S = 1
@@ -25,7 +28,7 @@ def admit(
     *,
     used_bytes: int,
     pending_bytes: int,
-    max_bytes: int,
+    room: Room,
     when_full: Literal["refuse", "drop_oldest"],
 ) -> Take | Refuse:
     """Decides on `incoming` bytes beside `used_bytes` on disk and `pending_bytes` on their way to the disk.
@@ -34,8 +37,19 @@ def admit(
     """
     if pending_bytes + incoming > _PENDING_MAX_BYTES:
         return Refuse("the disk is slower than the input", _RETRY_BUSY_S)
-    if when_full == "drop_oldest" and incoming <= max_bytes:
+    if when_full == "drop_oldest" and incoming <= room.bytes:
         return Take()
-    if used_bytes + pending_bytes + incoming <= max_bytes:
+    if used_bytes + pending_bytes + incoming <= room.bytes:
         return Take()
-    return Refuse("the queue is full", _RETRY_FULL_S)
+    why = "the queue is full" if room.limit == "max_size" else "the disk is nearly full"
+    return Refuse(why, _RETRY_FULL_S)
+
+
+def room(*, max_size: int, min_free: int, file_bytes: int, disk_bytes: int, disk_free: int) -> Room:
+    """How large the queue may become: `max_size`, or less where the disk would be left with less than it should have.
+
+    `min_free` is asked for only up to a twentieth of the disk. `file_bytes` is what the queue's file occupies already.
+    """
+    floor = min(min_free, int(disk_bytes * _MIN_FREE_SHARE))
+    grown = max(0, file_bytes + disk_free - floor)
+    return Room(max_size, "max_size") if max_size <= grown else Room(grown, "min_free")

@@ -23,6 +23,7 @@ from sidecar.dispatch import Dispatch
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import Guard, Shared, intake_protocol, make_app
 from sidecar.intake import Intake
+from sidecar.model import Room
 from sidecar.queue import Queue, StateLock
 from sidecar.schedule import Schedule
 from sidecar.systemd import Notifier
@@ -83,7 +84,8 @@ class Sidecar:
             database(config.state),
             durability=config.queue.durability,
             chunk_bytes=chunk_bytes,
-            drop_beyond_bytes=config.queue.max_size if config.queue.when_full == "drop_oldest" else None,
+            room=Room(config.queue.max_size, "max_size"),
+            drop_oldest=config.queue.when_full == "drop_oldest",
         )
         queue.open()
         undo.push_async_callback(queue.close, _STOP_S)
@@ -96,15 +98,22 @@ class Sidecar:
         undo.push_async_callback(dispatch.close)
         schedule.start()
         undo.push_async_callback(self._stop_forwarding, schedule, dispatch)
-        upkeep = Upkeep(config, queue, self._notifier)
+        upkeep = Upkeep(config, queue, dispatch, self._notifier)
+        await upkeep.look_at_disk()
         upkeep.start(schedule)
         undo.callback(upkeep.stop)
         await dispatch.start()
 
         intake = Intake(
-            directory, queue, config.queue, block_bytes=chunk_bytes, event_bytes=body_bytes, clock=time.time
+            directory,
+            queue,
+            config.queue,
+            block_bytes=chunk_bytes,
+            event_bytes=body_bytes,
+            clock=time.time,
+            skew_s=lambda: dispatch.skew_s,
         )
-        views = StatusViews(config, directory, queue, dispatch, upkeep, self)
+        views = StatusViews(config, directory, queue, dispatch, upkeep, intake, self)
         await self._open_http(intake, views, undo)
         undo.callback(intake.stop)
 

@@ -33,7 +33,7 @@ class Directory:
         self._by_name: Mapping[str, Stream] = config.streams
         self._by_data_id = {stream.data_id: name for name, stream in config.streams.items()}
         self._rules = {name: _rules(config, stream) for name, stream in config.streams.items()}
-        self._pass_through = Rules(default_target=config.defaults.target)
+        self._pass_through = Rules(default_target=config.defaults.target, max_ahead_ms=int(config.queue.max_age * 1000))
 
     def resolve(self, envelope: Envelope) -> Route:
         """Where the report belongs. Raises Refused: 400 unknown name, 401 wrong or missing token."""
@@ -90,4 +90,9 @@ class Directory:
 
 
 def _rules(config: Config, stream: Stream) -> Rules:
-    return Rules(kind=stream.kind, timestamps=stream.timestamps, default_target=config.defaults.target)
+    return Rules(
+        kind=stream.kind,
+        timestamps=stream.timestamps,
+        default_target=config.defaults.target,
+        max_ahead_ms=int(config.queue.max_age * 1000),
+    )

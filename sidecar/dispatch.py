@@ -1,67 +1,98 @@
-"""Joins queue and forward: a forwarder and a job for each stream, woken when something of it was committed."""
+"""Joins queue and forward: a forwarder and a job for each lane, woken when something of it was committed."""
 
+import asyncio
 import random
 import socket
+import time
 from collections.abc import Iterable
 from urllib.parse import urlsplit
+
+import structlog
 
 from sidecar import log
 from sidecar.clock import boot_clock, boot_id
 from sidecar.config import Config
 from sidecar.directory import Directory
-from sidecar.forward import Client, Endpoints, Forwarder, Limiter, Settings, token_digest
-from sidecar.forward.backoff import Backoff
-from sidecar.model import Books, Chunk
-from sidecar.queue import Queue, QueueStream
+from sidecar.forward import (
+    Allowance,
+    Backoff,
+    Budget,
+    Client,
+    Endpoint,
+    Endpoints,
+    Forwarder,
+    Limiter,
+    Settings,
+    is_alive,
+    token_digest,
+)
+from sidecar.model import Chunk
+from sidecar.queue import Queue, QueueLane, QueueStream
 from sidecar.schedule import Schedule
+from sidecar.units import Rate
 
 _PROXY_BACKOFF = Backoff(first_s=0.5, cap_s=30.0)
 _STREAM_BACKOFF = Backoff(first_s=0.5, cap_s=60.0)
 _SLOW_BACKOFF = Backoff(first_s=4.0, cap_s=120.0)
-_PROBE_EVERY_S = 5.0
+_PATIENCE_S = 5.0
+_PROBE_JOB, _PROBE_EVERY_S = "probe", 2.0
+_USUAL_RATE = Rate(1000, 60.0)
+_LESS_URGENT_SHARE = 0.25
+"""Of the rate, for each of the lanes that hold what was sent before: it may not crowd out what is new."""
+_SKEW_OF_NOTE_S = 2.0
 _SURELY_SECRET = 16
 """Characters of a passed-through token that is masked in logs; a shorter one may be a word, sent to black out lines."""
+logger = structlog.get_logger("forward")
 
 
 class Dispatch:
-    """All forwarders, by the queue's streams."""
+    """All forwarders, by the queue's lanes."""
 
     def __init__(self, config: Config, directory: Directory, queue: Queue, schedule: Schedule) -> None:
-        self.forwarders: dict[QueueStream, Forwarder] = {}
-        self.endpoints = Endpoints(
-            config.proxy.urls,
-            config.proxy.choose,
-            host=socket.gethostname(),
-            backoff=_PROXY_BACKOFF,
-            patience_s=_PROBE_EVERY_S,
-            random=random.random,
-        )
+        self.forwarders: dict[QueueLane, Forwarder] = {}
         self._config, self._directory, self._queue, self._schedule = config, directory, queue, schedule
+        self.endpoints = self._make_endpoints(config.proxy.urls)
+        self._targets: dict[str, Endpoints] = {}
         tls = any(urlsplit(url).scheme == "https" for url in config.proxy.urls)
-        self._client = Client(timeout_s=config.proxy.timeout, tls=tls)
-        self._limiters: dict[str, Limiter] = {}
-        self._budgets: dict[str, tuple[str, float]] = {}
+        self._client = Client(timeout_s=config.proxy.timeout, tls=tls, connections=config.proxy.connections)
+        self._tokens: dict[str, Budget] = {}
+        self._remembered: dict[str, tuple[str, bytes]] = {}
         self._settings = Settings(
             max_body_bytes=config.proxy.max_body,
-            min_body_bytes=max(1, config.proxy.max_body // 16),
             backoff=_STREAM_BACKOFF,
             slow_backoff=_SLOW_BACKOFF,
             clock=boot_clock,
+            wall_clock=time.time,
             random=random.random,
         )
 
     async def start(self) -> None:
         """Takes up what the queue holds from before."""
-        self._budgets = await self._queue.budgets()
+        self._remembered = await self._queue.budgets()
+        self._schedule.add_answering(_PROBE_JOB, self._probe)
         self._queue.on_commit = self.committed
-        self.committed(stream for stream in self._queue.streams() if stream.books.queued)
+        self.committed(lane for stream in self._queue.streams() for lane in _sending_lanes(stream) if lane.events)
 
-    def committed(self, streams: Iterable[QueueStream]) -> None:
-        """Something of `streams` waits. A forwarder that knows its next attempt is left alone until then."""
-        for stream in streams:
-            forwarder = self.forwarders.get(stream) or self._add(stream)
+    def committed(self, lanes: Iterable[QueueLane]) -> None:
+        """Something waits in `lanes`. A forwarder that knows its next attempt is left alone until then."""
+        for lane in lanes:
+            forwarder = self.forwarders.get(lane) or self._add(lane)
             if forwarder.next_attempt_s is None:
-                self._schedule.wake(_job(stream))
+                self._schedule.wake(_job(lane))
+
+    def retry(self, stream: QueueStream) -> None:
+        """Tries `stream` at once, whatever it waits for; only the rate still counts."""
+        for lane in _sending_lanes(stream):
+            forwarder = self.forwarders.get(lane)
+            if forwarder is not None:
+                forwarder.retry()
+                self._schedule.wake(_job(lane))
+
+    @property
+    def skew_s(self) -> float:
+        """By how much the proxies' clock is ahead of ours; what is hardly noticeable counts as nothing."""
+        known = [endpoint.skew_s for endpoint in self.endpoints.all if endpoint.skew_s is not None]
+        return known[0] if known and abs(known[0]) >= _SKEW_OF_NOTE_S else 0.0
 
     def stop(self) -> None:
         """Lets every forwarder end after its present request."""
@@ -72,57 +103,107 @@ class Dispatch:
         """Closes the connections."""
         await self._client.close()
 
-    def _add(self, stream: QueueStream) -> Forwarder:
+    def _make_endpoints(self, urls: Iterable[str]) -> Endpoints:
+        return Endpoints(
+            tuple(urls),
+            self._config.proxy.choose,
+            host=socket.gethostname(),
+            backoff=_PROXY_BACKOFF,
+            patience_s=_PATIENCE_S,
+            random=random.random,
+            max_body_bytes=self._config.proxy.max_body,
+            return_after_s=self._config.proxy.return_after,
+            on_down=lambda: self._schedule.wake(_PROBE_JOB),
+        )
+
+    def _endpoints_of(self, lane: QueueLane) -> Endpoints:
+        if not lane.target:
+            return self.endpoints
+        if lane.target not in self._targets:
+            self._targets[lane.target] = self._make_endpoints([lane.target])
+        return self._targets[lane.target]
+
+    def _add(self, lane: QueueLane) -> Forwarder:
+        stream = lane.stream
         key = self._directory.sent_as(stream.key)
         if len(key.token) >= _SURELY_SECRET:
             log.mask([key.token])
         forwarder = Forwarder(
             key,
+            lane.name,
             self._directory.names(each.key for each in self._queue.streams())[stream.key],
-            _StreamSource(self._queue, stream, keep=self._config.queue.keep_delivered > 0),
+            _LaneSource(self._queue, lane, keep=self._config.queue.keep_delivered > 0 and lane.name != "replay"),
             client=self._client,
-            endpoints=self.endpoints,
-            limiter=self._limiter(token_digest(key)),
+            endpoints=lambda: self._endpoints_of(lane),
+            budget=self._budget(lane, token_digest(key)),
             settings=self._settings,
             wake_all=self._schedule.wake_all,
         )
-        self.forwarders[stream] = forwarder
-        self._schedule.add_answering(_job(stream), forwarder.run)
+        self.forwarders[lane] = forwarder
+        self._schedule.add_answering(_job(lane), forwarder.run)
         return forwarder
 
-    def _limiter(self, digest: str) -> Limiter | None:
-        """One for each token, since the rate is the token's."""
-        if self._config.proxy.rate is None:
-            return None
-        limiter = self._limiters.get(digest)
-        if limiter is None:
-            limiter = self._limiters[digest] = Limiter(self._config.proxy.rate)
-            if digest in self._budgets:
-                boot, spent_until_s = self._budgets[digest]
-                limiter.restore(spent_until_s if boot and boot == boot_id() else None, boot_clock())
-        return limiter
+    def _budget(self, lane: QueueLane, digest: str) -> Budget:
+        """One limiter for each token, since the rate is the token's."""
+        rate = self._config.proxy.rate
+        usual = rate or _USUAL_RATE
+        budget = self._tokens.get(digest)
+        if budget is None:
+            limiter = Limiter(rate)
+            isolation = Allowance(int(usual.count * self._config.proxy.isolation), usual.window_s)
+            budget = self._tokens[digest] = Budget(limiter=limiter, isolation=isolation)
+            if digest in self._remembered:
+                boot, state = self._remembered[digest]
+                limiter.restore(state if boot and boot == boot_id() else None, boot_clock())
+        if lane.name in ("retry", "replay") and rate is not None:
+            share = Allowance(int(rate.count * _LESS_URGENT_SHARE), rate.window_s)
+            return Budget(limiter=budget.limiter, isolation=budget.isolation, share=share)
+        return budget
+
+    async def _probe(self) -> float | None:
+        """Looks whether proxies that are down have come back, while others do their work."""
+        await asyncio.gather(*(self._probe_one(endpoint) for endpoint in self.endpoints.to_probe(boot_clock())))
+        return _PROBE_EVERY_S if self.endpoints.any_to_watch else None
+
+    async def _probe_one(self, endpoint: Endpoint) -> None:
+        alive = is_alive(await self._client.probe(endpoint.url))
+        if self.endpoints.probed(endpoint, alive, boot_clock()):
+            logger.info("proxy has been well for a while, and is used again", proxy=endpoint.url)
 
 
-class _StreamSource:
-    """A queue's stream, as the forwarder wants it."""
+class _LaneSource:
+    """A queue's lane, as the forwarder wants it."""
 
-    def __init__(self, queue: Queue, stream: QueueStream, *, keep: bool) -> None:
-        self._queue, self._stream, self._keep = queue, stream, keep
+    def __init__(self, queue: Queue, lane: QueueLane, *, keep: bool) -> None:
+        self._queue, self._lane, self._keep = queue, lane, keep
         self._boot_id = boot_id()
 
     @property
-    def books(self) -> Books:
-        return self._stream.books
+    def queued(self) -> int:
+        return self._lane.events
 
     async def read(self, after_seq: int, budget_bytes: int) -> list[Chunk]:
-        return await self._queue.read(self._stream, after_seq, budget_bytes)
+        return await self._queue.read(self._lane, after_seq, budget_bytes)
 
     async def acknowledge(self, through_seq: int) -> None:
-        await self._queue.acknowledge(self._stream, through_seq, keep=self._keep)
+        await self._queue.acknowledge(self._lane, through_seq, keep=self._keep)
 
-    async def spend(self, token_digest: str, spent_until_s: float) -> None:
-        await self._queue.spend(token_digest, self._boot_id, spent_until_s)
+    async def split(self, seq: int, events: int) -> None:
+        await self._queue.split(self._lane, seq, events)
+
+    async def bury(self, seq: int, *, reason: str, status: int, attempts: int, first_ms: int) -> None:
+        await self._queue.bury(self._lane, seq, reason=reason, status=status, attempts=attempts, first_ms=first_ms)
+
+    async def set_aside(self, through_seq: int) -> None:
+        await self._queue.set_aside(self._lane, through_seq)
+
+    async def spend(self, token_digest: str, state: bytes) -> None:
+        await self._queue.spend(token_digest, self._boot_id, state)
 
 
-def _job(stream: QueueStream) -> str:
-    return f"forward-{stream.id}"
+def _sending_lanes(stream: QueueStream) -> Iterable[QueueLane]:
+    return (lane for lane in stream.lanes if lane.name != "later")
+
+
+def _job(lane: QueueLane) -> str:
+    return f"forward-{lane.id}"

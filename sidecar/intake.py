@@ -1,5 +1,6 @@
 """The straight line from an input to the disk: open the report, find its stream, check its items, admit, append."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -29,7 +30,7 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
 
 class Intake:
-    """Takes reports for the queue. `clock` is in seconds since 1970."""
+    """Takes reports for the queue. `clock` is in seconds since 1970; `skew_s` is how far the proxy's is ahead of it."""
 
     def __init__(
         self,
@@ -40,11 +41,14 @@ class Intake:
         block_bytes: int,
         event_bytes: int,
         clock: Callable[[], float],
+        skew_s: Callable[[], float],
     ) -> None:
         self._directory, self._queue, self._settings = directory, queue, settings
         self._block_bytes, self._event_bytes, self._clock = block_bytes, event_bytes, clock
+        self._skew_s = skew_s
         self._known: dict[_Names, _Known] = {}
         self._stopping = False
+        self.refused_by: Counter[str] = Counter()
         self._refused = self._refused_ms = 0
 
     def stop(self) -> None:
@@ -64,7 +68,12 @@ class Intake:
         known = self._known.get(names)
         route = known.route if known else self._directory.resolve(envelope)
         checked = check_items(
-            envelope.data, route.rules, now_ms=now_ms, block_bytes=self._block_bytes, event_bytes=self._event_bytes
+            envelope.data,
+            route.rules,
+            now_ms=now_ms,
+            block_bytes=self._block_bytes,
+            event_bytes=self._event_bytes,
+            skew_ms=int(self._skew_s() * 1000),
         )
         size = sum([len(block.body) for block in checked.blocks])
         self._admit(size, now_ms)
@@ -85,13 +94,14 @@ class Intake:
             size,
             used_bytes=self._queue.size_bytes,
             pending_bytes=self._queue.pending_bytes,
-            max_bytes=self._settings.max_size,
+            room=self._queue.room,
             when_full=self._settings.when_full,
         )
         if isinstance(verdict, Refuse):
             if not self._refused:
                 log.error("reports are refused", reason=verdict.reason)
             self._refused += 1
+            self.refused_by[verdict.reason] += 1
             self._refused_ms = now_ms
             raise Unavailable(verdict.reason, retry_after_s=verdict.retry_after_s)
         if self._refused and now_ms - self._refused_ms > _SETTLED_MS:

@@ -14,11 +14,12 @@ from sidecar.status import Status
 STREAM_COUNTERS = {
     "accepted": "Events taken, with their promise of delivery.",
     "delivered": "Events that the proxy acknowledged.",
-    "dead": "Events that the proxy refused for good.",
     "dropped": "Events dropped under the operator's policy.",
+    "replayed": "Events that were accepted once more, by `sidecar replay`.",
 }
 STREAM_GAUGES = {
     "queued": "Events that wait.",
+    "dead": "Events that the proxy refused for good, and that are kept.",
     "queued_bytes": "Bytes of events that wait, uncompressed.",
     "oldest_age_s": "Age of the oldest waiting event in seconds.",
     "rate_per_min": "Requests of the last minute.",
@@ -55,25 +56,49 @@ class _StatusCollector(Collector):
         yield _gauge("config_generation", "How often a configuration was loaded.", status.config.generation)
         for name, text in QUEUE_GAUGES.items():
             yield _gauge(f"queue_{_base_unit(name)}", text, getattr(status.queue, name))
-        for name, text in STREAM_COUNTERS.items():
-            counter = CounterMetricFamily(f"sidecar_events_{name}", text, labels=["stream", "data_id"])
-            for stream in status.streams:
-                counter.add_metric([stream.name, str(stream.data_id)], getattr(stream, name))
-            yield counter
-        for name, text in STREAM_GAUGES.items():
-            gauge = GaugeMetricFamily(f"sidecar_stream_{_base_unit(name)}", text, labels=["stream", "data_id"])
-            for stream in status.streams:
-                gauge.add_metric([stream.name, str(stream.data_id)], getattr(stream, name))
-            yield gauge
+        refused = CounterMetricFamily(
+            "sidecar_reports_refused", "Reports not taken since the start, for want of room.", labels=["reason"]
+        )
+        for reason, reports in status.queue.refused_by.items():
+            refused.add_metric([reason], reports)
+        yield refused
+        yield from self._streams()
         for name, text in INPUT_COUNTERS.items():
             counter = CounterMetricFamily(f"sidecar_input_{name}", text, labels=["input", "kind"])
             for entry in status.inputs:
                 counter.add_metric([entry.name, entry.kind], getattr(entry, name))
             yield counter
-        proxies = GaugeMetricFamily("sidecar_proxy_up", "1 if the proxy answers, 0 if it is down.", labels=["proxy"])
-        for proxy in status.proxies:
-            proxies.add_metric([proxy.url], 0 if proxy.state == "down" else 1)
-        yield proxies
+        yield from self._proxies()
+
+    def _streams(self) -> Iterator[Metric]:
+        labels = ["stream", "data_id"]
+        dropped = CounterMetricFamily(
+            "sidecar_events_dropped_by_reason", "Dropped events by reason.", labels=[*labels, "reason"]
+        )
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
+            **{name: CounterMetricFamily(f"sidecar_events_{name}", text, labels=labels)
+               for name, text in STREAM_COUNTERS.items()},
+            **{name: GaugeMetricFamily(f"sidecar_stream_{_base_unit(name)}", text, labels=labels)
+               for name, text in STREAM_GAUGES.items()},
+        }  # fmt: skip
+        for stream in self._status.streams:
+            values = [stream.name, str(stream.data_id)]
+            for name, family in families.items():
+                family.add_metric(values, getattr(stream, name))
+            for reason, events in stream.dropped_by.items():
+                dropped.add_metric([*values, reason], events)
+        yield from (*families.values(), dropped)
+
+    def _proxies(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("sidecar_proxy_up", "1 if the proxy answers, 0 if it is down.", labels=["proxy"])
+        clock = GaugeMetricFamily(
+            "sidecar_proxy_clock_ahead_seconds", "By how much the proxy's clock is ahead of ours.", labels=["proxy"]
+        )
+        for proxy in self._status.proxies:
+            up.add_metric([proxy.url], 0 if proxy.state == "down" else 1)
+            if proxy.clock_ahead_s is not None:
+                clock.add_metric([proxy.url], proxy.clock_ahead_s)
+        yield from (up, clock)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

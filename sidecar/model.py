@@ -8,6 +8,15 @@ from typing import Literal
 import msgspec
 
 Kind = Literal["event", "time_series"]
+LaneName = Literal["fresh", "suspect", "retry", "replay", "later"]
+LANES: tuple[LaneName, ...] = ("fresh", "suspect", "retry", "replay", "later")
+"""What waits of one stream, in the order in which it came, apart from what must not share a batch with it:
+
+`fresh` what was accepted · `suspect` what holds a bad event, set aside · `retry` dead letters put back · `replay`
+deliveries sent again · `later` events dated in the future, which become fresh when they are due.
+"""
+BEFORE_ALL = -(1 << 20)
+"""A sequence number below every chunk's. New chunks count from 0; below is room for what splitting puts in front."""
 MAX_TOKEN_CHARACTERS = 512
 """Of an access token; real ones have 32 to some 200. What is kept for each stream must be bounded."""
 
@@ -27,14 +36,18 @@ class StreamKey(msgspec.Struct, frozen=True):
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
-    """A run of events as comma-joined JSON, ready to stand between `"data":[` and `]`."""
+    """A run of events as comma-joined JSON, ready to stand between `"data":[` and `]`.
+
+    `due_ms`: the events lie in the future, and the proxy will take them from then on.
+    """
 
     body: bytes
     events: int
+    due_ms: int | None = None
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):
-    """One row of the queue, decompressed. `seq` orders the chunks of one stream."""
+    """One row of the queue, decompressed. `seq` orders the chunks of one lane."""
 
     seq: int
     body: bytes
@@ -64,3 +77,10 @@ class Books(msgspec.Struct, frozen=True):
             dead=self.dead + other.dead,
             dropped=self.dropped + other.dropped,
         )
+
+
+class Room(msgspec.Struct, frozen=True):
+    """How large the queue may become now, and which limit says so."""
+
+    bytes: int
+    limit: Literal["max_size", "min_free"]

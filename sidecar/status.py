@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from sidecar.model import Books
+from sidecar.model import Books, LaneName
 
 _NEARLY_FULL = 0.8
 _FULL_SOON_S = 3600.0
+_CLOCK_OFF_S = 60.0
 
 
 class BooksStatus(msgspec.Struct, frozen=True):
@@ -26,21 +27,53 @@ class BooksStatus(msgspec.Struct, frozen=True):
 
 
 class QueueStatus(msgspec.Struct, frozen=True):
-    """Room and age. `full_in_s` is None while the queue does not grow."""
+    """Room and age. `full_in_s` is None while the queue does not grow.
+
+    `limit` says what `max_bytes` comes from: `queue.max_size`, or the disk that should keep `queue.min_free`.
+    `refused_by` counts reports that were not taken, by reason, since the start.
+    """
 
     bytes: int
     max_bytes: int
+    limit: Literal["max_size", "min_free"]
     oldest_age_s: float
     fill_per_s: float
     full_in_s: float | None
+    refused_by: dict[str, int]
+
+
+State = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
+
+
+class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits of one stream in one order. `searching`: after how many refused requests a bad event is looked for.
+
+    `due_at` is when the next event of lane `later` becomes fresh; `target` is where a replay goes, if not as usual.
+    """
+
+    name: LaneName
+    queued: int
+    queued_bytes: int
+    oldest_age_s: float
+    state: State
+    searching: int
+    failures: int
+    failing_since: int | None
+    next_attempt_at: int | None
+    last_error: str | None
+    due_at: int | None
+    target: str | None
 
 
 class StreamStatus(msgspec.Struct, frozen=True):
-    """One pipe. `rate_per_min` counts the requests of the last minute."""
+    """One pipe. `rate_per_min` counts the requests of the last minute; `lanes` are those in which something waits.
+
+    `replayed` is the part of `accepted` that was put in again by `sidecar replay`.
+    """
 
     name: str
     data_id: int
-    state: Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
+    state: State
     accepted: int
     queued: int
     delivered: int
@@ -53,15 +86,21 @@ class StreamStatus(msgspec.Struct, frozen=True):
     last_error: str | None
     last_delivered_at: int | None
     dropped_by: dict[str, int]
+    dead_bytes: int
+    replayed: int
+    lanes: list[LaneStatus]
 
 
 class ProxyStatus(msgspec.Struct, frozen=True):
-    """One proxy."""
+    """One proxy. `clock_ahead_s`: of ours; None: not known. `max_body` is what it seems to take."""
 
     url: str
     state: Literal["up", "down", "unknown"]
     last_error: str | None
     retry_at: int | None
+    down_since: int | None
+    clock_ahead_s: float | None
+    max_body: int
 
 
 class InputStatus(msgspec.Struct, frozen=True):
@@ -131,13 +170,19 @@ def failures(*, books: BooksStatus, queue: QueueStatus, broken: str | None, refu
     if not books.balanced:
         found.append("the books do not balance; please report this bug")
     if refusing:
-        found.append(f"the queue is full ({queue.bytes} of {queue.max_bytes} bytes)")
+        why = "the queue is full" if queue.limit == "max_size" else "the disk is nearly full"
+        found.append(f"{why} ({queue.bytes} of {queue.max_bytes} bytes)")
     return found
 
 
 def worries(*, queue: QueueStatus, streams: Sequence[StreamStatus], proxies: Sequence[ProxyStatus]) -> list[str]:
     """What somebody should look at before it becomes a failure."""
     found = [f"proxy {proxy.url} is down: {proxy.last_error}" for proxy in proxies if proxy.state == "down"]
+    found += [
+        f"clocks differ: that of proxy {proxy.url} is ahead of this host's by {proxy.clock_ahead_s:.0f} s"
+        for proxy in proxies
+        if proxy.clock_ahead_s is not None and abs(proxy.clock_ahead_s) > _CLOCK_OFF_S
+    ]
     failing = (stream for stream in streams if stream.last_error and stream.queued)
     found += [f"stream {stream.name} is {stream.state}: {stream.last_error}" for stream in failing]
     if queue.max_bytes >= queue.bytes > _NEARLY_FULL * queue.max_bytes:

@@ -16,6 +16,8 @@ QueueBytes = NewType("QueueBytes", int)
 """Bytes of a database; more than an empty one needs."""
 Interval = NewType("Interval", float)
 """Seconds, and more than none."""
+Share = NewType("Share", float)
+"""A part of a whole, above 0 and up to 1."""
 
 _SIZES = {
     "": 1, "B": 1,
@@ -26,6 +28,7 @@ _TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400
 _WINDOWS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _LONGEST_S = 3650 * 86400.0
 _QUANTITY = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([A-Za-z]*)\s*", re.ASCII)
+_SHARE = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})?)\s*%\s*", re.ASCII)
 _RATE = re.compile(r"\s*(\d{1,9})\s*/\s*([a-z]+)\s*", re.ASCII)
 
 
@@ -67,6 +70,14 @@ def parse_rate(text: str) -> Rate | None:
     if found is None or found[2] not in _WINDOWS or int(found[1]) < 1:
         raise ValueError("a rate such as 1000/min or 20/s, or unlimited")
     return Rate(int(found[1]), _WINDOWS[found[2]])
+
+
+def parse_share(text: str) -> Share:
+    """`5%` is 0.05. Raises ValueError that says what would be right."""
+    found = _SHARE.fullmatch(text)
+    if found is None or not 0 < float(found[1]) <= 100:
+        raise ValueError("a percentage above 0% and up to 100%, such as 5%")
+    return Share(float(found[1]) / 100)
 
 
 def format_size(count: float) -> str:

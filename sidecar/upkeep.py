@@ -1,18 +1,22 @@
 """What has to be done now and then: retention, free pages, the audit of the books, the service manager's watchdog."""
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
 
 import structlog
 
+from sidecar.admission import room
 from sidecar.config import Config
+from sidecar.dispatch import Dispatch
 from sidecar.errors import Unavailable
 from sidecar.queue import Queue
 from sidecar.schedule import Schedule
 from sidecar.systemd import Notifier
 
+_LOOK_EVERY_S = 1.0
 _TIDY_EVERY_S = 30.0
 _TIDY_PAGES = 2048
 _AUDIT_EVERY_S = 3600.0
@@ -24,14 +28,15 @@ log = structlog.get_logger("upkeep")
 class Upkeep:
     """The regular jobs. `mismatches` is what the last audit found; a sound queue has none, ever."""
 
-    def __init__(self, config: Config, queue: Queue, notifier: Notifier) -> None:
+    def __init__(self, config: Config, queue: Queue, dispatch: Dispatch, notifier: Notifier) -> None:
         self.mismatches: Sequence[str] = ()
-        self._config, self._queue, self._notifier = config, queue, notifier
+        self._config, self._queue, self._dispatch, self._notifier = config, queue, dispatch, notifier
         self._dropped: Counter[str] | None = None
         self._first: asyncio.Task[None] | None = None
 
     def start(self, schedule: Schedule) -> None:
         """Puts the jobs on the schedule; a first round is made soon after every start."""
+        schedule.add_every("look", _LOOK_EVERY_S, self.look)
         schedule.add_every("tidy", _TIDY_EVERY_S, self.tidy)
         schedule.add_every("audit", _AUDIT_EVERY_S, self.audit)
         self._first = asyncio.create_task(self._first_round(), name="first-upkeep")
@@ -43,6 +48,33 @@ class Upkeep:
         if self._first is not None:
             self._first.cancel()
 
+    async def look(self) -> None:
+        """What must be noticed within a second: a disk that fills up, events whose time has come."""
+        await self.look_at_disk()
+        if any(stream.lane("later").events for stream in self._queue.streams()):
+            await self._promote()
+
+    async def look_at_disk(self) -> None:
+        """Adapts the queue's room to the space that is left."""
+        disk = await asyncio.to_thread(os.statvfs, self._config.state)
+        self._queue.room = room(
+            max_size=self._config.queue.max_size,
+            min_free=self._config.queue.min_free,
+            file_bytes=self._queue.file_bytes,
+            disk_bytes=disk.f_frsize * disk.f_blocks,
+            disk_free=disk.f_frsize * disk.f_bavail,
+        )
+
+    async def _promote(self) -> None:
+        now_ms = int((time.time() + self._dispatch.skew_s) * 1000)
+        due_ms = await self._queue.next_due_ms()
+        if due_ms is None or due_ms > now_ms:
+            return
+        try:
+            await self._queue.promote(now_ms)
+        except Unavailable:
+            return  # the writer has logged why
+
     async def tidy(self) -> None:
         """Drops what is too old, forgets kept deliveries, returns free pages."""
         now_ms = int(time.time() * 1000)
@@ -51,7 +83,12 @@ class Upkeep:
                 await self._report_drops()
             await self._queue.expire(now_ms - int(self._config.queue.max_age * 1000))
             kept_before_ms = now_ms - int(self._config.queue.keep_delivered * 1000)
-            await self._queue.tidy(kept_before_ms=kept_before_ms, pages=_TIDY_PAGES)
+            await self._queue.tidy(
+                kept_before_ms=kept_before_ms,
+                dead_before_ms=now_ms - int(self._config.dead.max_age * 1000),
+                dead_max_bytes=self._config.dead.max_size,
+                pages=_TIDY_PAGES,
+            )
             await self._report_drops()
         except Unavailable:
             return  # the writer has logged why

@@ -1,5 +1,6 @@
 """Gathers the status document from the running parts."""
 
+import math
 import time
 from typing import Protocol
 
@@ -9,12 +10,16 @@ from sidecar.clock import boot_clock
 from sidecar.config import Config
 from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
+from sidecar.forward import Forwarder
 from sidecar.inputs.counts import InputCounts
-from sidecar.queue import Queue, QueueStream
+from sidecar.intake import Intake
+from sidecar.model import LANES
+from sidecar.queue import Queue, QueueLane, QueueStream
 from sidecar.status import (
     ConfigStatus,
     Health,
     InputStatus,
+    LaneStatus,
     ProxyStatus,
     QueueStatus,
     Status,
@@ -40,10 +45,17 @@ class StatusViews:
     """Implements what the HTTP routes show."""
 
     def __init__(
-        self, config: Config, directory: Directory, queue: Queue, dispatch: Dispatch, upkeep: Upkeep, facts: Facts
+        self,
+        config: Config,
+        directory: Directory,
+        queue: Queue,
+        dispatch: Dispatch,
+        upkeep: Upkeep,
+        intake: Intake,
+        facts: Facts,
     ) -> None:
         self._config, self._directory, self._queue = config, directory, queue
-        self._dispatch, self._upkeep, self._facts = dispatch, upkeep, facts
+        self._dispatch, self._upkeep, self._intake, self._facts = dispatch, upkeep, intake, facts
         self._growth = _Growth(boot_clock(), queue.size_bytes)
 
     async def status(self) -> Status:
@@ -52,8 +64,14 @@ class StatusViews:
         books = books_status(self._queue.books(), self._upkeep.mismatches)
         queue = self._queue_status(min(oldest_ms.values(), default=None))
         names = self._directory.names(stream.key for stream in self._queue.streams())
+        due_ms = await self._queue.due_ms()
         streams = [
-            self._stream(stream, names[stream.key], oldest_ms.get(stream.id), dropped.get(stream.id, {}))
+            self._stream(
+                stream,
+                names[stream.key],
+                self._lanes(stream, oldest_ms, due_ms.get(stream.id)),
+                dropped.get(stream.id, {}),
+            )
             for stream in self._queue.streams()
         ]
         proxies = self._proxies()
@@ -98,34 +116,74 @@ class StatusViews:
             1,
             used_bytes=self._queue.size_bytes,
             pending_bytes=self._queue.pending_bytes,
-            max_bytes=self._config.queue.max_size,
+            room=self._queue.room,
             when_full=self._config.queue.when_full,
         )
         return isinstance(verdict, Refuse)
 
     def _queue_status(self, oldest_ms: int | None) -> QueueStatus:
-        size, limit = self._queue.size_bytes, self._config.queue.max_size
+        size, room = self._queue.size_bytes, self._queue.room
         fill_per_s = self._growth.per_s(boot_clock(), size)
-        return QueueStatus(size, limit, _age_s(oldest_ms), round(fill_per_s, 1), full_in_s(limit - size, fill_per_s))
+        return QueueStatus(
+            bytes=size,
+            max_bytes=room.bytes,
+            limit=room.limit,
+            oldest_age_s=_age_s(oldest_ms),
+            fill_per_s=round(fill_per_s, 1),
+            full_in_s=full_in_s(room.bytes - size, fill_per_s),
+            refused_by=dict(self._intake.refused_by),
+        )
 
-    def _stream(self, stream: QueueStream, name: str, oldest_ms: int | None, dropped: dict[str, int]) -> StreamStatus:
-        forwarder, books, now_s = self._dispatch.forwarders.get(stream), stream.books, boot_clock()
+    def _stream(self, stream: QueueStream, name: str, lanes: list[LaneStatus], dropped: dict[str, int]) -> StreamStatus:
+        forwarders = [found for lane in stream.lanes if (found := self._dispatch.forwarders.get(lane))]
+        books, now_s = stream.books, boot_clock()
         return StreamStatus(
             name=name,
             data_id=stream.key.data_id,
-            state=forwarder.state if forwarder and books.queued else "idle",
+            state=next((lane.state for lane in lanes if lane.name != "later"), "idle"),
             accepted=books.accepted,
             queued=books.queued,
             delivered=books.delivered,
             dead=books.dead,
             dropped=books.dropped,
             queued_bytes=stream.queued_bytes,
-            oldest_age_s=_age_s(oldest_ms),
-            rate_per_min=forwarder.requests.per_minute(now_s) if forwarder else 0.0,
-            next_attempt_at=_wall_ms(forwarder.next_attempt_s if forwarder else None, now_s),
-            last_error=forwarder.last_error if forwarder else None,
+            oldest_age_s=max((lane.oldest_age_s for lane in lanes), default=0.0),
+            rate_per_min=sum(forwarder.requests.per_minute(now_s) for forwarder in forwarders),
+            next_attempt_at=min((lane.next_attempt_at for lane in lanes if lane.next_attempt_at), default=None),
+            last_error=next((forwarder.hold.last_error for forwarder in forwarders if forwarder.hold.last_error), None),
             last_delivered_at=stream.last_delivered_ms,
             dropped_by=dropped,
+            dead_bytes=stream.dead_bytes,
+            replayed=stream.replayed,
+            lanes=lanes,
+        )
+
+    def _lanes(self, stream: QueueStream, oldest_ms: dict[int, int], due_ms: int | None) -> list[LaneStatus]:
+        return [
+            self._lane(lane, self._dispatch.forwarders.get(lane), oldest_ms.get(lane.id), due_ms)
+            for lane in stream.lanes
+            if lane.events
+        ]
+
+    def _lane(
+        self, lane: QueueLane, forwarder: Forwarder | None, oldest_ms: int | None, due_ms: int | None
+    ) -> LaneStatus:
+        now_s = boot_clock()
+        hold = forwarder.hold if forwarder else None
+        suspicion = forwarder.isolation.suspicion if forwarder else None
+        return LaneStatus(
+            name=lane.name,
+            queued=lane.events,
+            queued_bytes=lane.bytes,
+            oldest_age_s=_age_s(oldest_ms),
+            state=hold.state if hold else "idle",
+            searching=suspicion.attempts if suspicion else 0,
+            failures=hold.failures if hold else 0,
+            failing_since=_wall_ms(hold.failing_since_s if hold else None, now_s),
+            next_attempt_at=_wall_ms(forwarder.next_attempt_s if forwarder else None, now_s),
+            last_error=hold.last_error if hold else None,
+            due_at=due_ms if lane.name == LANES[-1] else None,
+            target=lane.target or None,
         )
 
     def _proxies(self) -> list[ProxyStatus]:
@@ -135,7 +193,10 @@ class StatusViews:
                 endpoint.url,
                 endpoint.state,
                 endpoint.last_error,
-                _wall_ms(endpoint.retry_at_s, now_s) if endpoint.state == "down" else None,
+                retry_at=_wall_ms(endpoint.retry_at_s, now_s) if endpoint.state == "down" else None,
+                down_since=_wall_ms(endpoint.down_since_s, now_s) if endpoint.state == "down" else None,
+                clock_ahead_s=None if endpoint.skew_s is None else round(endpoint.skew_s, 1),
+                max_body=endpoint.body.bytes(now_s),
             )
             for endpoint in self._dispatch.endpoints.all
         ]
@@ -160,4 +221,4 @@ def _age_s(oldest_ms: int | None) -> float:
 
 
 def _wall_ms(at_s: float | None, now_s: float) -> int | None:
-    return None if at_s is None else int((time.time() + at_s - now_s) * 1000)
+    return None if at_s is None or math.isinf(at_s) else int((time.time() + at_s - now_s) * 1000)

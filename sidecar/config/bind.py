@@ -16,7 +16,19 @@ import msgspec
 from sidecar.config.model import Address, Secret, Url
 from sidecar.config.tree import Leaf, List, Map, Node, Scalar
 from sidecar.model import MAX_TOKEN_CHARACTERS
-from sidecar.units import BodyBytes, Bytes, Interval, QueueBytes, Rate, Seconds, parse_duration, parse_rate, parse_size
+from sidecar.units import (
+    BodyBytes,
+    Bytes,
+    Interval,
+    QueueBytes,
+    Rate,
+    Seconds,
+    Share,
+    parse_duration,
+    parse_rate,
+    parse_share,
+    parse_size,
+)
 
 _FAILED: Any = object()
 _MAX_SECRET_BYTES = 10_000
@@ -256,11 +268,13 @@ _READERS: dict[Any, Callable[[Scalar], Any]] = {
     bool: _flag,
     int: _positive,
     Path: _path,
+    Bytes: _size_of_at_least("0"),
     BodyBytes: _size_of_at_least("20KB"),
     QueueBytes: _size_of_at_least("1MB"),
     Seconds: _duration,
     Interval: _some_time,
     Rate: _rate,
+    Share: lambda value: parse_share(str(value)),
     Address: parse_address,
     Url: _url,
     Secret: _secret,

@@ -9,7 +9,7 @@ from typing import Literal, NewType
 import msgspec
 
 from sidecar.model import Kind
-from sidecar.units import BodyBytes, Interval, QueueBytes, Rate, Seconds
+from sidecar.units import BodyBytes, Bytes, Interval, QueueBytes, Rate, Seconds, Share
 
 Url = NewType("Url", str)
 Secret = NewType("Secret", str)
@@ -31,8 +31,11 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     urls: tuple[Url, ...] = ()
     choose: Literal["failover", "spread"] = "failover"
     timeout: Interval = Interval(15.0)
+    return_after: Interval = Interval(30.0)
     max_body: BodyBytes = BodyBytes(500_000)
     rate: Rate | None = Rate(1000, 60.0)
+    isolation: Share = Share(0.05)
+    connections: int = 64
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +46,14 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     when_full: Literal["refuse", "drop_oldest"] = "refuse"
     durability: Literal["full", "normal"] = "full"
     keep_delivered: Seconds = Seconds(0.0)
+    min_free: Bytes = Bytes(256 * 1024**2)
+
+
+class Dead(msgspec.Struct, frozen=True, kw_only=True):
+    """How long, and how many bytes of, events that the proxy refused for good are kept."""
+
+    max_age: Interval = Interval(30 * 86400.0)
+    max_size: QueueBytes = QueueBytes(100_000_000)
 
 
 class Http(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +86,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     state: Path
     proxy: Proxy = Proxy()
     queue: Queue = Queue()
+    dead: Dead = Dead()
     http: Http = Http()
     defaults: Defaults = Defaults()
     streams: dict[str, Stream] = {}

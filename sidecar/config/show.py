@@ -7,7 +7,7 @@ import msgspec
 
 from sidecar.config.load import Loaded
 from sidecar.config.model import Address, Secret
-from sidecar.units import BodyBytes, Interval, QueueBytes, Rate, Seconds, format_duration
+from sidecar.units import BodyBytes, Bytes, Interval, QueueBytes, Rate, Seconds, Share, format_duration
 
 MASK = "********"
 
@@ -46,8 +46,10 @@ def _shown(value: Any, kind: Any, name: str) -> str:
         return "unlimited" if name == "proxy.rate" else "-"
     if kind in (Seconds, Interval):
         return format_duration(value) if value else "0s"
-    if kind in (BodyBytes, QueueBytes):
+    if kind in (Bytes, BodyBytes, QueueBytes):
         return f"{value:,} bytes"
+    if kind is Share:
+        return f"{value * 100:g}%"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):

@@ -4,9 +4,24 @@
 pure, and `client.py` is the only module that knows httpx.
 """
 
+from sidecar.forward.allowance import Allowance
+from sidecar.forward.backoff import Backoff
 from sidecar.forward.client import Client
-from sidecar.forward.endpoints import Endpoints
-from sidecar.forward.forwarder import Forwarder, Settings, token_digest
+from sidecar.forward.endpoints import Endpoint, Endpoints
+from sidecar.forward.forwarder import Budget, Forwarder, Settings, token_digest
 from sidecar.forward.limiter import Limiter
+from sidecar.forward.outcome import is_alive
 
-__all__ = ["Client", "Endpoints", "Forwarder", "Limiter", "Settings", "token_digest"]
+__all__ = [
+    "Allowance",
+    "Backoff",
+    "Budget",
+    "Client",
+    "Endpoint",
+    "Endpoints",
+    "Forwarder",
+    "Limiter",
+    "Settings",
+    "is_alive",
+    "token_digest",
+]

@@ -2,23 +2,31 @@
 
 import asyncio
 import ssl
+from collections.abc import Hashable
 from urllib.parse import urlsplit
 
 import httpx
 
 from sidecar import __version__
 from sidecar.forward.outcome import Failure, Reply
+from sidecar.forward.turns import Turns
 
 _PUSH = "/v2/push/"
 _ANSWER_MAX_BYTES = 65_536
 _WHOLE_REQUEST = 4  # times the time-out of one stage
+_PROBE_WITHIN_S = 5.0
 
 
 class Client:
-    """Kept-alive connections to all proxies. `timeout_s` bounds each stage, four times that a whole request."""
+    """Kept-alive connections to all proxies, to each at most `connections` at a time.
 
-    def __init__(self, *, timeout_s: float, tls: bool) -> None:
+    `timeout_s` bounds each stage, four times that a whole request.
+    """
+
+    def __init__(self, *, timeout_s: float, tls: bool, connections: int) -> None:
         self._deadline_s = timeout_s * _WHOLE_REQUEST
+        self._connections = connections
+        self._turns: dict[str, Turns] = {}
         self._http = httpx.AsyncClient(
             verify=ssl.create_default_context() if tls else False,
             timeout=httpx.Timeout(timeout_s),
@@ -32,13 +40,27 @@ class Client:
             },
         )
 
-    async def post(self, base_url: str, body: bytes) -> Reply | Failure:
-        """What came back, as a value; raises nothing but CancelledError."""
+    async def post(self, base_url: str, body: bytes, *, turn_of: Hashable) -> Reply | Failure:
+        """What came back, as a value; raises nothing but CancelledError.
+
+        Where connections are short, the streams named by `turn_of` share them fairly.
+        """
+        turns = self._turns.get(base_url)
+        if turns is None:
+            turns = self._turns[base_url] = Turns(self._connections)
+        async with turns.turn(turn_of, len(body)):
+            return await self._within(self._deadline_s, base_url, body)
+
+    async def probe(self, base_url: str) -> Reply | Failure:
+        """The answer to an empty document, which costs a proxy nothing, and no rate."""
+        return await self._within(_PROBE_WITHIN_S, base_url, b"{}")
+
+    async def _within(self, seconds: float, base_url: str, body: bytes) -> Reply | Failure:
         try:
-            async with asyncio.timeout(self._deadline_s):
+            async with asyncio.timeout(seconds):
                 return await self._post(push_url(base_url), body)
         except TimeoutError:
-            return Failure(f"no complete answer within {self._deadline_s:g} s")
+            return Failure(f"no complete answer within {seconds:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
             return Failure(f"{type(error).__name__}: {error}".rstrip(": "))
 

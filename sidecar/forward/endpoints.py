@@ -1,11 +1,11 @@
-"""Which proxy to send to: an order of preference, and a hold on each proxy that does not answer well. Pure.
+"""Which proxy to send to: an order of preference, and what is known of each proxy's health. Pure.
 
-One stream's bad luck must not become the others': a stream that has not failed itself since the proxy went down may
-try for itself, and a stream that fails where others succeed is held alone (the forwarder sees to that).
+One stream's bad luck must not become the others': a stream that fails where others succeed goes to another proxy, or is
+held alone (the forwarder sees to that). While another proxy is up, one that is down gets no events, only probes.
 
-up ── a failure ──> down until retry_at ── retry_at passed ──> one attempt is let through ──┐
- ^                     ^                                                                     │
- └── a good answer ────┴──────────────────────── another failure ───────────────────────────┘
+up ── a failure ──> down ── well for a while, as the probes say ──> up
+ ^                   │ all are down: one attempt is let through at retry_at, and one of each stream that has not tried
+ └── a good answer ──┘
 """
 
 import hashlib
@@ -13,23 +13,30 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from sidecar.forward.backoff import Backoff
+from sidecar.forward.body_limit import BodyLimit
 
 FailedAt = Mapping[str, float]
 """When a stream last failed at a proxy, by the proxy's URL."""
+_FORGET_S = 300.0
+"""For so long a stream that failed at a proxy which others can use prefers another one."""
+_MOST_RELAPSES = 6
+_NEVER = float("-inf")
 
 
 class Endpoint:
-    """One proxy, and what is known of it."""
+    """One proxy, and what is known of it. `skew_s`: by how much its clock is ahead of ours."""
 
-    __slots__ = ("down_since_s", "failed_at_s", "failures", "last_error", "retry_at_s", "state", "url", "worked_at_s")
-
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, max_body_bytes: int) -> None:
         self.url = url
         self.state: Literal["up", "down", "unknown"] = "unknown"
         self.failures = 0
-        self.failed_at_s = self.worked_at_s = self.down_since_s = float("-inf")
-        self.retry_at_s = float("-inf")
+        self.failed_at_s = self.worked_at_s = self.down_since_s = _NEVER
+        self.retry_at_s = self.probe_at_s = _NEVER
+        self.well_since_s: float | None = None
+        self.relapses = 0
         self.last_error: str | None = None
+        self.skew_s: float | None = None
+        self.body = BodyLimit(max_body_bytes)
 
 
 class Endpoints:
@@ -44,39 +51,56 @@ class Endpoints:
         backoff: Backoff,
         patience_s: float,
         random: Callable[[], float],
+        max_body_bytes: int,
+        return_after_s: float,
+        on_down: Callable[[], None] = lambda: None,
     ) -> None:
         ordered = list(urls) if choose == "failover" else sorted(urls, key=lambda url: _weight(host, url))
-        self.all = [Endpoint(url) for url in ordered]
+        self.all = [Endpoint(url, max_body_bytes=max_body_bytes) for url in ordered]
         self._backoff, self._patience_s, self._random = backoff, patience_s, random
+        self._return_after_s, self._on_down = return_after_s, on_down
 
     def pick(self, now_s: float, failed_at: FailedAt) -> Endpoint | None:
-        """The proxy for a stream to use now; None while all are held.
+        """The proxy for a stream to use now; None while all are held. `failed_at`: when the stream itself last failed.
 
-        `failed_at`: when the stream itself last failed at each. A proxy that is down gets one attempt at a time from
-        all streams together, and beside that one from each stream that has not failed there since.
+        Among those that are up the first at which the stream has not failed lately. Else one that is down, if it is
+        due, or if the stream has not tried it since it went down. Else the one at which it failed longest ago.
         """
-        for endpoint in self.all:
-            if endpoint.retry_at_s <= now_s:
-                if endpoint.state == "down":
-                    endpoint.retry_at_s = now_s + self._patience_s
+        up = [endpoint for endpoint in self.all if endpoint.state != "down"]
+        for endpoint in up:
+            if failed_at.get(endpoint.url, _NEVER) < now_s - _FORGET_S:
                 return endpoint
-        return next((endpoint for endpoint in self.all if _untried(endpoint, failed_at)), None)
+        for endpoint in self.all:
+            if endpoint.state == "down" and (endpoint.retry_at_s <= now_s or _untried(endpoint, failed_at)):
+                return endpoint
+        return min(up, key=lambda endpoint: failed_at[endpoint.url], default=None)
 
     def wait_s(self, now_s: float, failed_at: FailedAt) -> float:
         """Seconds until `pick` may find one."""
-        if any(_untried(endpoint, failed_at) for endpoint in self.all):
+        if self.pick(now_s, failed_at) is not None:
             return 0.0
         return max(0.0, min(endpoint.retry_at_s for endpoint in self.all) - now_s)
+
+    def claim(self, endpoint: Endpoint, now_s: float, failed_at: FailedAt) -> bool:
+        """Takes the attempt that `pick` offered; False if another stream was faster."""
+        if endpoint.state != "down" or _untried(endpoint, failed_at):
+            return True
+        if endpoint.retry_at_s > now_s:
+            return False
+        endpoint.retry_at_s = now_s + self._patience_s
+        return True
 
     def worked(self, endpoint: Endpoint, now_s: float) -> bool:
         """Notes an answer that only a proxy gives. True if the proxy had been down."""
         recovered = endpoint.state == "down"
-        endpoint.state, endpoint.failures, endpoint.last_error = "up", 0, None
-        endpoint.retry_at_s = float("-inf")
+        endpoint.failures, endpoint.relapses = 0, 0
         endpoint.worked_at_s = now_s
+        self._up(endpoint)
         return recovered
 
-    def failed(self, endpoint: Endpoint, error: str, *, started_s: float, now_s: float) -> bool:
+    def failed(
+        self, endpoint: Endpoint, error: str, *, started_s: float, now_s: float, at_least_s: float = 0.0
+    ) -> bool:
         """Notes a failure of an attempt that began at `started_s`. True if the proxy had not been known to be down.
 
         Attempts that were under way when the proxy went down count once, together.
@@ -84,16 +108,57 @@ class Endpoints:
         fresh = endpoint.state != "down"
         if fresh:
             endpoint.down_since_s = now_s
-        endpoint.state, endpoint.last_error = "down", error
+            endpoint.relapses += 1
+            self._on_down()
+        endpoint.state, endpoint.last_error, endpoint.well_since_s = "down", error, None
         if started_s >= endpoint.failed_at_s:
             endpoint.failures += 1
             endpoint.failed_at_s = now_s
-            endpoint.retry_at_s = now_s + self._backoff.delay_s(endpoint.failures, self._random)
+            wait_s = at_least_s + self._backoff.delay_s(endpoint.failures, self._random)
+            endpoint.retry_at_s = endpoint.probe_at_s = now_s + wait_s
         return fresh
+
+    @property
+    def any_to_watch(self) -> bool:
+        """Whether there is one that is down, and may be probed now or later."""
+        return len(self.all) > 1 and any(endpoint.state == "down" for endpoint in self.all)
+
+    def to_probe(self, now_s: float) -> list[Endpoint]:
+        """The proxies that are down while another one is up, and due for a look."""
+        if all(endpoint.state == "down" for endpoint in self.all):
+            return []  # then events are the probes
+        return [endpoint for endpoint in self.all if endpoint.state == "down" and endpoint.probe_at_s <= now_s]
+
+    def probed(self, endpoint: Endpoint, alive: bool, now_s: float) -> bool:
+        """Notes what a probe found. True if the proxy counts as up again, since it has been well for a while.
+
+        For twice as long each time that it answered probes and then failed events again.
+        """
+        if not alive:
+            endpoint.well_since_s = None
+            endpoint.failures += 1
+            endpoint.probe_at_s = now_s + self._backoff.delay_s(endpoint.failures, self._random)
+            return False
+        if endpoint.well_since_s is None:
+            endpoint.well_since_s = now_s
+        settled_s = self._return_after_s * 2.0 ** (min(endpoint.relapses, _MOST_RELAPSES) - 1)
+        if endpoint.state != "down" or now_s - endpoint.well_since_s < settled_s:
+            return False
+        self._up(endpoint)
+        return True
+
+    def release(self) -> None:
+        """All that are down may be tried at once."""
+        for endpoint in self.all:
+            endpoint.retry_at_s = endpoint.probe_at_s = _NEVER
+
+    def _up(self, endpoint: Endpoint) -> None:
+        endpoint.state, endpoint.last_error, endpoint.well_since_s = "up", None, None
+        endpoint.retry_at_s = endpoint.probe_at_s = _NEVER
 
 
 def _untried(endpoint: Endpoint, failed_at: FailedAt) -> bool:
-    return endpoint.state == "down" and failed_at.get(endpoint.url, float("-inf")) < endpoint.down_since_s
+    return failed_at.get(endpoint.url, _NEVER) < endpoint.down_since_s
 
 
 def _weight(host: str, url: str) -> bytes:

@@ -1,11 +1,12 @@
-"""Sends one stream: reads what waits, posts it, and deletes it when the proxy has it. `run` is an APScheduler job.
+"""Sends one lane: reads what waits, posts it, and does what the answer means. `run` is an APScheduler job.
 
     run ──> may I? (stop, hold, budget, a proxy) ──no──> "again in n seconds"
               │ yes
               read chunks ──none──> "when something is committed"
-              │
+              │ a bad event is among them? take half, or cut one in two
               write down what the budget loses ──> post ──> outcome ──> delivered: acknowledge, and round again
-                                                              └─ else: hold the stream or the proxy; the rows stay
+                                                              ├─ data fault: search for the bad event, and bury it
+                                                              └─ else: hold the lane or the proxy; the rows stay
 
 While a batch is on its way the next one is read, if the queue holds more than one.
 """
@@ -15,46 +16,51 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 import structlog
 
 from sidecar.errors import Unavailable
+from sidecar.forward.allowance import Allowance
 from sidecar.forward.backoff import Backoff
-from sidecar.forward.batch import room_bytes, splice
+from sidecar.forward.batch import fitting, room_bytes, splice
 from sidecar.forward.client import Client
 from sidecar.forward.endpoints import Endpoint, Endpoints
+from sidecar.forward.hold import Hold
+from sidecar.forward.isolation import Isolation, Waiting, is_single
 from sidecar.forward.limiter import Limiter
 from sidecar.forward.outcome import (
+    Busy,
+    DataFault,
     Delivered,
     Misrouted,
     Outcome,
-    Rejected,
-    Retry,
+    ProxyDown,
+    Refused,
+    Reply,
     Throttled,
     TooLarge,
     Unauthorized,
     judge,
+    skew_s,
 )
+from sidecar.forward.way import Way
 from sidecar.meter import Meter
-from sidecar.model import Books, Chunk, StreamKey
+from sidecar.model import BEFORE_ALL, Chunk, LaneName, StreamKey
 
-_GO_LAST_S = 0.1
-"""So much later than all others a stream tries a proxy again that failed it."""
 _LINGER_FACTOR = 3.0
 _LINGER_MAX_S = 0.02
 
-State = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
 log = structlog.get_logger("forward")
 
 
-class Source(Protocol):
-    """One stream of the queue, as the forwarder needs it. `acknowledge` and `spend` raise Unavailable."""
+class Source(Waiting, Protocol):
+    """One lane of the queue, as the forwarder needs it. All but `read` raise Unavailable."""
 
     @property
-    def books(self) -> Books:
-        """What waits."""
+    def queued(self) -> int:
+        """Events that wait."""
 
     async def read(self, after_seq: int, budget_bytes: int) -> list[Chunk]:
         """The next chunks that fit."""
@@ -62,55 +68,70 @@ class Source(Protocol):
     async def acknowledge(self, through_seq: int) -> None:
         """Forget them."""
 
-    async def spend(self, token_digest: str, spent_until_s: float) -> None:
+    async def spend(self, token_digest: str, state: bytes) -> None:
         """Write the budget down."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What all forwarders have in common. `clock` is in seconds and never jumps."""
+    """What all forwarders have in common. `clock` is in seconds and never jumps, `wall_clock` since 1970."""
 
     max_body_bytes: int
-    min_body_bytes: int
     backoff: Backoff
     slow_backoff: Backoff
     clock: Callable[[], float]
+    wall_clock: Callable[[], float]
     random: Callable[[], float]
 
 
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lane may send. `limiter`: all that its token may; `isolation`: of that, the search for bad events.
+
+    `share`: what lanes that are less urgent may take of it.
+    """
+
+    limiter: Limiter
+    isolation: Allowance
+    share: Allowance | None = None
+
+
 class Forwarder:
-    """The forwarding of one stream."""
+    """The forwarding of one lane."""
 
     def __init__(
         self,
         key: StreamKey,
+        lane: LaneName,
         name: str,
         source: Source,
         *,
         client: Client,
-        endpoints: Endpoints,
-        limiter: Limiter | None,
+        endpoints: Callable[[], Endpoints],
+        budget: Budget,
         settings: Settings,
         wake_all: Callable[[], None],
     ) -> None:
-        self.name = name
-        self.state: State = "idle"
-        self.last_error: str | None = None
+        self.name, self.lane = name, lane
+        self.hold = Hold(name, settings.clock, settings.random)
         self.requests = Meter()
         self.next_attempt_s: float | None = None
-        self._key, self._source = key, source
-        self._client, self._endpoints, self._limiter = client, endpoints, limiter
-        self._settings, self._wake_all = settings, wake_all
+        self.budget = budget
+        self.isolation = Isolation(
+            name, lane, source, budget.isolation, clock=settings.clock, wall_clock=settings.wall_clock
+        )
+        self.way = Way(endpoints, self.hold, settings.backoff, clock=settings.clock, wake_all=wake_all)
+        self._key, self._source, self._client, self._settings = key, source, client, settings
         self._digest = token_digest(key)
-        self._room = room_bytes(key, settings.max_body_bytes)
-        self._failures = 0
-        self._failing_since_s = 0.0
-        self._held_until_s = self._lingers_until_s = float("-inf")
-        self._failed_at: dict[str, float] = {}
+        self._lingers_until_s = float("-inf")
         self._stopping = False
 
     def stop(self) -> None:
         """Ends `run` after the request that is under way."""
         self._stopping = True
+
+    def retry(self) -> None:
+        """Forgets why it waits; only the rate still counts. It must be woken to notice."""
+        self.way.release()
+        self.hold.release()
 
     async def run(self) -> float | None:
         """Sends until nothing waits or nothing may be sent. Seconds until it wants to run again; None: on commit."""
@@ -118,166 +139,147 @@ class Forwarder:
         try:
             wait_s = await self._send_all()
         except Unavailable as error:
-            self._failed(error.message)
-            wait_s = self._hold("held", self._settings.backoff)
-        except Exception as error:  # a stream that fails in a way nobody foresaw must not stop the others
+            self.hold.failed(error.message)
+            wait_s = self.hold.back_off("held", self._settings.backoff)
+        except Exception as error:  # a lane that fails in a way nobody foresaw must not stop the others
             log.exception("forwarding failed", stream=self.name)
-            self._failed(f"{type(error).__name__}: {error}")
-            wait_s = self._hold("held", self._settings.slow_backoff)
+            self.hold.failed(f"{type(error).__name__}: {error}")
+            wait_s = self.hold.back_off("held", self._settings.slow_backoff)
         self.next_attempt_s = None if wait_s is None else self._settings.clock() + wait_s
         return wait_s
 
     async def _send_all(self) -> float | None:
-        sent_seq = -1
+        sent_seq = BEFORE_ALL
         ahead: Sequence[Chunk] | None = None
-        while not self._stopping and (ahead or self._source.books.queued):
-            wait_s = self._wait_s()
+        while not self._stopping and (ahead or self._source.queued):
+            wait_s = await self._wait_s()
             if wait_s > 0:
                 return wait_s
-            chunks = ahead or await self._source.read(sent_seq, self._room)
+            endpoint = self.way.pick()
+            if endpoint is None:
+                continue
+            chunks = ahead or await self._source.read(sent_seq, self._room(endpoint))
             if not chunks:
                 break
-            self.state = "sending"
-            delivered, ahead = await self._send(chunks)
-            if delivered:
-                sent_seq = chunks[-1].seq
-        self.state = "idle"
+            if self.isolation.active:
+                chunks, ahead, sent_seq = await self.isolation.choose(chunks), None, BEFORE_ALL
+                if not chunks:
+                    continue
+            self.hold.state = "sending"
+            chunks = fitting(chunks, self._room(endpoint))
+            delivered, ahead = await self._send(endpoint, chunks)
+            # What was cut in two stands ahead of where it was: look from the beginning.
+            sent_seq = chunks[-1].seq if delivered and not self.isolation.active else BEFORE_ALL
+        self.hold.state = "idle"
         return None
 
-    def _wait_s(self) -> float:
+    async def _wait_s(self) -> float:
         """Seconds until something may be sent; 0: now."""
         now_s = self._settings.clock()
-        if self._held_until_s > now_s:
-            return self._held_until_s - now_s
-        if self._lingers_until_s > now_s:
-            return self._lingers_until_s - now_s
-        if self._limiter and (wait_s := self._limiter.wait_s(now_s)) > 0:
-            self.state = "rate_limited"
+        if (wait_s := max(self.hold.wait_s(now_s), self._lingers_until_s - now_s)) > 0:
             return wait_s
-        wait_s = self._endpoints.wait_s(now_s, self._failed_at)
-        if wait_s > 0:
-            self.state = "held"
+        share_s = self.budget.share.wait_s(now_s) if self.budget.share else 0.0
+        if (wait_s := max(await self.isolation.wait_s(), share_s, self.budget.limiter.wait_s(now_s))) > 0:
+            self.hold.state = "rate_limited"
+            return wait_s
+        if (wait_s := self.way.wait_s()) > 0:
+            self.hold.state = "held"
         return wait_s
 
-    async def _send(self, chunks: Sequence[Chunk]) -> tuple[bool, Sequence[Chunk] | None]:
+    def _room(self, endpoint: Endpoint) -> int:
+        return room_bytes(self._key, endpoint.body.bytes(self._settings.clock()))
+
+    async def _send(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> tuple[bool, Sequence[Chunk] | None]:
         body = splice(self._key, chunks)
-        if self._limiter:
-            self._limiter.spend(self._settings.clock())
-            await self._source.spend(self._digest, self._limiter.spent_until_s)
-        # Last, since it may be the one attempt for all streams.
-        endpoint = self._endpoints.pick(self._settings.clock(), self._failed_at)
-        if endpoint is None:
+        await self._spend()
+        # Last, since it may be the one attempt for all lanes.
+        if not self.way.claim(endpoint):
             return False, None
         started_s = self._settings.clock()
         self.requests.count(started_s)
-        more = self._source.books.queued > sum(chunk.events for chunk in chunks)
-        reading = asyncio.create_task(self._source.read(chunks[-1].seq, self._room)) if more and self._fast() else None
+        reading = self._read_ahead(endpoint, chunks)
         try:
-            answer = await self._client.post(endpoint.url, body)
-            outcome = judge(answer, datetime.now(UTC), secret=self._key.token)
+            outcome = await self._post(endpoint, body)
             delivered = await self._act(outcome, endpoint, chunks, len(body), started_s)
             return delivered, await reading if reading and delivered else None
         finally:
             if reading and not reading.done():
                 reading.cancel()
 
-    def _fast(self) -> bool:
-        """Whether the next batch may leave right after this one; if not, it had better be read later and be fuller."""
-        return self._limiter is None or self._limiter.wait_s(self._settings.clock()) == 0
+    async def _spend(self) -> None:
+        now_s = self._settings.clock()
+        self.budget.limiter.spend(now_s)
+        if self.budget.share:
+            self.budget.share.charge(now_s)
+        self.isolation.spend()
+        await self._source.spend(self._digest, self.budget.limiter.state())
+
+    def _read_ahead(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> asyncio.Task[list[Chunk]] | None:
+        """The next batch, if it may leave right after this one; else it is read later, when more has gathered."""
+        more = self._source.queued > sum(chunk.events for chunk in chunks)
+        if not more or self.isolation.active or self.budget.limiter.wait_s(self._settings.clock()) > 0:
+            return None
+        return asyncio.create_task(self._source.read(chunks[-1].seq, self._room(endpoint)))
+
+    async def _post(self, endpoint: Endpoint, body: bytes) -> Outcome:
+        sent_s = self._settings.wall_clock()
+        answer = await self._client.post(endpoint.url, body, turn_of=self)
+        if isinstance(answer, Reply):
+            learned = skew_s(answer, sent_s, self._settings.wall_clock())
+            endpoint.skew_s = endpoint.skew_s if learned is None else learned
+        return judge(answer, datetime.now(UTC), secret=self._key.token)
 
     async def _act(
         self, outcome: Outcome, endpoint: Endpoint, chunks: Sequence[Chunk], size: int, started_s: float
     ) -> bool:
+        if isinstance(outcome, ProxyDown | Misrouted):
+            self.way.failed(endpoint, outcome, started_s)
+            return False
+        self.way.worked(endpoint)  # it answered; if anything is wrong, it is with this lane, and no other may wait
         match outcome:
             case Delivered():
-                self._proxy_worked(endpoint)
+                self.budget.limiter.accepted(self._settings.clock())
+                endpoint.body.fitted(size)
                 await self._source.acknowledge(chunks[-1].seq)
-                self._recovered()
+                self.hold.recovered()
                 self._linger(size, started_s)
                 return True
-            case Retry(reason, proxy_down=True):
-                if self._proxy_failed(endpoint, reason, started_s):
-                    log.warning("proxy is down, events wait in the queue", proxy=endpoint.url, error=reason)
-            case Misrouted(reason):
-                if self._proxy_failed(endpoint, reason, started_s):
-                    log.error("not a proxy's address, events wait", proxy=endpoint.url, error=reason)
-            case Retry(reason):
-                self._refused(endpoint, reason)
-                self._hold("held", self._settings.backoff)
-            case Throttled(reason, retry_after_s):
-                self._refused(endpoint, reason)
-                self._hold("rate_limited", self._settings.backoff, at_least_s=retry_after_s or 0.0)
-            case TooLarge(reason):
-                self._refused(endpoint, reason)
-                self._shrink(size, chunks)
+            case DataFault(reason, status):
+                self.budget.limiter.accepted(self._settings.clock())  # the proxy looks at the rate first
+                await self.isolation.refused(reason, status, chunks)
+            case TooLarge(reason, status):
+                await self._too_large(endpoint, reason, status, chunks, size)
             case Unauthorized(reason):
-                self._refused(endpoint, reason, logging.ERROR)
-                self._hold("unauthorized", self._settings.slow_backoff)
-            case Rejected(reason):
-                self._refused(endpoint, reason, logging.ERROR)
-                self._hold("held", self._settings.slow_backoff)
+                self.hold.failed(reason, logging.ERROR)
+                self.hold.back_off("unauthorized", self._settings.slow_backoff)
+            case Refused(reason):
+                self.hold.failed(reason, logging.ERROR)
+                self.hold.back_off("held", self._settings.slow_backoff)
+            case Throttled(reason, retry_after_s):
+                self.hold.failed(reason)
+                self.budget.limiter.refused(self._settings.clock(), retry_after_s)
+            case Busy(reason, retry_after_s):
+                self.hold.failed(reason)
+                self.hold.back_off("held", self._settings.backoff, at_least_s=retry_after_s or 0.0)
         return False
+
+    async def _too_large(
+        self, endpoint: Endpoint, reason: str, status: int, chunks: Sequence[Chunk], size: int
+    ) -> None:
+        """Sends less at once; cuts a chunk that is too large by itself; buries an event that is."""
+        if is_single(chunks):
+            await self.isolation.bury(reason, status, chunks[0])
+            return
+        endpoint.body.too_large(size, self._settings.clock())
+        log.warning("body too large for the way to the proxy", stream=self.name, proxy=endpoint.url, bytes=size)
+        if len(chunks) == 1:
+            await self._source.split(chunks[0].seq, chunks[0].events // 2)
 
     def _linger(self, size: int, started_s: float) -> None:
         """After a small batch: spends most of the time gathering the next one, not on sending ever so many."""
-        if size < self._settings.max_body_bytes // 2:
+        if size < self._settings.max_body_bytes // 2 and not self.isolation.active:
             now_s = self._settings.clock()
             self._lingers_until_s = now_s + min(_LINGER_MAX_S, _LINGER_FACTOR * (now_s - started_s))
-
-    def _proxy_failed(self, endpoint: Endpoint, reason: str, started_s: float) -> bool:
-        """Blames the proxy, and says whether that is new; or this stream alone, if others got through meanwhile."""
-        now_s = self._settings.clock()
-        failed_before_s = self._failed_at.get(endpoint.url, float("inf"))
-        self._failed_at[endpoint.url] = now_s
-        self._failed(reason)
-        if failed_before_s < endpoint.worked_at_s:
-            self._hold("held", self._settings.backoff)
-            return False
-        news = self._endpoints.failed(endpoint, reason, started_s=started_s, now_s=now_s)
-        wait_s = self._endpoints.wait_s(now_s, self._failed_at)
-        if wait_s > 0:
-            self.state, self._held_until_s = "held", now_s + wait_s + _GO_LAST_S
-        return news
-
-    def _refused(self, endpoint: Endpoint, reason: str, level: int = logging.WARNING) -> None:
-        """The proxy answered, and so it is up; it is this stream that has a problem, and no other may wait for it."""
-        self._proxy_worked(endpoint)
-        self._failed(reason, level)
-
-    def _proxy_worked(self, endpoint: Endpoint) -> None:
-        self._failed_at.pop(endpoint.url, None)
-        if self._endpoints.worked(endpoint, self._settings.clock()):
-            log.info("proxy is back", proxy=endpoint.url)
-            self._wake_all()
-
-    def _shrink(self, size: int, chunks: Sequence[Chunk]) -> None:
-        """Sends half as much from now on; a single chunk that is too large can only be tried again, slowly."""
-        if len(chunks) > 1:
-            self._room = max(self._settings.min_body_bytes, size // 2)
-            log.warning("body too large for the way to the proxy", stream=self.name, bytes=size, now_at_most=self._room)
-        else:
-            self._hold("held", self._settings.slow_backoff)
-
-    def _hold(self, state: State, backoff: Backoff, *, at_least_s: float = 0.0) -> float:
-        self.state = state
-        wait_s = at_least_s + backoff.delay_s(self._failures, self._settings.random)
-        self._held_until_s = self._settings.clock() + wait_s
-        return wait_s
-
-    def _failed(self, reason: str, level: int = logging.WARNING) -> None:
-        """Counts a failure; the first of a row is logged, unless it is the proxy's, which is logged as such."""
-        self.last_error = reason
-        if not self._failures:
-            self._failing_since_s = self._settings.clock()
-            log.log(level, "not delivered, will be tried again", stream=self.name, error=self.last_error)
-        self._failures += 1
-
-    def _recovered(self) -> None:
-        if self._failures:
-            seconds = round(self._settings.clock() - self._failing_since_s, 1)
-            log.info("delivering again", stream=self.name, failures=self._failures, after_s=seconds)
-        self._failures, self.last_error = 0, None
-        self._held_until_s = float("-inf")
 
 
 def token_digest(key: StreamKey) -> str:

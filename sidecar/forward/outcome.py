@@ -1,15 +1,16 @@
 """What one attempt meant: status, headers and body, or the failure to get them, become one value. Pure.
 
     200, JSON object, result true      Delivered       delete the rows
-    200, anything else; 1xx; 2xx       Retry           not the proxy's word: a portal, a broken gateway
+    400, 422                           DataFault       isolate the bad event and bury it
+    413                                TooLarge        send less at once; a single event is buried
     401, 403                           Unauthorized    hold the stream, a person is needed
-    3xx, 404, 405                      Misrouted       this is not a proxy's address, a person is needed
-    413                                TooLarge        send less at once
-    429                                Throttled       slow down
-    408, 425                           Retry           the same again
-    5xx                                Retry           another proxy, or later
-    other 4xx                          Rejected        the report is bad, hold the stream
-    no answer                          Retry           another proxy, or later
+    other 4xx                          Refused         hold the stream, a person is needed
+    3xx, 404, 405                      Misrouted       this is no proxy's address: hold the proxy, a person is needed
+    429                                Throttled       slow down, all streams of the token
+    408, 425, 429 without a word       Busy            the same again, later
+    5xx                                ProxyDown       another proxy, or later
+    200, anything else; 1xx; 2xx       ProxyDown       not the proxy's word: a portal, a broken gateway
+    no answer                          ProxyDown       another proxy, or later
 
 Whatever it is but Delivered, the rows stay where they are. Sources: the proxy's documentation, and bk-collector's
 `proxy/http.go`.
@@ -47,28 +48,28 @@ class Delivered(msgspec.Struct, frozen=True):
     """The proxy took the batch."""
 
 
-class Retry(msgspec.Struct, frozen=True):
-    """Nothing was decided. `proxy_down`: the address is at fault and another one may do better."""
+class DataFault(msgspec.Struct, frozen=True):
+    """The proxy finds something wrong with an event; it refuses the whole report and does not say which."""
 
     reason: str
-    proxy_down: bool
-
-
-class Throttled(msgspec.Struct, frozen=True):
-    """Too much for this token; not before `retry_after_s`, if the proxy said so."""
-
-    reason: str
-    retry_after_s: float | None
+    status: int
 
 
 class TooLarge(msgspec.Struct, frozen=True):
     """The body was too large for something on the way."""
 
     reason: str
+    status: int
 
 
 class Unauthorized(msgspec.Struct, frozen=True):
     """The token is not the pipe's."""
+
+    reason: str
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """Refused in a way that no proxy is known to refuse."""
 
     reason: str
 
@@ -79,13 +80,28 @@ class Misrouted(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Rejected(msgspec.Struct, frozen=True):
-    """The proxy finds something wrong with the report."""
+class Throttled(msgspec.Struct, frozen=True):
+    """Too much for this token; not before `retry_after_s`, if the proxy said so."""
 
     reason: str
+    retry_after_s: float | None
 
 
-Outcome = Delivered | Retry | Throttled | TooLarge | Unauthorized | Misrouted | Rejected
+class Busy(msgspec.Struct, frozen=True):
+    """Too much for the proxy just now."""
+
+    reason: str
+    retry_after_s: float | None
+
+
+class ProxyDown(msgspec.Struct, frozen=True):
+    """Nothing was decided, or nobody knows: the address is at fault, and another one may do better."""
+
+    reason: str
+    retry_after_s: float | None = None
+
+
+Outcome = Delivered | DataFault | TooLarge | Unauthorized | Refused | Misrouted | Throttled | Busy | ProxyDown
 
 
 def judge(answer: Reply | Failure, now: datetime, *, secret: str) -> Outcome:
@@ -94,30 +110,53 @@ def judge(answer: Reply | Failure, now: datetime, *, secret: str) -> Outcome:
     Words of the other side that hold a part of `secret`, the access token, are not repeated.
     """
     if isinstance(answer, Failure):
-        return Retry(_one_line(answer.error, secret), proxy_down=True)
+        return ProxyDown(_one_line(answer.error, secret))
     words = _words(answer.body, secret)
     reason = f"HTTP {answer.status}: {words}" if words else f"HTTP {answer.status}"
+    later_s = retry_after_s(answer.headers.get("retry-after"), now)
     match answer.status:
         case 200:
             if _is_acknowledgement(answer.body):
                 return Delivered()
-            return Retry(f"{reason}: not a proxy's acknowledgement", proxy_down=True)
+            return ProxyDown(f"{reason}: not a proxy's acknowledgement")
+        case 400 | 422:
+            return DataFault(reason, answer.status)
+        case 413:
+            return TooLarge(reason, answer.status)
         case 401 | 403:
             return Unauthorized(reason)
         case 404 | 405:
             return Misrouted(reason)
-        case 413:
-            return TooLarge(reason)
-        case 429:
-            return Throttled(reason, retry_after_s(answer.headers.get("retry-after"), now))
-        case 408 | 425:
-            return Retry(reason, proxy_down=False)
+        case 429 if answer.body:
+            return Throttled(reason, later_s)
+        case 408 | 425 | 429:
+            return Busy(reason, later_s)
         case status if 300 <= status < 400:
             return Misrouted(reason)
         case status if 400 <= status < 500:
-            return Rejected(reason)
+            return Refused(reason)
         case _:
-            return Retry(reason, proxy_down=True)
+            return ProxyDown(reason, later_s)
+
+
+def is_alive(answer: Reply | Failure) -> bool:
+    """Whether the answer to an empty document came from a proxy: it refuses in its own words, and spends no rate."""
+    return isinstance(answer, Reply) and answer.status < 500 and "result" in (_object(answer.body) or {})
+
+
+def skew_s(reply: Reply, sent_s: float, received_s: float) -> float | None:
+    """By how much the proxy's clock is ahead of ours, from its Date header, to the second or so.
+
+    `sent_s` and `received_s` are ours, since 1970. None if it does not say.
+    """
+    try:
+        date = parsedate_to_datetime(reply.headers.get("date", ""))
+    except (ValueError, OverflowError):
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    half_a_second = 0.5  # the header is cut off to whole seconds
+    return date.timestamp() + half_a_second - (sent_s + received_s) / 2
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:

@@ -4,6 +4,7 @@ It joins the writer's thread and the reader's thread to the event loop; every me
 """
 
 import asyncio
+import functools
 import os
 import sqlite3
 import time
@@ -13,14 +14,32 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from sidecar.errors import StartError, Unavailable
-from sidecar.model import Block, Books, Chunk, StreamKey
-from sidecar.queue.operations import Acknowledge, Append, Done, Expire, Nothing, Operation, SpendBudget, Tidy
+from sidecar.model import Block, Books, Chunk, Room, StreamKey
+from sidecar.queue.dead_letters import DeadFilter
+from sidecar.queue.operations import (
+    Acknowledge,
+    Append,
+    Bury,
+    Done,
+    Expire,
+    Nothing,
+    Operation,
+    Promote,
+    Purge,
+    PutBack,
+    Replay,
+    SetAside,
+    SpendBudget,
+    Split,
+    Tidy,
+)
 from sidecar.queue.reader import Reader
-from sidecar.queue.records import QueueStream
+from sidecar.queue.records import QueueLane, QueueStream
 from sidecar.queue.writer import Results, Writer
 
 MAX_STREAMS = 1000
 T = TypeVar("T")
+Op = TypeVar("Op", bound=Operation)
 _RETRY_STORAGE_S = 5
 
 
@@ -33,17 +52,19 @@ class Queue:
         *,
         durability: Literal["full", "normal"],
         chunk_bytes: int,
-        drop_beyond_bytes: int | None = None,
+        room: Room,
+        drop_oldest: bool = False,
     ) -> None:
-        """With `drop_beyond_bytes` the oldest chunks are dropped to stay below it."""
+        """With `drop_oldest` the oldest chunks are dropped to stay within the `room`."""
         self.pending_bytes = 0
-        self.on_commit: Callable[[set[QueueStream]], None] = lambda _: None
-        self._path = path
+        self.on_commit: Callable[[set[QueueLane]], None] = lambda _: None
+        self._path, self._chunk_bytes = path, chunk_bytes
         self._writer = Writer(
             path,
             durability=durability,
             chunk_bytes=chunk_bytes,
-            drop_beyond_bytes=drop_beyond_bytes,
+            room=room,
+            drop_oldest=drop_oldest,
             settle=self._carry,
         )
         self._reader = Reader(path)
@@ -72,6 +93,20 @@ class Queue:
     def size_bytes(self) -> int:
         """Bytes in use in the database file, soon after each commit."""
         return self._writer.size_bytes
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the database file; like `size_bytes`, but with the pages that are free."""
+        return self._writer.file_bytes
+
+    @property
+    def room(self) -> Room:
+        """How large the queue may become now."""
+        return self._writer.room
+
+    @room.setter
+    def room(self, room: Room) -> None:
+        self._writer.room = room
 
     @property
     def broken(self) -> str | None:
@@ -108,55 +143,109 @@ class Queue:
         self.pending_bytes += size
         self._writer.submit(Append(stream, blocks, size, accepted_ms, done))
 
-    async def acknowledge(self, stream: QueueStream, through_seq: int, *, keep: bool) -> None:
+    async def acknowledge(self, lane: QueueLane, through_seq: int, *, keep: bool) -> None:
         """Forgets the chunks up to `through_seq`, since the proxy has them. Raises Unavailable."""
-        now_ms = int(time.time() * 1000)
-        await self._commit(lambda done: Acknowledge(stream, through_seq, now_ms, keep, done))
+        await self._commit(lambda done: Acknowledge(lane, through_seq, _now_ms(), keep, done))
+
+    async def split(self, lane: QueueLane, seq: int, events: int) -> None:
+        """Cuts the first `events` off chunk `seq`, the head of `lane`. Raises Unavailable."""
+        await self._commit(lambda done: Split(lane, seq, events, done))
+
+    async def bury(
+        self, lane: QueueLane, seq: int, *, reason: str, status: int | None, attempts: int, first_ms: int
+    ) -> None:
+        """Makes the only event of chunk `seq` a dead letter. Raises Unavailable."""
+        await self._commit(lambda done: Bury(lane, seq, reason, status, attempts, first_ms, _now_ms(), done))
+
+    async def set_aside(self, lane: QueueLane, through_seq: int) -> None:
+        """Moves the chunks up to `through_seq` to the stream's suspects. Raises Unavailable."""
+        await self._commit(lambda done: SetAside(lane, through_seq, done))
+
+    async def promote(self, now_ms: int) -> None:
+        """Makes fresh what is due at `now_ms` by the proxy's clock. Raises Unavailable."""
+        await self._commit(lambda done: Promote(self._by_id(), now_ms, done))
+
+    async def put_back(self, wanted: DeadFilter) -> int:
+        """Queues dead letters again, in the retry lanes; how many. Raises Unavailable."""
+        return await self._rounds(
+            lambda after_id, done: PutBack(self._by_id(), wanted, after_id, _now_ms(), self._chunk_bytes, done)
+        )
+
+    async def purge(self, wanted: DeadFilter) -> int:
+        """Drops dead letters for good; how many. Raises Unavailable."""
+        return await self._rounds(lambda after_id, done: Purge(self._by_id(), wanted, after_id, "purged", done))
+
+    async def replay(self, from_ms: int, to_ms: int, only: QueueStream | None, target: str | None) -> int:
+        """Queues kept deliveries again, in the replay lanes; how many events. Raises Unavailable."""
+        stream_id = only.id if only else None
+        return await self._rounds(
+            lambda after_id, done: Replay(self._by_id(), from_ms, to_ms, stream_id, target, after_id, _now_ms(), done)
+        )
 
     async def expire(self, before_ms: int) -> None:
         """Drops what was accepted before `before_ms`. Raises Unavailable."""
-        await self._commit(lambda done: Expire(self._saved(), before_ms, done))
+        await self._commit(lambda done: Expire(self._by_id(), before_ms, done))
 
-    async def tidy(self, *, kept_before_ms: int, pages: int) -> None:
-        """Forgets old kept deliveries, and returns free pages to the file system. Raises Unavailable."""
-        await self._commit(lambda done: Tidy(kept_before_ms, pages, done))
+    async def tidy(self, *, kept_before_ms: int, dead_before_ms: int, dead_max_bytes: int, pages: int) -> None:
+        """Forgets old deliveries and dead letters, and returns free pages to the file system. Raises Unavailable."""
+        await self._commit(
+            lambda done: Tidy(self._by_id(), kept_before_ms, dead_before_ms, dead_max_bytes, pages, done)
+        )
 
-    async def spend(self, token_digest: str, boot_id: str, spent_until_s: float) -> None:
+    async def spend(self, token_digest: str, boot_id: str, state: bytes) -> None:
         """Remembers what a token has spent of its rate. Raises Unavailable."""
-        await self._commit(lambda done: SpendBudget(token_digest, boot_id, spent_until_s, done))
+        await self._commit(lambda done: SpendBudget(token_digest, boot_id, state, done))
 
     async def prove_alive(self) -> None:
         """Returns after a round through the writer. Raises Unavailable."""
         await self._commit(Nothing)
 
-    async def read(self, stream: QueueStream, after_seq: int, budget_bytes: int) -> list[Chunk]:
-        """The next chunks of `stream` that fit. Raises sqlite3.Error or ValueError if the file is damaged."""
-        return await self._read(lambda: self._reader.chunks(stream.id, after_seq, budget_bytes))
+    async def read(self, lane: QueueLane, after_seq: int, budget_bytes: int) -> list[Chunk]:
+        """The next chunks of `lane` that fit. Raises sqlite3.Error or ValueError if the file is damaged."""
+        return await self._read(lambda: self._reader.chunks(lane.id, after_seq, budget_bytes))
 
     async def oldest_ms(self) -> dict[int, int]:
-        """When the oldest waiting events of each stream were accepted, by the stream's id."""
-        waiting = [stream.id for stream in self.streams() if stream.books.queued]
+        """When the oldest waiting events of each lane were accepted, by the lane's id."""
+        waiting = [lane.id for stream in self.streams() for lane in stream.lanes if lane.events]
         return await self._read(lambda: self._reader.oldest_ms(waiting))
+
+    async def next_due_ms(self) -> int | None:
+        """When the next event that is dated in the future becomes due."""
+        return await self._read(self._reader.next_due_ms)
+
+    async def due_ms(self) -> dict[int, int]:
+        """The same by the stream's id."""
+        return await self._read(self._reader.due_ms)
 
     async def dropped(self) -> dict[int, dict[str, int]]:
         """Dropped events by the stream's id and reason."""
         return await self._read(self._reader.dropped)
 
-    async def budgets(self) -> dict[str, tuple[str, float]]:
-        """What was spent of each token's rate when the sidecar last ran."""
+    async def budgets(self) -> dict[str, tuple[str, bytes]]:
+        """What was known of each token's rate when the sidecar last ran."""
         return await self._read(self._reader.budgets)
 
     async def audit(self) -> list[str]:
         """Mismatches between the books and the rows; none in a sound queue."""
         return await self._read(self._reader.audit)
 
-    def _saved(self) -> list[QueueStream]:
-        return [stream for stream in self.streams() if stream.saved]
+    def _by_id(self) -> dict[int, QueueStream]:
+        return {stream.id: stream for stream in self.streams() if stream.saved}
+
+    async def _rounds(self, make: Callable[[int, Done], PutBack | Purge | Replay]) -> int:
+        """An operation that is too large for one transaction, as many as it takes."""
+        total, after_id = 0, 0
+        while True:
+            operation = await self._commit(functools.partial(make, after_id))
+            total += operation.moved
+            if operation.last_id is None:
+                return total
+            after_id = operation.last_id
 
     async def _read(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, work)
 
-    async def _commit(self, operation: Callable[[Done], Operation]) -> None:
+    async def _commit(self, make: Callable[[Done], Op]) -> Op:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done(error: Exception | None) -> None:
@@ -167,24 +256,27 @@ class Queue:
             else:
                 future.set_exception(error)
 
-        self._writer.submit(operation(done))
+        operation = make(done)
+        self._writer.submit(operation)
         await future
+        return operation
 
-    def _carry(self, results: Results) -> None:
+    def _carry(self, results: Results, grown: set[QueueLane]) -> None:
         """Runs on the writer's thread."""
         assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(self._settle, results)
+            self._loop.call_soon_threadsafe(self._settle, results, grown)
         except RuntimeError:  # the loop was closed by force; nobody is left to be told
             return
 
-    def _settle(self, results: Results) -> None:
-        grown: set[QueueStream] = set()
+    def _settle(self, results: Results, grown: set[QueueLane]) -> None:
         for operation, error in results:
             if isinstance(operation, Append):
                 self.pending_bytes -= operation.size
-                if error is None:
-                    grown.add(operation.stream)
             operation.done(None if error is None else Unavailable(f"storage: {error}", retry_after_s=_RETRY_STORAGE_S))
         if grown:
             self.on_commit(grown)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -10,8 +10,8 @@ from typing import Self
 from sidecar.errors import StartError
 from sidecar.model import Books, Chunk, StreamKey
 from sidecar.queue.codec import Codec
-from sidecar.queue.records import load_streams
-from sidecar.queue.schema import end_id, first_id, open_reader
+from sidecar.queue.records import QueueLane, QueueStream, load_streams
+from sidecar.queue.schema import chunk_id, end_id, lowest_id, open_reader
 
 _LOOK_AHEAD_CHUNKS = 4096
 
@@ -33,16 +33,16 @@ class Reader:
         self._codec = Codec()
         self._connection: sqlite3.Connection | None = None
 
-    def chunks(self, stream: int, after_seq: int, budget_bytes: int) -> list[Chunk]:
+    def chunks(self, lane: int, after_seq: int, budget_bytes: int) -> list[Chunk]:
         """The chunks after `after_seq` that fit `budget_bytes` joined by commas; at least one if there is any.
 
         Raises sqlite3.Error, or ValueError for a damaged body.
         """
-        lowest = first_id(stream)
+        zero, after = chunk_id(lane, 0), chunk_id(lane, after_seq)
         last, left = None, budget_bytes
         for number, size in self._execute(
             "SELECT id, bytes FROM chunk WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
-            (lowest + after_seq, end_id(stream), _LOOK_AHEAD_CHUNKS),
+            (after, end_id(lane), _LOOK_AHEAD_CHUNKS),
         ):
             if last is not None and size > left:
                 break
@@ -50,28 +50,36 @@ class Reader:
         if last is None:
             return []
         rows = self._execute(
-            "SELECT id, events, bytes, codec, body FROM chunk WHERE id > ? AND id <= ? ORDER BY id",
-            (lowest + after_seq, last),
+            "SELECT id, events, bytes, codec, body FROM chunk WHERE id > ? AND id <= ? ORDER BY id", (after, last)
         )
         unpack = self._codec.unpack
-        return [Chunk(number - lowest, unpack(codec, body, size), events) for number, events, size, codec, body in rows]
+        return [Chunk(number - zero, unpack(codec, body, size), events) for number, events, size, codec, body in rows]
 
-    def oldest_ms(self, streams: list[int]) -> dict[int, int]:
-        """When the oldest waiting chunk of each of `streams` was accepted."""
+    def oldest_ms(self, lanes: list[int]) -> dict[int, int]:
+        """When the oldest waiting chunk of each of `lanes` was accepted."""
         found = {}
-        for stream in streams:
+        for lane in lanes:
             row = self._execute(
                 "SELECT accepted_ms FROM chunk WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
-                (first_id(stream), end_id(stream)),
+                (lowest_id(lane), end_id(lane)),
             ).fetchone()
             if row:
-                found[stream] = row[0]
+                found[lane] = row[0]
         return found
 
-    def budgets(self) -> dict[str, tuple[str, float]]:
-        """What was spent of each token's rate, by the token's digest: the boot it was measured in, and until when."""
-        rows = self._execute("SELECT token_digest, boot_id, spent_until_s FROM budget")
-        return {digest: (boot_id, spent) for digest, boot_id, spent in rows}
+    def next_due_ms(self) -> int | None:
+        """When the next event that is dated in the future becomes due."""
+        (found,) = self._execute("SELECT min(due_ms) FROM later").fetchone()
+        return None if found is None else int(found)
+
+    def due_ms(self) -> dict[int, int]:
+        """The same for each stream."""
+        return dict(self._execute("SELECT stream, min(due_ms) FROM later GROUP BY stream").fetchall())
+
+    def budgets(self) -> dict[str, tuple[str, bytes]]:
+        """What is known of each token's rate, by the token's digest: the boot it was measured in, and the state."""
+        rows = self._execute("SELECT token_digest, boot_id, state FROM budget")
+        return {digest: (boot_id, state) for digest, boot_id, state in rows}
 
     def dropped(self) -> dict[int, dict[str, int]]:
         """Dropped events of each stream by reason."""
@@ -92,24 +100,35 @@ class Reader:
         connection = self._open()
         connection.execute("BEGIN")
         try:
+            dead = dict(self._execute("SELECT stream, count(*) FROM dead GROUP BY stream").fetchall())
+            later = dict(self._execute("SELECT stream, sum(events) FROM later GROUP BY stream").fetchall())
             return [
                 line
                 for stream in load_streams(connection).values()
-                for line in self._audit_one(stream.id, stream.books)
+                for line in self._audit_one(stream, dead.get(stream.id, 0), later.get(stream.id, 0))
             ]
         finally:
             connection.execute("COMMIT")
 
-    def _audit_one(self, stream: int, books: Books) -> list[str]:
-        (counted,) = self._execute(
-            "SELECT coalesce(sum(events), 0) FROM chunk WHERE id >= ? AND id < ?", (first_id(stream), end_id(stream))
-        ).fetchone()
+    def _audit_one(self, stream: QueueStream, dead: int, later: int) -> list[str]:
         wrong = []
-        if counted != books.queued:
-            wrong.append(f"stream {stream}: {counted} events in the queue, {books.queued} in the books")
-        if not books.balanced:
-            wrong.append(f"stream {stream}: books do not balance: {books}")
+        for lane in stream.lanes:
+            counted = later if lane.name == "later" else self._count(lane)
+            if counted != lane.events:
+                wrong.append(
+                    f"stream {stream.id}: {counted} {lane.name} events in the queue, {lane.events} in the books"
+                )
+        if dead != stream.books.dead:
+            wrong.append(f"stream {stream.id}: {dead} dead letters, {stream.books.dead} in the books")
+        if not stream.books.balanced:
+            wrong.append(f"stream {stream.id}: books do not balance: {stream.books}")
         return wrong
+
+    def _count(self, lane: QueueLane) -> int:
+        (counted,) = self._execute(
+            "SELECT coalesce(sum(events), 0) FROM chunk WHERE id >= ? AND id < ?", (lowest_id(lane.id), end_id(lane.id))
+        ).fetchone()
+        return int(counted)
 
     def close(self) -> None:
         """May be called twice."""

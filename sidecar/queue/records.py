@@ -1,89 +1,178 @@
-"""What the queue remembers of each stream while it runs: the row of table `stream`, as it was last committed."""
+"""What the queue remembers of each stream while it runs: its row of table `stream` and its rows of table `lane`.
+
+Only the writer changes a record, after the commit that changed the rows; each attribute is replaced as a whole.
+"""
 
 import sqlite3
 from typing import Any
 
 import msgspec
 
-from sidecar.model import Books, StreamKey
+from sidecar.model import LANES, Books, LaneName, StreamKey
+from sidecar.queue.schema import LANE_BITS
+
+
+class QueueLane:
+    """One lane of a stream. `target` is the proxy that a replay goes to; none, or empty: the usual ones."""
+
+    __slots__ = ("bytes", "events", "id", "name", "next_seq", "stream", "target")
+
+    def __init__(self, stream: "QueueStream", number: int) -> None:
+        self.stream = stream
+        self.name: LaneName = LANES[number]
+        self.id = stream.id << LANE_BITS | number
+        self.events = self.bytes = self.next_seq = 0
+        self.target: str | None = None
 
 
 class QueueStream:
-    """A stream in the queue. Only the writer changes it, after a commit; each attribute is replaced as a whole."""
+    """A stream in the queue: its books, and what waits in its lanes."""
 
-    __slots__ = ("books", "id", "key", "last_delivered_ms", "next_seq", "queued_bytes", "saved")
+    __slots__ = ("books", "dead_bytes", "id", "key", "lanes", "last_delivered_ms", "replayed", "saved")
 
     def __init__(self, id: int, key: StreamKey) -> None:  # noqa: A002
         self.id = id
         self.key = key
         self.books = Books()
-        self.queued_bytes = 0
-        self.next_seq = 0
+        self.lanes = tuple(QueueLane(self, number) for number in range(len(LANES)))
+        self.dead_bytes = self.replayed = 0
         self.last_delivered_ms: int | None = None
         self.saved = False
 
+    @property
+    def fresh(self) -> QueueLane:
+        """Where new events go."""
+        return self.lanes[0]
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of events that wait, uncompressed."""
+        return sum([lane.bytes for lane in self.lanes])
+
+    def lane(self, name: LaneName) -> QueueLane:
+        """The lane called `name`."""
+        return self.lanes[LANES.index(name)]
+
+
+class LaneDelta(msgspec.Struct):
+    """What one transaction does to one lane. `seqs` numbers are used up."""
+
+    events: int = 0
+    bytes: int = 0
+    seqs: int = 0
+    target: str | None = None
+
 
 class Delta(msgspec.Struct):
-    """What one transaction does to one stream's row."""
+    """What one transaction does to one stream's row, and by the lane to its lanes'."""
 
     accepted: int = 0
     delivered: int = 0
+    dead: int = 0
     dropped: int = 0
-    bytes: int = 0
-    chunks: int = 0
+    replayed: int = 0
+    dead_bytes: int = 0
     last_delivered_ms: int | None = None
+    lanes: dict[QueueLane, LaneDelta] = {}
+
+    def lane(self, lane: QueueLane) -> LaneDelta:
+        """The change of `lane` so far, to be added to."""
+        return self.lanes.setdefault(lane, LaneDelta())
 
     @property
     def queued(self) -> int:
-        """The change in waiting events, which the other counters imply."""
-        return self.accepted - self.delivered - self.dropped
+        """The change in waiting events."""
+        return sum([lane.events for lane in self.lanes.values()])
+
+    @property
+    def bytes(self) -> int:
+        """The change in waiting bytes."""
+        return sum([lane.bytes for lane in self.lanes.values()])
+
+    @property
+    def balanced(self) -> bool:
+        """Whether this leaves balanced books balanced."""
+        return self.accepted == self.queued + self.delivered + self.dead + self.dropped
 
 
 def load_streams(connection: sqlite3.Connection) -> dict[StreamKey, QueueStream]:
     """Every stream of the database; its cost depends on the number of streams, not on what waits."""
-    rows = connection.execute(
-        "SELECT id, data_id, access_token, kind, accepted, queued, delivered, dead, dropped,"
-        " queued_bytes, next_seq, last_delivered_ms FROM stream ORDER BY id"
-    )
-    return {stream.key: stream for stream in map(_stream, rows)}
+    streams = {}
+    for row in connection.execute(
+        "SELECT id, data_id, access_token, kind, accepted, delivered, dead, dropped, replayed, dead_bytes,"
+        " last_delivered_ms FROM stream ORDER BY id"
+    ):
+        stream = _from_row(row)
+        streams[stream.id] = stream
+    queued = dict.fromkeys(streams, 0)
+    for number, events, size, next_seq, target in connection.execute(
+        "SELECT id, events, bytes, next_seq, target FROM lane"
+    ):
+        stream = streams[number >> LANE_BITS]
+        lane = next(lane for lane in stream.lanes if lane.id == number)
+        lane.events, lane.bytes, lane.next_seq, lane.target = events, size, next_seq, target
+        queued[stream.id] += events
+    for stream in streams.values():
+        stream.books = msgspec.structs.replace(stream.books, queued=queued[stream.id])
+    return {stream.key: stream for stream in streams.values()}
 
 
-def _stream(row: tuple[Any, ...]) -> QueueStream:
-    number, data_id, token, kind, accepted, queued, delivered, dead, dropped, size, next_seq, last_ms = row
+def _from_row(row: tuple[Any, ...]) -> QueueStream:
+    number, data_id, token, kind, accepted, delivered, dead, dropped, replayed, dead_bytes, last_ms = row
     stream = QueueStream(number, StreamKey(data_id, token, kind))
-    stream.books = Books(accepted=accepted, queued=queued, delivered=delivered, dead=dead, dropped=dropped)
-    stream.queued_bytes, stream.next_seq, stream.last_delivered_ms = size, next_seq, last_ms
+    stream.books = Books(accepted=accepted, delivered=delivered, dead=dead, dropped=dropped)
+    stream.replayed, stream.dead_bytes, stream.last_delivered_ms = replayed, dead_bytes, last_ms
     stream.saved = True
     return stream
 
 
+def take_over(mine: QueueStream, loaded: QueueStream) -> None:
+    """Brings a record that others hold up to date with what was read from the file."""
+    mine.books, mine.replayed, mine.dead_bytes = loaded.books, loaded.replayed, loaded.dead_bytes
+    mine.last_delivered_ms, mine.saved = loaded.last_delivered_ms, True
+    for lane, other in zip(mine.lanes, loaded.lanes, strict=True):
+        lane.events, lane.bytes, lane.next_seq, lane.target = other.events, other.bytes, other.next_seq, other.target
+
+
 def save_stream(connection: sqlite3.Connection, stream: QueueStream, delta: Delta) -> None:
-    """Writes `delta` into the row of `stream`, in the open transaction."""
+    """Writes `delta` into the rows of `stream`, in the open transaction."""
     if not stream.saved:
         connection.execute(
             "INSERT INTO stream (id, data_id, access_token, kind) VALUES (?, ?, ?, ?)",
             (stream.id, stream.key.data_id, stream.key.token, stream.key.kind),
         )
     connection.execute(
-        "UPDATE stream SET accepted = accepted + ?, queued = queued + ?, delivered = delivered + ?,"
-        " dropped = dropped + ?, queued_bytes = queued_bytes + ?, next_seq = next_seq + ?,"
+        "UPDATE stream SET accepted = accepted + ?, delivered = delivered + ?, dead = dead + ?,"
+        " dropped = dropped + ?, replayed = replayed + ?, dead_bytes = dead_bytes + ?,"
         " last_delivered_ms = coalesce(?, last_delivered_ms) WHERE id = ?",
-        (delta.accepted, delta.queued, delta.delivered, delta.dropped, delta.bytes, delta.chunks,
+        (delta.accepted, delta.delivered, delta.dead, delta.dropped, delta.replayed, delta.dead_bytes,
          delta.last_delivered_ms, stream.id),
     )  # fmt: skip
+    for lane, change in delta.lanes.items():
+        connection.execute(
+            "INSERT INTO lane (id, events, bytes, next_seq, target) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " events = events + excluded.events, bytes = bytes + excluded.bytes,"
+            " next_seq = next_seq + excluded.next_seq, target = coalesce(excluded.target, target)",
+            (lane.id, change.events, change.bytes, change.seqs, change.target),
+        )
 
 
 def apply_delta(stream: QueueStream, delta: Delta) -> None:
-    """Brings the record up to date with its row, after the commit."""
+    """Brings the record up to date with its rows, after the commit."""
     books = stream.books
     stream.books = Books(
         accepted=books.accepted + delta.accepted,
         queued=books.queued + delta.queued,
         delivered=books.delivered + delta.delivered,
-        dead=books.dead,
+        dead=books.dead + delta.dead,
         dropped=books.dropped + delta.dropped,
     )
-    stream.queued_bytes += delta.bytes
-    stream.next_seq += delta.chunks
+    stream.replayed += delta.replayed
+    stream.dead_bytes += delta.dead_bytes
     stream.last_delivered_ms = delta.last_delivered_ms or stream.last_delivered_ms
     stream.saved = True
+    for lane, change in delta.lanes.items():
+        lane.events += change.events
+        lane.bytes += change.bytes
+        lane.next_seq += change.seqs
+        lane.target = lane.target if change.target is None else change.target

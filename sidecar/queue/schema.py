@@ -1,11 +1,15 @@
 """The tables of the queue, how they came to be, and how a connection to them is opened.
 
-    stream ─┬─< chunk      what waits; a row exists exactly as long as its events are unacknowledged
-            ├─< kept       what was delivered, for as long as `queue.keep_delivered` says
-            └─< dropped    events dropped under the operator's policy, by reason
-    budget                 what each access token has spent of its rate, by digest
+    stream ─┬─< lane ─< chunk   what waits, in order; a row exists exactly as long as its events are unacknowledged
+            ├─< later           what waits until it is due
+            ├─< kept            what was delivered, for as long as `queue.keep_delivered` says
+            ├─< dead            what the proxy refused for good, one event a row
+            └─< dropped         events dropped under the operator's policy, by reason
+    budget                      what each access token has spent of its rate, by digest
 
-The key of a chunk is `stream << 40 | seq`: one B-tree, no second index, and the chunks of one stream in order.
+The key of a lane is `stream << 3 | number`, that of a chunk `lane << 40 | seq`: one B-tree, no second index, and the
+chunks of one lane in order. The numbers begin a million above the lowest key, since a chunk at the head that is split
+puts its front part below.
 """
 
 import os
@@ -16,7 +20,9 @@ from typing import Literal
 from sqlite_utils import Database, Migrations
 
 from sidecar.errors import StartError
+from sidecar.model import BEFORE_ALL
 
+LANE_BITS = 3
 SEQ_BITS = 40
 PAGE_BYTES = 8192
 _CACHE_KIB = 8192
@@ -29,7 +35,7 @@ migrations = Migrations("queue")
 @migrations()
 def m001_queue(db: Database) -> None:
     """The first schema."""
-    counters = ("accepted", "queued", "delivered", "dead", "dropped", "queued_bytes", "next_seq")
+    counters = ("accepted", "delivered", "dead", "dropped", "replayed", "dead_bytes")
     db.create_table(
         "stream",
         {"id": int, "data_id": int, "access_token": str, "kind": str, "last_delivered_ms": int}
@@ -39,25 +45,36 @@ def m001_queue(db: Database) -> None:
         defaults=dict.fromkeys(counters, 0),
     )
     db.table("stream").create_index(["data_id", "access_token", "kind"], unique=True)
-    chunk = {"id": int, "accepted_ms": int, "events": int, "bytes": int, "codec": int, "body": bytes}
-    db.create_table("chunk", chunk, pk="id", not_null=set(chunk) - {"id"})
-    db.create_table("kept", {"id": int, "delivered_ms": int} | chunk, pk="id", not_null=set(chunk) - {"id"})
+    lane = dict.fromkeys(("events", "bytes", "next_seq"), int)
+    db.create_table("lane", {"id": int, "target": str} | lane, pk="id", not_null=set(lane))
+    content = {"accepted_ms": int, "events": int, "bytes": int, "codec": int, "body": bytes}
+    db.create_table("chunk", {"id": int} | content, pk="id", not_null=set(content))
+    for table, moment in (("later", "due_ms"), ("kept", "delivered_ms")):
+        columns = {"stream": int, moment: int} | content
+        db.create_table(table, {"id": int} | columns, pk="id", not_null=set(columns))
+        db.table(table).create_index([moment])
+    dead = {"stream": int, "accepted_ms": int, "first_ms": int, "last_ms": int, "attempts": int, "reason": str}
+    db.create_table("dead", {"id": int} | dead | {"status": int, "body": bytes}, pk="id", not_null={*dead, "body"})
     db.create_table(
         "dropped", {"stream": int, "reason": str, "events": int}, pk=("stream", "reason"), not_null={"events"}
     )
-    db.create_table(
-        "budget", {"token_digest": str, "boot_id": str, "spent_until_s": float}, pk="token_digest", not_null={"boot_id"}
-    )
+    db.create_table("budget", {"token_digest": str, "boot_id": str, "state": bytes}, pk="token_digest",
+                    not_null={"boot_id", "state"})  # fmt: skip
 
 
-def first_id(stream: int) -> int:
-    """The lowest key that a chunk of `stream` can have."""
-    return stream << SEQ_BITS
+def chunk_id(lane: int, seq: int) -> int:
+    """The key of chunk `seq` of `lane`."""
+    return (lane << SEQ_BITS) - BEFORE_ALL + seq
 
 
-def end_id(stream: int) -> int:
-    """One more than the highest key that a chunk of `stream` can have."""
-    return (stream + 1) << SEQ_BITS
+def lowest_id(lane: int) -> int:
+    """Below every key that a chunk of `lane` can have."""
+    return lane << SEQ_BITS
+
+
+def end_id(lane: int) -> int:
+    """One more than the highest key that a chunk of `lane` can have."""
+    return (lane + 1) << SEQ_BITS
 
 
 def open_writer(path: Path, durability: Literal["full", "normal"]) -> sqlite3.Connection:

@@ -21,23 +21,38 @@ from typing import Literal
 
 import structlog
 
-from sidecar.model import StreamKey
+from sidecar.model import Room, StreamKey
 from sidecar.queue.codec import Codec
-from sidecar.queue.operations import Append, Operation, Transaction, append_all, make_room, used_bytes
+from sidecar.queue.operations import (
+    Append,
+    Operation,
+    Transaction,
+    append_all,
+    file_bytes,
+    forget_kept,
+    make_room,
+    used_bytes,
+)
 from sidecar.queue.pace import Pace
-from sidecar.queue.records import QueueStream, apply_delta, load_streams, save_stream
+from sidecar.queue.records import QueueLane, QueueStream, apply_delta, load_streams, save_stream, take_over
 from sidecar.queue.schema import open_writer
 
 _GROUP_BYTES = 8_000_000
 _GROUP_OPERATIONS = 2_000
 _SIZE_EVERY_BYTES = 1_000_000
 
+_KEPT_YIELDS = 0.9
+"""Of the room: above this, kept deliveries are given up for events that wait."""
+
 Results = Sequence[tuple[Operation, Exception | None]]
 log = structlog.get_logger("queue.writer")
 
 
 class Writer:
-    """Owns the writing connection and the records of all streams. `start` raises StartError or sqlite3.Error."""
+    """Owns the writing connection and the records of all streams. `start` raises StartError or sqlite3.Error.
+
+    `room` may be changed at any time. `settle` is given the results and the lanes that have more to send.
+    """
 
     def __init__(
         self,
@@ -45,14 +60,16 @@ class Writer:
         *,
         durability: Literal["full", "normal"],
         chunk_bytes: int,
-        drop_beyond_bytes: int | None,
-        settle: Callable[[Results], None],
+        room: Room,
+        drop_oldest: bool,
+        settle: Callable[[Results, set[QueueLane]], None],
     ) -> None:
         self.streams: dict[StreamKey, QueueStream] = {}
-        self.size_bytes = 0
+        self.size_bytes = self.file_bytes = 0
+        self.room = room
         self.broken: str | None = None
         self._path, self._durability, self._chunk_bytes = path, durability, chunk_bytes
-        self._drop_beyond_bytes = drop_beyond_bytes
+        self._drop_oldest = drop_oldest
         self._settle = settle
         self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
         self._codec = Codec()
@@ -79,9 +96,7 @@ class Writer:
     def _open(self) -> None:
         self._connection = open_writer(self._path, self._durability)
         for key, loaded in load_streams(self._connection).items():
-            mine = self.streams.setdefault(key, loaded)
-            mine.books, mine.queued_bytes, mine.next_seq = loaded.books, loaded.queued_bytes, loaded.next_seq
-            mine.last_delivered_ms, mine.saved = loaded.last_delivered_ms, True
+            take_over(self.streams.setdefault(key, loaded), loaded)
         self._measure()
 
     def _run(self) -> None:
@@ -122,24 +137,25 @@ class Writer:
         return True
 
     def _commit(self, group: list[Operation]) -> None:
-        error = self._attempt(group)
+        grown: set[QueueLane] = set()
+        error = self._attempt(group, grown)
         if error is None or len(group) == 1:
-            self._settle([(operation, error) for operation in group])
+            self._settle([(operation, error) for operation in group], grown)
             return
-        self._settle([(operation, self._attempt([operation])) for operation in group])
+        self._settle([(operation, self._attempt([operation], grown)) for operation in group], grown)
 
-    def _attempt(self, group: Sequence[Operation]) -> Exception | None:
+    def _attempt(self, group: Sequence[Operation], grown: set[QueueLane]) -> Exception | None:
         """Commits `group` as one transaction. Any failure is returned, whatever it is: this thread must live."""
         try:
             if self._connection is None:
                 self._open()
-            self._transact(group)
+            grown |= self._transact(group)
         except Exception as error:
             self._recover(error)
             return error
         return None
 
-    def _transact(self, group: Sequence[Operation]) -> None:
+    def _transact(self, group: Sequence[Operation]) -> set[QueueLane]:
         assert self._connection is not None
         tx = Transaction(self._connection, self._codec)
         tx.execute("BEGIN IMMEDIATE")
@@ -150,9 +166,11 @@ class Writer:
             else:
                 operation.apply(tx)
         append_all(tx, appends, self._chunk_bytes)
-        if appends and self._drop_beyond_bytes is not None:
-            make_room(tx, list(self.streams.values()), self._drop_beyond_bytes)
+        if appends:
+            self._keep_room(tx)
         for stream, delta in tx.deltas.items():
+            if not delta.balanced:
+                raise ArithmeticError(f"stream {stream.id}: this commit would unbalance the books: {delta}")
             save_stream(self._connection, stream, delta)
         tx.execute("COMMIT")
         for stream, delta in tx.deltas.items():
@@ -163,10 +181,19 @@ class Writer:
         if self.broken:
             log.info("storage works again", was=self.broken)
             self.broken = None
+        return tx.grown
+
+    def _keep_room(self, tx: Transaction) -> None:
+        room = self.room
+        if self.size_bytes > _KEPT_YIELDS * room.bytes:
+            forget_kept(tx, int(_KEPT_YIELDS * room.bytes))
+        if self._drop_oldest:
+            make_room(tx, list(self.streams.values()), room.bytes, room.limit)
 
     def _measure(self) -> None:
         assert self._connection is not None
         self.size_bytes = used_bytes(self._connection.execute)
+        self.file_bytes = file_bytes(self._connection.execute)
         self._unmeasured_bytes = 0
 
     def _recover(self, error: Exception) -> None:

@@ -20,6 +20,7 @@ from sidecar.report.limits import (
     MS_MIN,
     SECONDS_MAX,
     SECONDS_MIN,
+    due_ms,
     latest_ms,
 )
 from sidecar.report.strings import strings_decoded, strings_written
@@ -32,16 +33,21 @@ _PLACE_CHARACTERS = 120
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What a stream asks of its items beside the proxy's rules.
 
-    `kind` None: each report may be of either kind. `default_target` stands in for an absent target.
+    `kind` None: each report may be of either kind. `default_target` stands in for an absent target. `max_ahead_ms`: how
+    far in the future an event may be dated, to wait for its time.
     """
 
     kind: Kind | None = None
     timestamps: Literal["strict", "convert"] = "strict"
     default_target: str | None = None
+    max_ahead_ms: int = 7 * 86_400_000
 
 
-def check_item(raw: bytes, kind: Kind, rules: Rules, now_ms: int) -> bytes:
-    """`raw` itself where nothing had to change, else the normalised item as JSON. Raises Refused (400)."""
+def check_item(raw: bytes, kind: Kind, rules: Rules, now_ms: int, skew_ms: int = 0) -> tuple[bytes, int | None]:
+    """`raw` itself where nothing had to change, else the normalised item as JSON; and when it is due, if not now.
+
+    `skew_ms`: by how much the proxy's clock is ahead of ours. Raises Refused (400).
+    """
     item = _decode(raw)
     if type(item) is not dict:
         _refuse("", f"expected an object, got {describe(item)}")
@@ -53,9 +59,10 @@ def check_item(raw: bytes, kind: Kind, rules: Rules, now_ms: int) -> bytes:
     _check_event(item) if kind == "event" else _check_metrics(item)
     changed |= _normalise_dimension(item, kind)
     changed |= _normalise_timestamp(item, rules, now_ms)
+    due = _due(item["timestamp"], rules, now_ms + skew_ms)
     if changed or strings_written(raw) != strings:
-        return msgspec.json.encode(item)
-    return raw
+        return msgspec.json.encode(item), due
+    return raw, due
 
 
 def kind_of(raw: bytes) -> Kind:
@@ -214,10 +221,19 @@ def _normalise_timestamp(item: dict[str, Any], rules: Rules, now_ms: int) -> boo
         stamp = int(given * 1000)
     elif not MS_MIN <= stamp <= MS_MAX:
         _refuse(".timestamp", f"expected 13-digit milliseconds since 1970, such as {now_ms}, got {describe(given)}")
-    if stamp > latest_ms(now_ms):
-        ahead = (stamp - now_ms) // 1000
-        _refuse(".timestamp", f"{ahead} s in the future; the proxy takes at most {FUTURE_S} s")
     if type(given) is int and stamp == given:
         return False
     item["timestamp"] = stamp
     return True
+
+
+def _due(stamp_ms: int, rules: Rules, now_ms: int) -> int | None:
+    """When an event that is dated beyond what the proxy takes will be valid; None: it is now."""
+    if stamp_ms <= latest_ms(now_ms):
+        return None
+    if stamp_ms - now_ms > rules.max_ahead_ms + FUTURE_S * 1000:
+        ahead, limit = (stamp_ms - now_ms) // 1000, rules.max_ahead_ms // 1000
+        _refuse(
+            ".timestamp", f"{ahead} s in the future; the proxy takes at most {FUTURE_S} s, and it can wait {limit} s"
+        )
+    return due_ms(stamp_ms)

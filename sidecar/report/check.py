@@ -25,13 +25,17 @@ class Checked(msgspec.Struct, frozen=True, gc=False):
     blocks: list[Block]
 
 
-def check_items(data: bytes, rules: Rules, *, now_ms: int, block_bytes: int, event_bytes: int) -> Checked:
-    """The items of the JSON array `data` as blocks of at most `block_bytes`, in order.
+def check_items(
+    data: bytes, rules: Rules, *, now_ms: int, block_bytes: int, event_bytes: int, skew_ms: int = 0
+) -> Checked:
+    """The items of the JSON array `data` as blocks of at most `block_bytes`, in order, the future last.
+
+    `skew_ms`: by how much the proxy's clock is ahead of ours; it is the proxy that says what the future is.
 
     Raises Refused: 400 with `data[3].dimension.module: ...` for the first bad item, 413 for an item larger than
     `event_bytes`, which the proxy would not take even alone.
     """
-    plain = judge_plain(data, rules.kind, now_ms)
+    plain = judge_plain(data, rules.kind, now_ms + skew_ms)
     if plain is not None and len(data) <= min(block_bytes, event_bytes):
         kind, count = plain
         return Checked(kind, [Block(data[1:-1].strip(), count)])
@@ -42,9 +46,12 @@ def check_items(data: bytes, rules: Rules, *, now_ms: int, block_bytes: int, eve
     if plain is not None:
         return Checked(plain[0], cut(items, block_bytes))
     kind = rules.kind or _kind_of_first(items)
-    pieces = _check_each(items, kind, rules, now_ms)
-    _refuse_oversized(pieces, event_bytes)  # once more: numbers may have grown into their decimal form
-    return Checked(kind, cut(pieces, block_bytes))
+    checked = _check_each(items, kind, rules, now_ms, skew_ms)
+    _refuse_oversized([piece for piece, _ in checked], event_bytes)  # once more: numbers may have grown
+    by_due: dict[int | None, list[bytes]] = {None: []}
+    for piece, due_ms in checked:
+        by_due.setdefault(due_ms, []).append(piece)
+    return Checked(kind, [block for due_ms, part in by_due.items() for block in cut(part, block_bytes, due_ms)])
 
 
 def _refuse_oversized(pieces: Sequence[Piece], event_bytes: int) -> None:
@@ -61,28 +68,30 @@ def _kind_of_first(items: Sequence[msgspec.Raw]) -> Kind:
         raise Refused(refused.status, f"data[0]{refused.message}") from None
 
 
-def _check_each(items: Sequence[msgspec.Raw], kind: Kind, rules: Rules, now_ms: int) -> list[bytes]:
+def _check_each(
+    items: Sequence[msgspec.Raw], kind: Kind, rules: Rules, now_ms: int, skew_ms: int
+) -> list[tuple[bytes, int | None]]:
     good = []
     growth = 0
     for index, item in enumerate(items):
         try:
-            checked = check_item(bytes(item), kind, rules, now_ms)
+            checked, due_ms = check_item(bytes(item), kind, rules, now_ms, skew_ms)
         except Refused as refused:
             raise Refused(refused.status, f"data[{index}]{refused.message}") from None
         growth += len(checked) - len(item)
         if growth > MAX_GROWTH_BYTES:
             raise Refused(413, f"data[{index}]: the report grows by over {MAX_GROWTH_BYTES} bytes when normalised")
-        good.append(checked)
+        good.append((checked, due_ms))
     return good
 
 
-def cut(pieces: Sequence[Piece], block_bytes: int) -> list[Block]:
+def cut(pieces: Sequence[Piece], block_bytes: int, due_ms: int | None = None) -> list[Block]:
     """Joins runs of `pieces` greedily; a piece larger than `block_bytes` is a block of its own."""
     sizes = map(len, pieces)
     ends = list(accumulate(sizes, lambda total, size: total + size + 1, initial=0))  # with a comma after each
     blocks, start = [], 0
     while start < len(pieces):
         end = max(start + 1, bisect_right(ends, ends[start] + block_bytes + 1) - 1)
-        blocks.append(Block(b",".join(pieces[start:end]), end - start))
+        blocks.append(Block(b",".join(pieces[start:end]), end - start, due_ms))
         start = end
     return blocks

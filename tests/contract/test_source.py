@@ -6,42 +6,47 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.dispatch import _StreamSource
+from sidecar.dispatch import _LaneSource
 from sidecar.forward.forwarder import Source
-from sidecar.model import Block, Books, StreamKey
+from sidecar.model import BEFORE_ALL, Block, StreamKey
 from sidecar.queue import Queue
 from tests.support.fakes import FakeSource
+from tests.support.queues import ENOUGH
 
-Add = Callable[[bytes], Awaitable[None]]
+Add = Callable[..., Awaitable[None]]
 Scenario = Callable[[Source, Add], Awaitable[None]]
 
 
 async def _with_fake(_: Path, scenario: Scenario) -> None:
     source = FakeSource()
 
-    async def add(body: bytes) -> None:
-        source.add(body)
+    async def add(body: bytes, events: int = 1) -> None:
+        source.add(body, events)
 
     await scenario(source, add)
 
 
 async def _with_queue(path: Path, scenario: Scenario) -> None:
-    queue = Queue(path, durability="full", chunk_bytes=1)
+    queue = Queue(path, durability="full", chunk_bytes=1, room=ENOUGH)
     queue.open()
     stream = queue.stream(StreamKey(1, "token"))
 
-    async def add(body: bytes) -> None:
+    async def add(body: bytes, events: int = 1) -> None:
         done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        queue.append(stream, [Block(body, 1)], len(body), 0, done.set_result)
+        queue.append(stream, [Block(body, events)], len(body), 0, done.set_result)
         assert await done is None
 
-    await scenario(_StreamSource(queue, stream, keep=False), add)
+    await scenario(_LaneSource(queue, stream.fresh, keep=False), add)
     await queue.close(5)
 
 
 @pytest.fixture(params=[_with_fake, _with_queue], ids=["fake", "queue"])
 def play(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], None]:
     return lambda scenario: asyncio.run(request.param(tmp_path / "queue.db", scenario))
+
+
+async def bodies(source: Source) -> list[bytes]:
+    return [chunk.body for chunk in await source.read(BEFORE_ALL, 1000)]
 
 
 def test_chunks_come_in_order_and_within_the_budget(play: Callable[[Scenario], None]) -> None:
@@ -60,23 +65,51 @@ def test_chunks_come_in_order_and_within_the_budget(play: Callable[[Scenario], N
     play(scenario)
 
 
-def test_acknowledging_moves_the_books(play: Callable[[Scenario], None]) -> None:
+def test_acknowledging_takes_away(play: Callable[[Scenario], None]) -> None:
     async def scenario(source: Source, add: Add) -> None:
-        assert source.books == Books()
+        assert source.queued == 0
         for letter in (b"a", b"b", b"c"):
             await add(letter)
-        assert source.books == Books(accepted=3, queued=3)
+        assert source.queued == 3
         await source.acknowledge(1)
-        assert source.books == Books(accepted=3, queued=1, delivered=2)
-        assert [c.body for c in await source.read(-1, 100)] == [b"c"]
+        assert source.queued == 1
+        assert [c.body for c in await source.read(BEFORE_ALL, 100)] == [b"c"]
         await source.acknowledge(1)
-        assert source.books == Books(accepted=3, queued=1, delivered=2)
+        assert source.queued == 1
+
+    play(scenario)
+
+
+def test_the_head_is_cut_in_two_again_and_again_and_its_bad_event_buried(play: Callable[[Scenario], None]) -> None:
+    async def scenario(source: Source, add: Add) -> None:
+        await add(b'1,"2,]",[3,3]', 3)
+        await add(b"4")
+        await source.split(0, 2)
+        assert await bodies(source) == [b'1,"2,]"', b"[3,3]", b"4"]
+        await source.split(-1, 1)
+        assert await bodies(source) == [b"1", b'"2,]"', b"[3,3]", b"4"]
+        assert [chunk.seq for chunk in await source.read(BEFORE_ALL, 100)] == [-2, -1, 0, 1]
+        await source.acknowledge(-2)
+        await source.bury(-1, reason="bad", status=400, attempts=2, first_ms=5)
+        assert await bodies(source) == [b"[3,3]", b"4"]
+        assert source.queued == 2
+
+    play(scenario)
+
+
+def test_what_is_set_aside_is_no_longer_here(play: Callable[[Scenario], None]) -> None:
+    async def scenario(source: Source, add: Add) -> None:
+        for letter in (b"1", b"2", b"3"):
+            await add(letter)
+        await source.set_aside(1)
+        assert await bodies(source) == [b"3"]
+        assert source.queued == 1
 
     play(scenario)
 
 
 def test_spending_is_taken(play: Callable[[Scenario], None]) -> None:
     async def scenario(source: Source, _: Add) -> None:
-        await source.spend("digest", 12.5)
+        await source.spend("digest", b"12.5")
 
     play(scenario)

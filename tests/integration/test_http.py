@@ -327,12 +327,14 @@ def test_status_has_the_promised_shape(sidecar: Sidecar) -> None:
         "config",
     } <= set(status)
     assert set(status["books"]) == {"accepted", "queued", "delivered", "dead", "dropped", "balanced"}
-    assert set(status["queue"]) == {"bytes", "max_bytes", "oldest_age_s", "fill_per_s", "full_in_s"}
+    assert set(status["queue"]) == {
+        "bytes", "max_bytes", "limit", "oldest_age_s", "fill_per_s", "full_in_s", "refused_by",
+    }  # fmt: skip
     assert {
         "name", "data_id", "state", "accepted", "queued", "delivered", "dead", "dropped", "queued_bytes",
-        "oldest_age_s", "rate_per_min", "next_attempt_at", "last_error", "last_delivered_at",
+        "oldest_age_s", "rate_per_min", "next_attempt_at", "last_error", "last_delivered_at", "lanes",
     } <= set(status["streams"][0])  # fmt: skip
-    assert set(status["proxies"][0]) == {"url", "state", "last_error", "retry_at"}
+    assert {"url", "state", "last_error", "retry_at", "clock_ahead_s"} <= set(status["proxies"][0])
     assert {"name", "kind", "events", "rejected", "bytes"} <= set(status["inputs"][0])
     assert set(status["config"]) == {"generation", "loaded_at", "error"}
     assert status["books"]["balanced"] is True

@@ -238,9 +238,9 @@ def test_the_books_are_checked_at_the_start(proxy: Proxy, sidecar: Sidecar) -> N
     sidecar.post(report(event(), event()))
     assert sidecar.stop() == 0
     with sqlite3.connect(sidecar.state / "queue.db") as vandal:
-        vandal.execute("UPDATE stream SET queued = 1, delivered = 1")
+        vandal.execute("UPDATE lane SET events = 1")
     sidecar.start()
-    sidecar.wait_for("the books do not balance.*2 events in the queue, 1 in the books")
+    sidecar.wait_for("the books do not balance.*2 fresh events in the queue, 1 in the books")
     status = sidecar.status()
     assert status["state"] == "failing"
     assert status["books"]["balanced"] is False

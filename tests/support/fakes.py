@@ -1,9 +1,11 @@
 """Fakes that behave: the contract suites hold them and the real things to the same tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+
+import msgspec
 
 from sidecar.forward.outcome import Failure, Reply
-from sidecar.model import Books, Chunk
+from sidecar.model import Chunk
 
 GOOD = Reply(200, {}, b'{"code":"200","message":"success","request_id":"x","result":"true"}')
 
@@ -19,12 +21,14 @@ class Clock:
 
 
 class FakeSource:
-    """A stream of the queue in memory."""
+    """A lane of the queue in memory, and the lane of suspects beside it."""
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
+        self.aside: list[Chunk] = []
         self.delivered = 0
-        self.spent: list[tuple[str, float]] = []
+        self.dead: list[tuple[bytes, str, int, int, int]] = []
+        self.spent: list[tuple[str, bytes]] = []
         self._next_seq = 0
 
     def add(self, body: bytes, events: int = 1) -> None:
@@ -32,9 +36,8 @@ class FakeSource:
         self._next_seq += 1
 
     @property
-    def books(self) -> Books:
-        queued = sum(chunk.events for chunk in self.chunks)
-        return Books(accepted=queued + self.delivered, queued=queued, delivered=self.delivered)
+    def queued(self) -> int:
+        return sum(chunk.events for chunk in self.chunks)
 
     async def read(self, after_seq: int, budget_bytes: int) -> list[Chunk]:
         found: list[Chunk] = []
@@ -51,22 +54,42 @@ class FakeSource:
         self.delivered += sum(chunk.events for chunk in self.chunks if chunk.seq <= through_seq)
         self.chunks = [chunk for chunk in self.chunks if chunk.seq > through_seq]
 
-    async def spend(self, token_digest: str, spent_until_s: float) -> None:
-        self.spent.append((token_digest, spent_until_s))
+    async def split(self, seq: int, events: int) -> None:
+        (place,) = [i for i, chunk in enumerate(self.chunks) if chunk.seq == seq]
+        items = msgspec.json.decode(b"[%b]" % self.chunks[place].body, type=list[msgspec.Raw])
+        front, rest = items[:events], items[events:]
+        self.chunks[place : place + 1] = [
+            Chunk(seq - 1, b",".join(front), len(front)),
+            Chunk(seq, b",".join(rest), len(rest)),
+        ]
+
+    async def bury(self, seq: int, *, reason: str, status: int, attempts: int, first_ms: int) -> None:
+        (chunk,) = [chunk for chunk in self.chunks if chunk.seq == seq]
+        assert chunk.events == 1
+        self.dead.append((chunk.body, reason, status, attempts, first_ms))
+        self.chunks.remove(chunk)
+
+    async def set_aside(self, through_seq: int) -> None:
+        self.aside += [chunk for chunk in self.chunks if chunk.seq <= through_seq]
+        self.chunks = [chunk for chunk in self.chunks if chunk.seq > through_seq]
+
+    async def spend(self, token_digest: str, state: bytes) -> None:
+        self.spent.append((token_digest, state))
 
 
 class FakeClient:
-    """Answers from a script; after its end, always well. `before` is called ahead of each answer."""
+    """Answers from a script; after its end, as `judge` says of each body. `before` is called ahead of each answer."""
 
     def __init__(self, *answers: Reply | Failure) -> None:
         self.answers = list(answers)
         self.posts: list[tuple[str, bytes]] = []
         self.before: Callable[[], None] = lambda: None
+        self.judge: Callable[[bytes], Reply | Failure] = lambda _: GOOD
 
-    async def post(self, base_url: str, body: bytes) -> Reply | Failure:
+    async def post(self, base_url: str, body: bytes, *, turn_of: Hashable) -> Reply | Failure:
         self.posts.append((base_url, body))
         self.before()
-        return self.answers.pop(0) if self.answers else GOOD
+        return self.answers.pop(0) if self.answers else self.judge(body)
 
     async def close(self) -> None:
         pass

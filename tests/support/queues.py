@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sidecar.model import Block, StreamKey
+from sidecar.model import BEFORE_ALL, Block, LaneName, Room, StreamKey
 from sidecar.queue.operations import Acknowledge, Append, Done
 from sidecar.queue.reader import Reader
-from sidecar.queue.records import QueueStream
+from sidecar.queue.records import QueueLane, QueueStream
 from sidecar.queue.writer import Results, Writer
 
 KEY = StreamKey(1500006, "token")
+ENOUGH = Room(10**12, "max_size")
 
 
 class DirectQueue:
@@ -21,12 +22,17 @@ class DirectQueue:
     def __init__(self, path: Path, chunk_bytes: int = 1000, drop_beyond_bytes: int | None = None) -> None:
         self.path = path
         self.writer = Writer(
-            path, durability="full", chunk_bytes=chunk_bytes, drop_beyond_bytes=drop_beyond_bytes, settle=self._settle
+            path,
+            durability="full",
+            chunk_bytes=chunk_bytes,
+            room=ENOUGH if drop_beyond_bytes is None else Room(drop_beyond_bytes, "max_size"),
+            drop_oldest=drop_beyond_bytes is not None,
+            settle=self._settle,
         )
         self.writer.start()
         self.reader = Reader(path)
 
-    def _settle(self, results: Results) -> None:
+    def _settle(self, results: Results, grown: set[QueueLane]) -> None:
         for operation, error in results:
             operation.done(error)
 
@@ -46,15 +52,18 @@ class DirectQueue:
         streams = self.writer.streams
         return streams.setdefault(key, QueueStream(1 + len(streams), key)) if key not in streams else streams[key]
 
+    def streams(self) -> dict[int, QueueStream]:
+        return {stream.id: stream for stream in self.writer.streams.values() if stream.saved}
+
     def append(self, *events: str, at_ms: int = 0, key: StreamKey = KEY) -> Exception | None:
         block = Block(",".join(events).encode(), len(events))
         return self.do(lambda done: Append(self.stream(key), [block], len(block.body), at_ms, done))
 
     def acknowledge(self, through_seq: int, *, keep: bool = False, now_ms: int = 0) -> Exception | None:
-        return self.do(lambda done: Acknowledge(self.stream(), through_seq, now_ms, keep, done))
+        return self.do(lambda done: Acknowledge(self.stream().fresh, through_seq, now_ms, keep, done))
 
-    def waiting(self, key: StreamKey = KEY) -> list[str]:
-        chunks = self.reader.chunks(self.stream(key).id, -1, 10**9)
+    def waiting(self, key: StreamKey = KEY, lane: LaneName = "fresh") -> list[str]:
+        chunks = self.reader.chunks(self.stream(key).lane(lane).id, BEFORE_ALL, 10**9)
         return b",".join(chunk.body for chunk in chunks).decode().split(",") if chunks else []
 
     def close(self) -> None:

@@ -13,17 +13,21 @@ from sidecar.forward.backoff import Backoff
 from sidecar.forward.batch import head, room_bytes, splice
 from sidecar.forward.endpoints import Endpoints
 from sidecar.forward.outcome import (
+    Busy,
+    DataFault,
     Delivered,
     Failure,
     Misrouted,
-    Rejected,
+    ProxyDown,
+    Refused,
     Reply,
-    Retry,
     Throttled,
     TooLarge,
     Unauthorized,
+    is_alive,
     judge,
     retry_after_s,
+    skew_s,
 )
 from sidecar.model import Chunk, StreamKey
 
@@ -66,30 +70,32 @@ def test_a_token_cannot_break_out_of_its_string() -> None:
     [
         (Reply(200, {}, GOOD), Delivered),
         (Reply(200, {}, b'{"result":true}'), Delivered),
-        (Reply(200, {}, b'{"result":"false","message":"no"}'), Retry),
-        (Reply(200, {}, b'{"result":1}'), Retry),
-        (Reply(200, {}, b"<html>log in</html>"), Retry),
-        (Reply(200, {}, b""), Retry),
-        (Reply(200, {}, b"[true]"), Retry),
-        (Reply(200, {}, b"\xff\xfe"), Retry),
-        (Reply(200, {}, b"[" * 60_000), Retry),
-        (Reply(201, {}, GOOD), Retry),
-        (Reply(204, {}, b""), Retry),
+        (Reply(200, {}, b'{"result":"false","message":"no"}'), ProxyDown),
+        (Reply(200, {}, b'{"result":1}'), ProxyDown),
+        (Reply(200, {}, b"<html>log in</html>"), ProxyDown),
+        (Reply(200, {}, b""), ProxyDown),
+        (Reply(200, {}, b"[true]"), ProxyDown),
+        (Reply(200, {}, b"\xff\xfe"), ProxyDown),
+        (Reply(200, {}, b"[" * 60_000), ProxyDown),
+        (Reply(201, {}, GOOD), ProxyDown),
+        (Reply(204, {}, b""), ProxyDown),
         (Reply(301, {}, GOOD), Misrouted),
         (Reply(302, {}, b""), Misrouted),
-        (Reply(400, {}, b'{"message":"bad"}'), Rejected),
+        (Reply(400, {}, b'{"message":"bad"}'), DataFault),
         (Reply(401, {}, GOOD), Unauthorized),
         (Reply(403, {}, b""), Unauthorized),
         (Reply(404, {}, b""), Misrouted),
         (Reply(405, {}, b""), Misrouted),
-        (Reply(408, {}, b""), Retry),
+        (Reply(408, {}, b""), Busy),
         (Reply(413, {}, b""), TooLarge),
-        (Reply(418, {}, b""), Rejected),
-        (Reply(425, {}, b""), Retry),
-        (Reply(429, {}, b""), Throttled),
-        (Reply(500, {}, GOOD), Retry),
-        (Reply(503, {}, b""), Retry),
-        (Failure("ConnectError: refused"), Retry),
+        (Reply(418, {}, b""), Refused),
+        (Reply(422, {}, b""), DataFault),
+        (Reply(425, {}, b""), Busy),
+        (Reply(429, {}, b""), Busy),
+        (Reply(429, {}, b"{}"), Throttled),
+        (Reply(500, {}, GOOD), ProxyDown),
+        (Reply(503, {}, b""), ProxyDown),
+        (Failure("ConnectError: refused"), ProxyDown),
     ],
 )
 def test_outcomes(answer: Any, expected: type) -> None:
@@ -108,7 +114,7 @@ def test_only_a_200_with_result_true_is_a_delivery(status: int, body: bytes) -> 
 
 def test_the_answer_of_a_portal_is_shown_on_one_line_and_not_whole() -> None:
     outcome = judge(Reply(200, {}, b"<html>\n\x1b[31m" + b"x" * 5000), NOW, secret="")
-    assert isinstance(outcome, Retry)
+    assert isinstance(outcome, ProxyDown)
     assert "\n" not in outcome.reason
     assert "\x1b" not in outcome.reason
     assert len(outcome.reason) < 300
@@ -157,37 +163,122 @@ def test_retry_after_of_a_date_goes_by_the_given_now() -> None:
     assert retry_after_s("Thu, 01 Jan 2026 12:00:30 GMT", NOW + timedelta(seconds=20)) == 10
 
 
+@pytest.mark.parametrize(
+    ("date", "ahead_s"),
+    [
+        ("Thu, 01 Jan 2026 12:00:30 GMT", 30.0),
+        ("Thu, 01 Jan 2026 11:59:00 GMT", -60.0),
+        ("Thu, 01 Jan 2026 12:00:00 -0000", 0.0),
+        ("yesterday", None),
+        ("", None),
+        ("Thu, 01 Jan 99999999999999999999 12:00:30 GMT", None),
+    ],
+)
+def test_the_clock_of_the_proxy(date: str, ahead_s: float | None) -> None:
+    sent_s = NOW.timestamp() + 0.25
+    assert skew_s(Reply(200, {"date": date}, b""), sent_s, sent_s + 0.5) == ahead_s
+    assert skew_s(Reply(200, {}, b""), sent_s, sent_s + 0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "alive"),
+    [
+        (Reply(401, {}, b'{"code":"401","message":"invalid token","result":"false"}'), True),
+        (Reply(400, {}, b'{"result":"false"}'), True),
+        (Reply(200, {}, GOOD), True),
+        (Reply(503, {}, b'{"result":"false"}'), False),
+        (Reply(200, {}, b"<html>"), False),
+        (Reply(404, {}, b"{}"), False),
+        (Failure("ConnectError"), False),
+    ],
+)
+def test_only_a_proxy_answers_a_probe_like_a_proxy(answer: Any, alive: bool) -> None:
+    assert is_alive(answer) is alive
+
+
 FAILED = {"http://a": 0.0, "http://b": 0.0}
 
 
 def endpoints(*urls: str, choose: Any = "failover", host: str = "host-1") -> Endpoints:
     backoff = Backoff(first_s=1, cap_s=30)
-    return Endpoints(urls, choose, host=host, backoff=backoff, patience_s=60, random=lambda: 1.0)
+    return Endpoints(
+        urls,
+        choose,
+        host=host,
+        backoff=backoff,
+        patience_s=60,
+        random=lambda: 1.0,
+        max_body_bytes=500_000,
+        return_after_s=30,
+    )
 
 
-def test_failover_prefers_the_first_and_comes_back_to_it() -> None:
+def picked(proxies: Endpoints, now_s: float, failed_at: dict[str, float]) -> str | None:
+    endpoint = proxies.pick(now_s, failed_at)
+    return endpoint.url if endpoint else None
+
+
+def test_failover_prefers_the_first_and_comes_back_when_it_has_been_well_for_a_while() -> None:
     proxies = endpoints("http://a", "http://b")
-    first = proxies.pick(0, {})
-    assert first is not None
-    assert first.url == "http://a"
+    first, _ = proxies.all
+    assert picked(proxies, 0, {}) == "http://a"
     assert proxies.failed(first, "refused", started_s=0, now_s=0.1)
-    second = proxies.pick(0.2, {})
-    assert second is not None
-    assert second.url == "http://b"
-    assert proxies.pick(1.2, {}) is first
-    assert proxies.worked(first, 1.2)
-    assert proxies.pick(1.3, {}) is first
+    for now_s in (0.2, 1.2, 100):
+        assert picked(proxies, now_s, {}) == "http://b"  # while another one is up, no events are risked
+    assert proxies.to_probe(0.2) == []
+    assert proxies.to_probe(1.2) == [first]
+    assert not proxies.probed(first, alive=False, now_s=1.2)
+    assert proxies.to_probe(3.1) == []
+    assert not proxies.probed(first, alive=True, now_s=3.2)
+    assert not proxies.probed(first, alive=True, now_s=33.1)
+    assert proxies.probed(first, alive=True, now_s=33.2)
+    assert picked(proxies, 33.3, {}) == "http://a"
     assert first.last_error is None
+
+
+def test_one_that_answers_probes_and_fails_events_is_left_alone_for_longer_each_time() -> None:
+    proxies = endpoints("http://a", "http://b")
+    first, _ = proxies.all
+    now_s, away = 0.0, []
+    for _ in range(7):
+        proxies.failed(first, "HTTP 500", started_s=now_s, now_s=now_s)
+        left_s = now_s
+        while not proxies.probed(first, alive=True, now_s=now_s):
+            now_s += 2.0
+        away.append(now_s - left_s)
+    assert away == [30, 60, 120, 240, 480, 960, 960]
+    proxies.worked(first, now_s)
+    proxies.failed(first, "HTTP 500", started_s=now_s, now_s=now_s)
+    assert not proxies.probed(first, alive=True, now_s=now_s)
+    assert proxies.probed(first, alive=True, now_s=now_s + 30)
+
+
+def test_when_all_are_down_events_are_the_probes() -> None:
+    proxies = endpoints("http://a", "http://b")
+    for endpoint in proxies.all:
+        proxies.failed(endpoint, "refused", started_s=0, now_s=0)
+    assert proxies.to_probe(100) == []
+    assert proxies.wait_s(0.25, FAILED) == 0.75
+    assert picked(proxies, 1.0, FAILED) == "http://a"
+
+
+def test_a_stream_that_fails_where_others_succeed_goes_elsewhere_for_a_while() -> None:
+    proxies = endpoints("http://a", "http://b")
+    assert picked(proxies, 1000, {"http://a": 999}) == "http://b"
+    assert picked(proxies, 1000, {}) == "http://a"
+    assert picked(proxies, 1000, {"http://a": 900, "http://b": 999}) == "http://a"
+    assert picked(proxies, 1000, {"http://a": 650}) == "http://a"
 
 
 def test_a_proxy_that_was_down_gets_one_attempt_at_a_time() -> None:
     proxies = endpoints("http://a")
-    only = proxies.pick(0, {})
-    assert only is not None
+    (only,) = proxies.all
     proxies.failed(only, "refused", started_s=0, now_s=0)
     assert proxies.pick(0.5, FAILED) is None
     assert proxies.wait_s(0.25, FAILED) == 0.75
     assert proxies.pick(1.1, FAILED) is only
+    assert proxies.claim(only, 1.1, FAILED)
+    assert not proxies.claim(only, 1.1, FAILED)
     assert proxies.pick(1.2, FAILED) is None
 
 

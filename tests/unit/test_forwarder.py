@@ -2,15 +2,16 @@
 
 import asyncio
 import json
+import math
 from typing import Any
 
 import pytest
 
 from sidecar.errors import Unavailable
-from sidecar.forward import Endpoints, Forwarder, Limiter, Settings, token_digest
+from sidecar.forward import Allowance, Budget, Endpoints, Forwarder, Limiter, Settings, token_digest
 from sidecar.forward.backoff import Backoff
 from sidecar.forward.outcome import Failure, Reply
-from sidecar.model import StreamKey
+from sidecar.model import LaneName, StreamKey
 from sidecar.units import Rate
 from tests.support.fakes import GOOD, Clock, FakeClient, FakeSource
 
@@ -20,18 +21,30 @@ KEY = StreamKey(5, "the-token")
 class Bench:
     """A forwarder with everything around it faked."""
 
-    def __init__(self, *answers: Any, urls: tuple[str, ...] = ("http://a",), rate: Rate | None = None) -> None:
+    def __init__(
+        self,
+        *answers: Any,
+        urls: tuple[str, ...] = ("http://a",),
+        rate: Rate | None = None,
+        lane: LaneName = "fresh",
+        isolation: int = 1000,
+        max_body_bytes: int = 500,
+    ) -> None:
         self.clock, self.source, self.client = Clock(), FakeSource(), FakeClient(*answers)
         self.endpoints = Endpoints(
-            urls, "failover", host="h", backoff=Backoff(first_s=0.5, cap_s=30), patience_s=5, random=lambda: 1.0
-        )
-        self.limiter = Limiter(rate) if rate else None
+            urls, "failover", host="h", backoff=Backoff(first_s=0.5, cap_s=30), patience_s=5, random=lambda: 1.0,
+            max_body_bytes=max_body_bytes, return_after_s=30,
+        )  # fmt: skip
+        self.limiter = Limiter(rate)
+        self.budget = Budget(limiter=self.limiter, isolation=Allowance(isolation, 60.0))
         self.woken = 0
         self.forwarder = Forwarder(
-            KEY, "app", self.source, client=self.client, endpoints=self.endpoints, limiter=self.limiter,  # type: ignore[arg-type]
+            KEY, lane, "app", self.source, client=self.client, endpoints=lambda: self.endpoints,  # type: ignore[arg-type]
+            budget=self.budget,
             settings=Settings(
-                max_body_bytes=500, min_body_bytes=100, backoff=Backoff(first_s=0.5, cap_s=60),
-                slow_backoff=Backoff(first_s=4, cap_s=120), clock=self.clock, random=lambda: 1.0,
+                max_body_bytes=max_body_bytes, backoff=Backoff(first_s=0.5, cap_s=60),
+                slow_backoff=Backoff(first_s=4, cap_s=120), clock=self.clock,
+                wall_clock=lambda: 1.7e9 + self.clock.now_s, random=lambda: 1.0,
             ),
             wake_all=self._wake_all,
         )  # fmt: skip
@@ -47,6 +60,15 @@ class Bench:
     def run(self) -> float | None:
         return asyncio.run(self.forwarder.run())
 
+    def run_to_the_end(self) -> list[float]:
+        """Runs it again whenever it wants to, and says how long it waited in between."""
+        waits = []
+        while (wait_s := self.run()) is not None:
+            waits.append(wait_s)
+            self.clock.now_s += wait_s
+            assert len(waits) < 1000
+        return waits
+
     def sent(self) -> list[Any]:
         return [json.loads(body)["data"] for _, body in self.client.posts]
 
@@ -58,7 +80,7 @@ def test_everything_that_waits_goes_out_in_order_in_full_batches() -> None:
     flat = [str(number)[:3] for batch in bench.sent() for number in batch]
     assert flat == [str(100 + n) for n in range(10)]
     assert max(len(body) for _, body in bench.client.posts) <= 500
-    assert (bench.forwarder.state, bench.source.delivered) == ("idle", 10)
+    assert (bench.forwarder.hold.state, bench.source.delivered) == ("idle", 10)
     assert bench.forwarder.requests.per_minute(1000) == 3
 
 
@@ -67,11 +89,12 @@ def test_everything_that_waits_goes_out_in_order_in_full_batches() -> None:
     [
         (Reply(401, {}, b'{"message":"token the-token is wrong"}'), "unauthorized", 4),
         (Reply(403, {}, b""), "unauthorized", 4),
-        (Reply(400, {}, b'{"message":"bad"}'), "held", 4),
+        (Reply(418, {}, b'{"message":"bad"}'), "held", 4),
         (Reply(408, {}, b""), "held", 0.5),
-        (Reply(429, {"retry-after": "7"}, b""), "rate_limited", 7.5),
-        (Reply(429, {}, b""), "rate_limited", 0.5),
-        (Reply(413, {}, b""), "held", 4),
+        (Reply(425, {}, b""), "held", 0.5),
+        (Reply(429, {"retry-after": "7"}, b""), "held", 7.5),
+        (Reply(429, {"retry-after": "7"}, b'{"message":"slowly"}'), "rate_limited", 7),
+        (Reply(503, {"retry-after": "7"}, b""), "held", 7.6),
         (Reply(404, {}, b""), "held", None),
         (Reply(302, {}, b""), "held", None),
         (Reply(500, {}, b""), "held", 0.6),
@@ -88,13 +111,13 @@ def test_what_is_no_acknowledgement_leaves_the_rows_and_waits(answer: Any, state
     if wait_s is not None:
         assert wanted == pytest.approx(wait_s)
     assert (bench.source.delivered, len(bench.source.chunks)) == (0, 1)
-    assert bench.forwarder.state == state
+    assert bench.forwarder.hold.state == state
     assert bench.forwarder.next_attempt_s == 1000 + wanted
-    assert "the-token" not in str(bench.forwarder.last_error)
+    assert "the-token" not in str(bench.forwarder.hold.last_error)
     bench.clock.now_s += wanted
     assert bench.run() is None
     assert bench.source.delivered == 1
-    assert (bench.forwarder.last_error, bench.forwarder.state) == (None, "idle")
+    assert (bench.forwarder.hold.last_error, bench.forwarder.hold.state) == (None, "idle")
 
 
 def test_an_early_wake_does_not_shorten_a_hold() -> None:
@@ -152,7 +175,7 @@ def test_when_a_proxy_comes_back_everybody_is_woken() -> None:
     assert bench.woken == 1
 
 
-@pytest.mark.parametrize("status", [400, 401, 408, 413, 429])
+@pytest.mark.parametrize("status", [400, 401, 408, 413, 418, 429])
 def test_a_proxy_that_refuses_one_stream_is_up_for_all_others(status: int) -> None:
     bench = Bench(Failure("ConnectError"), Reply(status, {}, b"")).add(b"1")
     wait_s = bench.run()
@@ -165,11 +188,127 @@ def test_a_proxy_that_refuses_one_stream_is_up_for_all_others(status: int) -> No
     assert bench.woken == 1
 
 
-def test_a_body_that_is_too_large_is_halved() -> None:
-    bench = Bench(Reply(413, {}, b"")).add(*[b"1" * 50] * 8)
-    assert bench.run() is None
-    assert [len(batch) for batch in bench.sent()] == [8, 4, 4]
+def only_bodies_up_to(size: int) -> Any:
+    return lambda body: GOOD if len(body) <= size else Reply(413, {}, b"")
+
+
+def test_a_body_that_is_too_large_is_halved_and_the_proxy_is_remembered_for_it() -> None:
+    bench = Bench(max_body_bytes=4000).add(*[b"1" * 50] * 70)
+    bench.client.judge = only_bodies_up_to(2100)
+    bench.run_to_the_end()
+    assert [len(batch) for batch in bench.sent()] == [70, 34, 34, 2]
+    assert bench.source.delivered == 70
+    assert bench.endpoints.all[0].body.bytes(bench.clock.now_s) < 2100
+
+
+def test_a_chunk_that_is_too_large_is_cut_and_an_event_that_is_too_large_is_buried() -> None:
+    bench = Bench(max_body_bytes=4000)
+    bench.source.add(b",".join([b"1" * 400] * 7 + [b"2" * 1500] + [b"3" * 400]), 9)
+    bench.client.judge = only_bodies_up_to(1300)
+    bench.run_to_the_end()
     assert bench.source.delivered == 8
+    assert [(body[:1], status) for body, _, status, _, _ in bench.source.dead] == [(b"2", 413)]
+    delivered = [
+        n for (_, body), batch in zip(bench.client.posts, bench.sent(), strict=True) if len(body) <= 1300 for n in batch
+    ]
+    assert [str(number)[0] for number in delivered] == ["1"] * 7 + ["3"]
+
+
+def refusing(*bad: int) -> Any:
+    """A proxy that refuses a document for the numbers in `bad`, without saying which."""
+
+    def judge(body: bytes) -> Reply:
+        found = any(number in bad for number in json.loads(body)["data"])
+        return Reply(400, {}, b'{"message":"bad event"}') if found else GOOD
+
+    return judge
+
+
+def numbers(count: int, chunks: int) -> list[bytes]:
+    size = count // chunks
+    return [b",".join(b"%d" % n for n in range(at, at + size)) for at in range(10_000, 10_000 + count, size)]
+
+
+@pytest.mark.parametrize("bad", [[10_000], [19_999], [14_567], [10_000, 19_999], [10_007, 10_008, 13_000, 17_500]])
+def test_bad_events_are_found_in_few_requests_and_the_good_ones_go_on_in_order(bad: list[int]) -> None:
+    bench = Bench(max_body_bytes=20_000)
+    for body in numbers(10_000, 40):
+        bench.source.add(body, 250)
+    bench.client.judge = refusing(*bad)
+    bench.run_to_the_end()
+    assert [int(body) for body, *_ in bench.source.dead] == bad
+    assert {(reason, status) for _, reason, status, _, _ in bench.source.dead} == {("HTTP 400: bad event", 400)}
+    good = [n for batch in bench.sent() if not set(batch) & set(bad) for n in batch]
+    assert good == [n for n in range(10_000, 20_000) if n not in bad]
+    batches = 4
+    assert len(bench.client.posts) <= batches + len(bad) * (2 + math.ceil(math.log2(3250)))
+
+
+def test_it_is_written_down_how_often_and_since_when_a_buried_event_was_refused() -> None:
+    bench = Bench()
+    bench.source.add(b"1,2,3,4", 4)
+    bench.client.judge = refusing(1)
+    bench.run_to_the_end()
+    assert bench.sent() == [[1, 2, 3, 4], [1, 2], [1], [2, 3, 4]]
+    ((_, _, _, attempts, first_ms),) = bench.source.dead
+    assert (attempts, first_ms) == (3, 1_700_001_000_000)
+
+
+def test_more_bad_events_than_may_be_looked_for_are_set_aside_and_the_good_ones_behind_go_on() -> None:
+    bench = Bench(isolation=3, max_body_bytes=500)
+    for body in numbers(200, 4):
+        bench.source.add(body, 50)
+    bench.client.judge = refusing(10_003, 10_060)
+    bench.run_to_the_end()
+    assert sum(chunk.events for chunk in bench.source.aside) < 100
+    assert bench.source.delivered + sum(chunk.events for chunk in bench.source.aside) == 200
+    assert bench.sent()[-1][-1] == 10_199
+    refused = [batch for batch in bench.sent() if {10_003, 10_060} & set(batch)]
+    assert len(refused) <= 3 + 1
+
+
+def test_the_lane_of_suspects_waits_for_its_allowance_and_gets_there() -> None:
+    bench = Bench(isolation=4, lane="suspect")
+    bench.source.add(numbers(64, 1)[0], 64)
+    bench.client.judge = refusing(10_017)
+    waits = bench.run_to_the_end()
+    assert [int(body) for body, *_ in bench.source.dead] == [10_017]
+    assert bench.source.delivered == 63
+    assert waits
+    assert max(len(bench.client.posts[i : i + 4]) for i in range(len(bench.client.posts))) == 4
+
+
+def test_a_bad_event_among_dead_letters_that_were_put_back_waits_for_the_allowance_too() -> None:
+    bench = Bench(isolation=1, lane="retry")
+    bench.source.add(b"1,2", 2)
+    bench.client.judge = refusing(1)
+    assert bench.run() == pytest.approx(60)
+    assert bench.source.aside == []
+    assert bench.forwarder.hold.state == "rate_limited"
+
+
+def test_a_lane_that_is_less_urgent_takes_only_its_share() -> None:
+    bench = Bench(lane="replay")
+    bench.forwarder.budget = Budget(limiter=bench.limiter, isolation=Allowance(9, 60.0), share=Allowance(2, 60.0))
+    bench.add(*[b"1" * 400] * 5)
+    assert bench.run() == 60
+    assert len(bench.client.posts) == 2
+
+
+def test_retry_ends_a_hold_at_once() -> None:
+    bench = Bench(Reply(401, {}, b""), Failure("ConnectError")).add(b"1")
+    assert bench.run() == 4
+    bench.forwarder.retry()
+    assert bench.run() == pytest.approx(0.6)
+    bench.forwarder.retry()
+    assert bench.run() is None
+    assert bench.source.delivered == 1
+
+
+def test_what_the_proxys_clock_says_is_learned_from_any_answer() -> None:
+    bench = Bench(Reply(401, {"date": "Tue, 14 Nov 2023 23:30:00 GMT"}, b"")).add(b"1")
+    bench.run()
+    assert bench.endpoints.all[0].skew_s == pytest.approx(1_700_004_600.5 - 1_700_001_000)
 
 
 def test_the_budget_is_written_down_before_the_request_leaves() -> None:
@@ -178,8 +317,7 @@ def test_the_budget_is_written_down_before_the_request_leaves() -> None:
     bench.client.before = lambda: seen.append(len(bench.source.spent))
     bench.run()
     assert seen == [1]
-    assert bench.limiter is not None
-    assert bench.source.spent == [(token_digest(KEY), bench.limiter.spent_until_s)]
+    assert bench.source.spent == [(token_digest(KEY), bench.limiter.state())]
 
 
 def test_without_budget_it_waits_and_says_so() -> None:
@@ -189,7 +327,7 @@ def test_without_budget_it_waits_and_says_so() -> None:
     wait_s = bench.run()
     assert wait_s is not None
     assert 60 <= wait_s < 61
-    assert bench.forwarder.state == "rate_limited"
+    assert bench.forwarder.hold.state == "rate_limited"
     assert len(bench.client.posts) == 1
 
 
@@ -202,7 +340,7 @@ def test_no_request_leaves_if_the_budget_cannot_be_written_down() -> None:
     bench.source.spend = full  # type: ignore[method-assign]
     assert bench.run() == 0.5
     assert bench.client.posts == []
-    assert bench.forwarder.last_error == "storage: disk full"
+    assert bench.forwarder.hold.last_error == "storage: disk full"
 
 
 def test_an_acknowledgement_that_cannot_be_stored_is_tried_again() -> None:
@@ -230,8 +368,8 @@ def test_a_failure_that_nobody_foresaw_holds_this_stream_and_raises_nothing() ->
 
     bench.source.read = damaged  # type: ignore[method-assign]
     assert bench.run() == 4
-    assert bench.forwarder.state == "held"
-    assert bench.forwarder.last_error == "ValueError: damaged chunk"
+    assert bench.forwarder.hold.state == "held"
+    assert bench.forwarder.hold.last_error == "ValueError: damaged chunk"
 
 
 def test_a_stream_that_cannot_be_read_does_not_use_up_the_attempt_for_all() -> None:
@@ -255,9 +393,9 @@ def test_if_another_stream_took_the_one_attempt_it_waits() -> None:
     bench.clock.now_s += wait_s
     spend = bench.source.spend
 
-    async def slowly(digest: str, spent_until_s: float) -> None:
-        await spend(digest, spent_until_s)
-        assert bench.endpoints.pick(bench.clock.now_s, {}) is not None
+    async def slowly(digest: str, state: bytes) -> None:
+        await spend(digest, state)
+        assert bench.endpoints.claim(bench.endpoints.all[0], bench.clock.now_s, {"http://a": bench.clock.now_s})
 
     bench.source.spend = slowly  # type: ignore[method-assign]
     assert bench.run() == 5

@@ -19,9 +19,14 @@ from sidecar.model import Block, Books, StreamKey
 from sidecar.queue import Queue, StateLock, schema
 from sidecar.queue.codec import RAW, ZSTD, Codec
 from sidecar.queue.operations import Append, Expire, Nothing, SpendBudget, Tidy
-from tests.support.queues import KEY, DirectQueue, direct_queue
+from tests.support.queues import ENOUGH, KEY, DirectQueue, direct_queue
 
 OTHER = StreamKey(1500007, "other")
+
+
+def tidy(queue: DirectQueue, done: Any, **limits: int) -> Tidy:
+    usual = {"kept_before_ms": 0, "dead_before_ms": 0, "dead_max_bytes": 10**9, "pages": 10_000}
+    return Tidy(queue.streams(), done=done, **{**usual, **limits})
 
 
 @pytest.fixture
@@ -34,7 +39,8 @@ def test_what_is_appended_is_on_disk_when_done_is_called(queue: DirectQueue) -> 
     assert queue.append("1", "2") is None
     with sqlite3.connect(f"file:{queue.path}?mode=ro", uri=True) as other:
         assert other.execute("SELECT body, events FROM chunk").fetchall() == [(b"1,2", 2)]
-        assert other.execute("SELECT accepted, queued FROM stream").fetchall() == [(2, 2)]
+        assert other.execute("SELECT accepted FROM stream").fetchall() == [(2,)]
+        assert other.execute("SELECT events, bytes, next_seq FROM lane").fetchall() == [(2, 3, 1)]
 
 
 def test_the_database_is_set_up_as_promised(queue: DirectQueue) -> None:
@@ -70,7 +76,7 @@ def test_appends_of_one_commit_share_chunks_and_keep_their_order(queue: DirectQu
     for _ in blocks:
         assert settled.acquire(timeout=5)
     assert queue.waiting() == [f"{n:04}" for n in range(500)]
-    chunks = queue.reader.chunks(queue.stream().id, -1, 10**9)
+    chunks = queue.reader.chunks(queue.stream().fresh.id, -1, 10**9)
     assert max(len(chunk.body) for chunk in chunks) <= 1000
     assert len(chunks) <= 4
 
@@ -97,7 +103,7 @@ def test_delivered_events_are_kept_where_the_operator_said_so_and_then_forgotten
     queue.acknowledge(0, keep=True, now_ms=1000)
     with sqlite3.connect(f"file:{queue.path}?mode=ro", uri=True) as other:
         assert other.execute("SELECT body, delivered_ms FROM kept").fetchall() == [(b"1", 1000)]
-        queue.do(lambda done: Tidy(1001, 10, done))
+        queue.do(lambda done: tidy(queue, done, kept_before_ms=1001))
         assert other.execute("SELECT count(*) FROM kept").fetchone() == (0,)
 
 
@@ -107,19 +113,19 @@ def test_sequence_numbers_are_never_used_again(tmp_path: Path) -> None:
         queue.acknowledge(0)
     with direct_queue(tmp_path / "queue.db") as queue:
         queue.append("2")
-        assert [chunk.seq for chunk in queue.reader.chunks(queue.stream().id, -1, 100)] == [1]
+        assert [chunk.seq for chunk in queue.reader.chunks(queue.stream().fresh.id, -1, 100)] == [1]
         assert queue.stream().books == Books(accepted=2, queued=1, delivered=1)
 
 
 def test_reading_stops_at_the_budget_but_always_gives_one_chunk(queue: DirectQueue) -> None:
     for letter in "abc":
         queue.append(letter * 900)
-    read = queue.reader.chunks
-    assert [chunk.seq for chunk in read(1, -1, 1801)] == [0, 1]
-    assert [chunk.seq for chunk in read(1, -1, 1800)] == [0]
-    assert [chunk.seq for chunk in read(1, -1, 1)] == [0]
-    assert [chunk.seq for chunk in read(1, 0, 10**9)] == [1, 2]
-    assert read(1, 2, 10**9) == []
+    read = functools.partial(queue.reader.chunks, queue.stream().fresh.id)
+    assert [chunk.seq for chunk in read(-1, 1801)] == [0, 1]
+    assert [chunk.seq for chunk in read(-1, 1800)] == [0]
+    assert [chunk.seq for chunk in read(-1, 1)] == [0]
+    assert [chunk.seq for chunk in read(0, 10**9)] == [1, 2]
+    assert read(2, 10**9) == []
 
 
 def test_streams_do_not_see_one_another(queue: DirectQueue) -> None:
@@ -131,7 +137,7 @@ def test_streams_do_not_see_one_another(queue: DirectQueue) -> None:
 def test_what_is_too_old_is_dropped_and_counted(queue: DirectQueue) -> None:
     for at_ms in (10, 20, 30):
         queue.append(str(at_ms), at_ms=at_ms)
-    queue.do(lambda done: Expire([queue.stream()], 30, done))
+    queue.do(lambda done: Expire(queue.streams(), 30, done))
     assert queue.waiting() == ["30"]
     assert queue.stream().books == Books(accepted=3, queued=1, dropped=2)
     assert queue.reader.dropped() == {1: {"max_age": 2}}
@@ -144,7 +150,7 @@ def test_room_is_made_from_the_oldest_of_all_streams_and_only_as_much_as_needed(
         for number in range(60):
             queue.append(os.urandom(20_000).hex(), at_ms=number, key=(KEY, OTHER)[number % 2])
         assert 0.9 * limit < queue.writer.size_bytes <= limit
-        left = [chunk for key in (KEY, OTHER) for chunk in queue.reader.chunks(queue.stream(key).id, -1, 10**9)]
+        left = [chunk for key in (KEY, OTHER) for chunk in queue.reader.chunks(queue.stream(key).fresh.id, -1, 10**9)]
         dropped = queue.stream().books.dropped, queue.stream(OTHER).books.dropped
         assert abs(dropped[0] - dropped[1]) <= 1  # the oldest, and so from both in turn
         assert len(left) == 60 - sum(dropped)
@@ -168,7 +174,7 @@ def test_many_small_chunks_of_many_streams_make_room_quickly(tmp_path: Path) -> 
 def test_what_a_policy_dropped_is_not_delivered_a_second_time_in_the_books(queue: DirectQueue) -> None:
     queue.append("1", at_ms=1)
     queue.append("2", at_ms=5)
-    queue.do(lambda done: Expire([queue.stream()], 3, done))
+    queue.do(lambda done: Expire(queue.streams(), 3, done))
     queue.acknowledge(1)
     assert queue.stream().books == Books(accepted=2, delivered=1, dropped=1)
 
@@ -178,9 +184,9 @@ def test_the_audit_finds_a_row_that_went_missing(queue: DirectQueue) -> None:
     assert queue.writer._connection is not None
     with sqlite3.connect(queue.path) as vandal:
         vandal.execute("DELETE FROM chunk")
-    assert queue.reader.audit() == ["stream 1: 0 events in the queue, 2 in the books"]
+    assert queue.reader.audit() == ["stream 1: 0 fresh events in the queue, 2 in the books"]
     with sqlite3.connect(queue.path) as vandal:
-        vandal.execute("UPDATE stream SET queued = 0")
+        vandal.execute("UPDATE lane SET events = 0")
     assert "do not balance" in queue.reader.audit()[0]
 
 
@@ -199,7 +205,7 @@ def test_something_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "queue.db").write_bytes(b"this is not a database" * 1000)
 
     async def open_it() -> None:
-        Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000).open()
+        Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, room=ENOUGH).open()
 
     with pytest.raises(StartError, match=r"queue\.db: file is not a database"):
         asyncio.run(open_it())
@@ -216,7 +222,7 @@ def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "queue.db").symlink_to(tmp_path / "elsewhere")
 
     async def open_it() -> None:
-        Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000).open()
+        Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, room=ENOUGH).open()
 
     with pytest.raises(StartError, match=r"queue\.db: Too many levels of symbolic links"):
         asyncio.run(open_it())
@@ -292,16 +298,16 @@ def test_one_bad_operation_cannot_fail_another(queue: DirectQueue) -> None:
 
 
 def test_what_a_token_has_spent_is_remembered(queue: DirectQueue) -> None:
-    queue.do(lambda done: SpendBudget("digest", "boot", 12.5, done))
-    queue.do(lambda done: SpendBudget("digest", "boot", 13.5, done))
-    assert queue.reader.budgets() == {"digest": ("boot", 13.5)}
+    queue.do(lambda done: SpendBudget("digest", "boot", b"12.5", done))
+    queue.do(lambda done: SpendBudget("digest", "boot", b"13.5", done))
+    assert queue.reader.budgets() == {"digest": ("boot", b"13.5")}
 
 
 def test_pages_are_given_back_to_the_file_system(queue: DirectQueue) -> None:
     queue.append(os.urandom(500_000).hex())
     queue.acknowledge(0)
     assert queue.writer.size_bytes < 200_000
-    queue.do(lambda done: Tidy(0, 10_000, done))
+    queue.do(lambda done: tidy(queue, done))
     connection = queue.writer._connection
     assert connection is not None
     assert connection.execute("PRAGMA page_count").fetchone()[0] * 8192 < 200_000
@@ -397,7 +403,7 @@ def test_the_queue_behaves_like_its_model(tmp_path_factory: pytest.TempPathFacto
                 model.delivered += len(model.waiting) - len(left)
                 model.waiting = left
             elif name == "expire":
-                queue.do(functools.partial(Expire, [queue.stream()], number))
+                queue.do(functools.partial(Expire, queue.streams(), number))
                 left = [row for row in model.waiting if row[2] >= number]
                 model.dropped += len(model.waiting) - len(left)
                 model.waiting = left
@@ -417,19 +423,19 @@ def test_the_queue_behaves_like_its_model(tmp_path_factory: pytest.TempPathFacto
 
 def test_the_queue_on_the_loop(tmp_path: Path) -> None:
     async def use() -> None:
-        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000)
+        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, room=ENOUGH)
         queue.open()
         grown: list[str] = []
-        queue.on_commit = lambda streams: grown.extend(str(stream.key.data_id) for stream in streams)
+        queue.on_commit = lambda lanes: grown.extend(f"{lane.stream.key.data_id} {lane.name}" for lane in lanes)
         stream = queue.stream(KEY)
         done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         queue.append(stream, [Block(b"1", 1)], 1, 0, done.set_result)
         assert queue.pending_bytes == 1
         assert await done is None
-        assert (queue.pending_bytes, grown) == (0, ["1500006"])
-        assert [chunk.body for chunk in await queue.read(stream, -1, 100)] == [b"1"]
-        assert await queue.oldest_ms() == {1: 0}
-        await queue.acknowledge(stream, 0, keep=False)
+        assert (queue.pending_bytes, grown) == (0, ["1500006 fresh"])
+        assert [chunk.body for chunk in await queue.read(stream.fresh, -1, 100)] == [b"1"]
+        assert await queue.oldest_ms() == {stream.fresh.id: 0}
+        await queue.acknowledge(stream.fresh, 0, keep=False)
         assert (await queue.oldest_ms(), await queue.audit(), queue.books().balanced) == ({}, [], True)
         await queue.close(5)
 
@@ -438,7 +444,7 @@ def test_the_queue_on_the_loop(tmp_path: Path) -> None:
 
 def test_streams_are_bounded(tmp_path: Path) -> None:
     async def use() -> None:
-        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000)
+        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, room=ENOUGH)
         queue.open()
         for number in range(1, 1001):
             queue.stream(StreamKey(number, "t"))

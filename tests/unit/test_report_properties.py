@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from sidecar.errors import Refused
 from sidecar.forward.batch import splice
-from sidecar.model import Chunk, StreamKey
+from sidecar.model import Block, Chunk, StreamKey
 from sidecar.report import Rules, check_items, open_envelope
 from sidecar.report.careful import check_item, kind_of
 from sidecar.report.fast import judge_plain
+from sidecar.report.limits import DUE_STEP_MS
 from sidecar.report.strings import strings_decoded, strings_written
 from sidecar.standin.judge import PipeRules, SlidingWindows, judge
 from tests.support.reports import NOW_MS, dump, event, report
@@ -29,13 +30,20 @@ KEY = StreamKey(1500006, "token")
 
 def take(body: bytes, rules: Rules = Rules(), block_bytes: int = 62_000) -> bytes:  # noqa: B008
     """What would be sent to the proxy for `body`. Raises Refused."""
+    return splice(KEY, chunks_of(take_blocks(body, rules, block_bytes)))
+
+
+def take_blocks(body: bytes, rules: Rules = Rules(), block_bytes: int = 62_000) -> list[Block]:  # noqa: B008
     envelope = open_envelope(body)
-    blocks = check_items(envelope.data, rules, now_ms=NOW_MS, block_bytes=block_bytes, event_bytes=490_000).blocks
-    return splice(KEY, [Chunk(i, block.body, block.events) for i, block in enumerate(blocks)])
+    return check_items(envelope.data, rules, now_ms=NOW_MS, block_bytes=block_bytes, event_bytes=490_000).blocks
 
 
-def judged(body: bytes) -> int:
-    return judge(body, PipeRules(rate=None), SlidingWindows(None), NOW_MS / 1000).status
+def chunks_of(blocks: list[Block]) -> list[Chunk]:
+    return [Chunk(i, block.body, block.events) for i, block in enumerate(blocks)]
+
+
+def judged(body: bytes, at_ms: int = NOW_MS) -> int:
+    return judge(body, PipeRules(rate=None), SlidingWindows(None), at_ms / 1000).status
 
 
 def strict(body: bytes) -> Any:
@@ -84,12 +92,15 @@ def _beyond_a_double(value: Any) -> bool:
 @example(dump(report(event(dimension={"a": None, "b": 1.5, "c": True}))))
 def test_what_is_accepted_here_satisfies_the_proxy(body: bytes) -> None:
     try:
-        sent = take(body)
+        blocks = take_blocks(body)
     except Refused:
         return
-    strict(sent)
-    if not ambiguous(body):
-        assert judged(sent) == 200
+    strict(splice(KEY, chunks_of(blocks)))
+    for block in blocks if not ambiguous(body) else ():
+        sent = splice(KEY, chunks_of([block]))
+        assert judged(sent, block.due_ms or NOW_MS) == 200
+        if block.due_ms is not None:  # and it waits no longer than it must
+            assert judged(sent, block.due_ms - DUE_STEP_MS - 1000) == 400
 
 
 @given(reports())
@@ -107,7 +118,7 @@ def test_the_fast_path_agrees_with_the_careful_one(body: bytes) -> None:
         items = [bytes(raw) for raw in msgspec.json.decode(data, type=list[msgspec.Raw])]
         assert count == len(items)
         assert kind == kind_of(items[0])
-        assert [check_item(item, kind, Rules(), NOW_MS) for item in items] == items
+        assert [check_item(item, kind, Rules(), NOW_MS) for item in items] == [(item, None) for item in items]
 
 
 @given(reports(), st.integers(1, 300))

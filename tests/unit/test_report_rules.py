@@ -52,7 +52,10 @@ def refusal(body: bytes, **rules: Any) -> tuple[int, str]:
         ),
         (event(timestamp=15872188380), "expected 13-digit milliseconds since 1970, such as 1700000000000"),
         (event(timestamp=-1), "expected 13-digit milliseconds"),
-        (event(timestamp=NOW_MS + 3_601_000), ".timestamp: 3601 s in the future; the proxy takes at most 3600 s"),
+        (
+            event(timestamp=NOW_MS + 3_600_000 + 7 * 86_400_000 + 1000),
+            ".timestamp: 608401 s in the future; the proxy takes at most 3600 s, and it can wait 604800 s",
+        ),
         (sample(metrics={}), ".metrics: empty"),
         (sample(metrics=[1]), ".metrics: expected an object of names and numbers, got an array"),
         (sample(metrics={"cpu": "high"}), ".metrics.cpu: expected a number, got a string"),
@@ -239,3 +242,30 @@ def test_ten_thousand_items_are_cut_into_blocks_that_fit() -> None:
     assert sum(block.events for block in blocks) == 10_000
     assert max(len(block.body) for block in blocks) <= 62_000
     assert len(blocks) < 1.1 * len(body) / 62_000 + 1
+
+
+def test_events_dated_in_the_future_wait_for_their_time_apart_from_the_others() -> None:
+    hour_ms = 3_600_000
+    ahead = [hour_ms + 1000, 0, 2 * hour_ms, hour_ms + 4000, hour_ms]
+    data = json.dumps([event(event_name=str(n), timestamp=NOW_MS + ms) for n, ms in enumerate(ahead)]).encode()
+    blocks = check_items(data, Rules(), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000).blocks
+    names = [[item["event_name"] for item in json.loads(b"[%b]" % block.body)] for block in blocks]
+    assert names == [["1", "4"], ["0", "3"], ["2"]]
+    assert [block.due_ms for block in blocks] == [None, NOW_MS + 10_000, NOW_MS + hour_ms]
+
+
+@pytest.mark.parametrize(("skew_s", "due"), [(0, True), (7000, False), (-7200, True)])
+def test_it_is_the_proxys_clock_that_says_what_the_future_is(skew_s: int, due: bool) -> None:
+    data = json.dumps([event(timestamp=NOW_MS + 2 * 3_600_000)]).encode()
+    (block,) = check_items(
+        data, Rules(), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000, skew_ms=skew_s * 1000
+    ).blocks
+    assert (block.due_ms is not None) == due
+
+
+def test_with_our_clock_ahead_even_what_is_stamped_here_waits() -> None:
+    data = json.dumps([without(event(), "timestamp")]).encode()
+    (block,) = check_items(
+        data, Rules(), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000, skew_ms=-7_200_000
+    ).blocks
+    assert block.due_ms == NOW_MS - 3_600_000

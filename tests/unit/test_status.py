@@ -22,13 +22,17 @@ from sidecar.status import (
     worries,
 )
 
-QUEUE = QueueStatus(bytes=10, max_bytes=100, oldest_age_s=1.5, fill_per_s=0.0, full_in_s=None)
+QUEUE = QueueStatus(
+    bytes=10, max_bytes=100, limit="max_size", oldest_age_s=1.5, fill_per_s=0.0, full_in_s=None,
+    refused_by={"the queue is full": 4},
+)  # fmt: skip
 STREAM = StreamStatus(
     name="app", data_id=5, state="sending", accepted=10, queued=1, delivered=6, dead=2, dropped=1, queued_bytes=99,
     oldest_age_s=1.5, rate_per_min=3.0, next_attempt_at=None, last_error=None, last_delivered_at=None,
-    dropped_by={"max_age": 1},
+    dropped_by={"max_age": 1}, dead_bytes=7, replayed=3, lanes=[],
 )  # fmt: skip
-PROXY = ProxyStatus("http://a", "up", None, None)
+PROXY = ProxyStatus("http://a", "up", None, None, down_since=None, clock_ahead_s=1.5, max_body=500_000)
+DOWN = msgspec.structs.replace(PROXY, state="down", last_error="refused", retry_at=5, down_since=1)
 
 
 def status(**changes: Any) -> Status:
@@ -55,7 +59,9 @@ def test_every_metric_shows_its_own_number() -> None:
         "sidecar_up": 1, "sidecar_books_balanced": 1, "sidecar_start_time_seconds": 5, "sidecar_config_generation": 1,
         "sidecar_queue_bytes": 10, "sidecar_queue_max_bytes": 100, "sidecar_queue_oldest_age_seconds": 1.5,
         "sidecar_events_accepted_total,5,app": 10, "sidecar_events_delivered_total,5,app": 6,
-        "sidecar_events_dead_total,5,app": 2, "sidecar_events_dropped_total,5,app": 1,
+        "sidecar_stream_dead,5,app": 2, "sidecar_events_dropped_total,5,app": 1,
+        "sidecar_events_dropped_by_reason_total,5,max_age,app": 1, "sidecar_events_replayed_total,5,app": 3,
+        "sidecar_reports_refused_total,the queue is full": 4, "sidecar_proxy_clock_ahead_seconds,http://a": 1.5,
         "sidecar_stream_queued,5,app": 1, "sidecar_stream_queued_bytes,5,app": 99,
         "sidecar_stream_oldest_age_seconds,5,app": 1.5, "sidecar_stream_rate_per_min,5,app": 3,
         "sidecar_input_events_total,http,http": 10, "sidecar_input_rejected_total,http,http": 2,
@@ -70,8 +76,7 @@ def test_up_shows_the_state(state: Any, value: float) -> None:
 
 
 def test_a_proxy_that_is_down_shows_zero() -> None:
-    down = ProxyStatus("http://a", "down", "refused", 5)
-    assert samples(status(proxies=[down]))["sidecar_proxy_up,http://a"] == 0
+    assert samples(status(proxies=[DOWN]))["sidecar_proxy_up,http://a"] == 0
 
 
 def test_books_balance_only_if_the_sum_is_right_and_nothing_is_below_zero() -> None:
@@ -89,14 +94,15 @@ def test_failures_are_what_refuses_reports_or_spoils_the_books() -> None:
         "storage: disk full",
         "the queue is full (10 of 100 bytes)",
     ]
+    full = msgspec.structs.replace(QUEUE, limit="min_free")
+    assert failures(books=good, queue=full, broken=None, refusing=True) == ["the disk is nearly full (10 of 100 bytes)"]
     assert "bug" in failures(books=books_status(Books(1), []), queue=QUEUE, broken=None, refusing=False)[0]
 
 
 def test_worries_name_what_to_look_at() -> None:
     held = msgspec.structs.replace(STREAM, state="held", last_error="HTTP 500")
-    down = ProxyStatus("http://a", "down", "refused", 5)
     assert worries(queue=QUEUE, streams=[STREAM], proxies=[PROXY]) == []
-    assert worries(queue=QUEUE, streams=[held], proxies=[down]) == [
+    assert worries(queue=QUEUE, streams=[held], proxies=[DOWN]) == [
         "proxy http://a is down: refused",
         "stream app is held: HTTP 500",
     ]
@@ -104,6 +110,11 @@ def test_worries_name_what_to_look_at() -> None:
     assert worries(queue=nearly, streams=[], proxies=[]) == ["the queue is 81 % full"]
     soon = msgspec.structs.replace(QUEUE, full_in_s=600.0)
     assert worries(queue=soon, streams=[], proxies=[]) == ["the queue will be full in 10 min"]
+
+    wrong = msgspec.structs.replace(PROXY, clock_ahead_s=-7200.0)
+    assert worries(queue=QUEUE, streams=[], proxies=[wrong]) == [
+        "clocks differ: that of proxy http://a is ahead of this host's by -7200 s"
+    ]
 
 
 def test_when_the_queue_will_be_full() -> None:

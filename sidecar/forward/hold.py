@@ -1,0 +1,59 @@
+"""Why and until when one lane sends nothing, and since when it fails. The first failure of a row is logged."""
+
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+import structlog
+
+from sidecar.forward.backoff import Backoff
+
+State = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
+log = structlog.get_logger("forward")
+
+
+class Hold:
+    """The failures of one lane. Times are in seconds on a clock that never jumps."""
+
+    def __init__(self, name: str, clock: Callable[[], float], random: Callable[[], float]) -> None:
+        self.name = name
+        self.state: State = "idle"
+        self.last_error: str | None = None
+        self.failures = 0
+        self.failing_since_s: float | None = None
+        self._clock, self._random = clock, random
+        self._until_s = float("-inf")
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds that are left."""
+        return max(0.0, self._until_s - now_s)
+
+    def failed(self, reason: str, level: int = logging.WARNING) -> None:
+        """Counts a failure."""
+        self.last_error = reason
+        if not self.failures:
+            self.failing_since_s = self._clock()
+            log.log(level, "not delivered, will be tried again", stream=self.name, error=reason)
+        self.failures += 1
+
+    def back_off(self, state: State, backoff: Backoff, *, at_least_s: float = 0.0) -> float:
+        """Sends nothing for a time that grows with the failures, and that many seconds more; how long it will be."""
+        wait_s = at_least_s + backoff.delay_s(self.failures, self._random)
+        self.until(state, self._clock() + wait_s)
+        return wait_s
+
+    def until(self, state: State, until_s: float) -> None:
+        """Sends nothing until then."""
+        self.state, self._until_s = state, until_s
+
+    def release(self) -> None:
+        """May send at once, whatever failed before."""
+        self._until_s = float("-inf")
+
+    def recovered(self) -> None:
+        """The proxy took something."""
+        if self.failing_since_s is not None:
+            seconds = round(self._clock() - self.failing_since_s, 1)
+            log.info("delivering again", stream=self.name, failures=self.failures, after_s=seconds)
+        self.failures, self.last_error, self.failing_since_s = 0, None, None
+        self.release()

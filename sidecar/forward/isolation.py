@@ -1,0 +1,124 @@
+"""Looks for the bad event in what the proxy refused, within an allowance, and buries it.
+
+What to send next is decided in `suspicion.py`; this is the shell around it, for one lane.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from sidecar.forward.allowance import Allowance
+from sidecar.forward.suspicion import Cut, Suspicion, halve
+from sidecar.model import Chunk, LaneName
+
+_LOG_EVERY_S = 60.0
+log = structlog.get_logger("forward")
+
+
+class Waiting(Protocol):
+    """What the search does to the waiting chunks. All raise Unavailable."""
+
+    async def split(self, seq: int, events: int) -> None:
+        """Cut the first `events` off the head chunk."""
+
+    async def bury(self, seq: int, *, reason: str, status: int, attempts: int, first_ms: int) -> None:
+        """Make the only event of the head chunk a dead letter."""
+
+    async def set_aside(self, through_seq: int) -> None:
+        """Move the chunks from the head on to the lane of suspects."""
+
+
+class Isolation:
+    """The search in one lane. In the lane of suspects it never ends, since a bad event may be anywhere there."""
+
+    def __init__(
+        self,
+        name: str,
+        lane: LaneName,
+        waiting: Waiting,
+        allowance: Allowance,
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.suspicion: Suspicion | None = None
+        self._name, self._lane, self._waiting, self._allowance = name, lane, waiting, allowance
+        self._clock, self._wall_clock = clock, wall_clock
+        self._burials, self._logged_s = 0, float("-inf")
+
+    @property
+    def active(self) -> bool:
+        """Whether what is sent next is part of the search."""
+        return self.suspicion is not None or self._lane == "suspect"
+
+    async def wait_s(self) -> float:
+        """Seconds until the search may go on; 0: now, or there is none.
+
+        Fresh events do not wait for it: when there are more bad ones than can be looked for, what holds them is set
+        aside, and the good ones behind go on. Raises Unavailable.
+        """
+        if not self.active:
+            return 0.0
+        wait_s = self._allowance.wait_s(self._clock())
+        if wait_s > 0 and self._lane == "fresh" and self.suspicion is not None:
+            await self._waiting.set_aside(self.suspicion.through_seq)
+            self.suspicion = None
+            return 0.0
+        return wait_s
+
+    def spend(self) -> None:
+        """Counts a request of the search that leaves now."""
+        if self.active:
+            self._allowance.charge(self._clock())
+
+    async def choose(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        """What to send of the head `chunks`; nothing: read again, since one was cut in two, or none is suspected now.
+
+        Raises Unavailable.
+        """
+        if self.suspicion is None:
+            self.suspicion = Suspicion(through_seq=chunks[-1].seq, first_ms=self._now_ms(), attempts=0)
+        chunks = self.suspicion.among(chunks)
+        if not chunks:
+            self.suspicion = None
+            return ()
+        match halve(chunks):
+            case Cut(seq, events):
+                await self._waiting.split(seq, events)
+                return ()
+            case send:
+                return chunks[: send.chunks]
+
+    async def refused(self, reason: str, status: int, chunks: Sequence[Chunk]) -> None:
+        """One of the events in `chunks` is bad: goes on searching, or buries it if it stood alone.
+
+        Raises Unavailable.
+        """
+        if self.suspicion is None:
+            self.suspicion = Suspicion(through_seq=chunks[-1].seq, first_ms=self._now_ms())
+            self._allowance.charge(self._clock())
+        else:
+            self.suspicion.refused(chunks[-1].seq)
+        if is_single(chunks):
+            await self.bury(reason, status, chunks[0])
+
+    async def bury(self, reason: str, status: int, chunk: Chunk) -> None:
+        """Makes the single event of `chunk` a dead letter. Raises Unavailable."""
+        found = self.suspicion or Suspicion(through_seq=chunk.seq, first_ms=self._now_ms())
+        self.suspicion = None
+        await self._waiting.bury(
+            chunk.seq, reason=reason, status=status, attempts=found.attempts, first_ms=found.first_ms
+        )
+        self._burials += 1
+        if self._clock() - self._logged_s >= _LOG_EVERY_S:
+            log.error("buried, see `sidecar dead`", stream=self._name, events=self._burials, error=reason)
+            self._burials, self._logged_s = 0, self._clock()
+
+    def _now_ms(self) -> int:
+        return int(self._wall_clock() * 1000)
+
+
+def is_single(chunks: Sequence[Chunk]) -> bool:
+    """Whether it is one event alone."""
+    return len(chunks) == 1 and chunks[0].events == 1

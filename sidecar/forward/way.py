@@ -1,0 +1,79 @@
+"""One lane's way to the proxies: which one it uses, and whose fault it is when that fails."""
+
+from collections.abc import Callable
+
+import structlog
+
+from sidecar.forward.backoff import Backoff
+from sidecar.forward.endpoints import Endpoint, Endpoints
+from sidecar.forward.hold import Hold
+from sidecar.forward.outcome import Misrouted, ProxyDown
+
+_GO_LAST_S = 0.1
+"""So much later than all others a stream tries a proxy again that failed it."""
+log = structlog.get_logger("forward")
+
+
+class Way:
+    """`endpoints` may change, when a replay goes to another proxy. `wake_all` is called when a proxy is back."""
+
+    def __init__(
+        self,
+        endpoints: Callable[[], Endpoints],
+        hold: Hold,
+        backoff: Backoff,
+        *,
+        clock: Callable[[], float],
+        wake_all: Callable[[], None],
+    ) -> None:
+        self._endpoints = endpoints
+        self._hold, self._backoff, self._clock, self._wake_all = hold, backoff, clock, wake_all
+        self._failed_at: dict[str, float] = {}
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """All of them."""
+        return self._endpoints()
+
+    def pick(self) -> Endpoint | None:
+        """The proxy to use now."""
+        return self.endpoints.pick(self._clock(), self._failed_at)
+
+    def wait_s(self) -> float:
+        """Seconds until there may be one."""
+        return self.endpoints.wait_s(self._clock(), self._failed_at)
+
+    def claim(self, endpoint: Endpoint) -> bool:
+        """Takes what was picked; False if another lane was faster."""
+        return self.endpoints.claim(endpoint, self._clock(), self._failed_at)
+
+    def worked(self, endpoint: Endpoint) -> None:
+        """The proxy answered as only a proxy does, whatever it said."""
+        self._failed_at.pop(endpoint.url, None)
+        if self.endpoints.worked(endpoint, self._clock()):
+            log.info("proxy is back", proxy=endpoint.url)
+            self._wake_all()
+
+    def failed(self, endpoint: Endpoint, outcome: ProxyDown | Misrouted, started_s: float) -> None:
+        """Blames the proxy; or this lane alone, if others got through there meanwhile."""
+        now_s, reason = self._clock(), outcome.reason
+        at_least_s = outcome.retry_after_s or 0.0 if isinstance(outcome, ProxyDown) else 0.0
+        failed_before_s = self._failed_at.get(endpoint.url, float("inf"))
+        self._failed_at[endpoint.url] = now_s
+        self._hold.failed(reason)
+        if failed_before_s < endpoint.worked_at_s:
+            if self.endpoints.pick(now_s, self._failed_at) is endpoint:
+                self._hold.back_off("held", self._backoff, at_least_s=at_least_s)
+            return
+        if self.endpoints.failed(endpoint, reason, started_s=started_s, now_s=now_s, at_least_s=at_least_s):
+            if isinstance(outcome, Misrouted):
+                log.error("not a proxy's address, events wait", proxy=endpoint.url, error=reason)
+            else:
+                log.warning("proxy is down, events wait in the queue", proxy=endpoint.url, error=reason)
+        if (wait_s := self.wait_s()) > 0:
+            self._hold.until("held", now_s + wait_s + _GO_LAST_S)
+
+    def release(self) -> None:
+        """Forgets what failed."""
+        self._failed_at.clear()
+        self.endpoints.release()

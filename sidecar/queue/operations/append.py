@@ -1,0 +1,50 @@
+"""Accepting events: the appends of one commit share chunks."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from sidecar.model import Block
+from sidecar.queue.operations.transaction import Done, Transaction, add_chunks
+from sidecar.queue.records import QueueStream
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """Accept `blocks`, together `size` bytes. The writer joins the appends of one commit into common chunks."""
+
+    stream: QueueStream
+    blocks: Sequence[Block]
+    size: int
+    accepted_ms: int
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """The writer calls `append_all` for all of a commit instead."""
+        raise NotImplementedError
+
+
+def append_all(tx: Transaction, appends: Iterable[Append], chunk_bytes: int) -> None:
+    """Writes appends as chunks of up to `chunk_bytes`, one run for each stream, in the order they came."""
+    by_stream: dict[QueueStream, list[Append]] = {}
+    for append in appends:
+        by_stream.setdefault(append.stream, []).append(append)
+    for stream, group in by_stream.items():
+        blocks = [block for append in group for block in append.blocks]
+        accepted_ms = group[-1].accepted_ms
+        now = [block for block in blocks if block.due_ms is None]
+        tx.delta(stream).accepted += add_chunks(tx, stream.fresh, now, accepted_ms, chunk_bytes)
+        for block in blocks if len(now) < len(blocks) else ():
+            if block.due_ms is not None:
+                _put_off(tx, stream, block, accepted_ms)
+
+
+def _put_off(tx: Transaction, stream: QueueStream, block: Block, accepted_ms: int) -> None:
+    codec, stored = tx.codec.pack(block.body)
+    tx.execute(
+        "INSERT INTO later (stream, due_ms, accepted_ms, events, bytes, codec, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (stream.id, block.due_ms, accepted_ms, block.events, len(block.body), codec, stored),
+    )
+    change = tx.lane_delta(stream.lane("later"))
+    change.events += block.events
+    change.bytes += len(block.body)
+    tx.delta(stream).accepted += block.events

@@ -1,0 +1,151 @@
+"""What the answers of the proxy do to the queue, and what must be written down before it is asked."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from sidecar.queue.operations.transaction import Done, Transaction, add_chunk
+from sidecar.queue.records import QueueLane
+from sidecar.queue.schema import chunk_id, lowest_id
+
+_split_events = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class Acknowledge(msgspec.Struct, frozen=True):
+    """The proxy has taken everything of `lane` up to chunk `through_seq`; delete it, or keep a copy."""
+
+    lane: QueueLane
+    through_seq: int
+    now_ms: int
+    keep: bool
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """Counts what is really there, so that a row which a policy dropped meanwhile is not counted twice."""
+        bounds = (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq))
+        events, size = tx.execute(
+            "SELECT coalesce(sum(events), 0), coalesce(sum(bytes), 0) FROM chunk WHERE id BETWEEN ? AND ?", bounds
+        ).fetchone()
+        if self.keep:
+            tx.execute(
+                "INSERT INTO kept (stream, delivered_ms, accepted_ms, events, bytes, codec, body)"
+                " SELECT ?, ?, accepted_ms, events, bytes, codec, body FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
+                (self.lane.stream.id, self.now_ms, *bounds),
+            )
+        tx.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", bounds)
+        delta = tx.delta(self.lane.stream)
+        delta.delivered += events
+        delta.last_delivered_ms = self.now_ms
+        _take_away(tx, self.lane, events, size)
+
+
+class Split(msgspec.Struct, frozen=True):
+    """Cut chunk `seq`, the head of `lane`, in two: its first `events` go into a chunk of their own, ahead of it."""
+
+    lane: QueueLane
+    seq: int
+    events: int
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """The books stay as they are, but for the comma between the two."""
+        number = chunk_id(self.lane.id, self.seq)
+        row = tx.execute("SELECT accepted_ms, bytes, codec, body FROM chunk WHERE id = ?", (number,)).fetchone()
+        if row is None:  # a policy dropped it meanwhile
+            return
+        accepted_ms, size, codec, stored = row
+        items = _split_events(b"[%b]" % tx.codec.unpack(codec, stored, size))
+        front, rest = items[: self.events], items[self.events :]
+        codec, stored, rest_size = _packed(tx, rest)
+        tx.execute(
+            "UPDATE chunk SET events = ?, bytes = ?, codec = ?, body = ? WHERE id = ?",
+            (len(rest), rest_size, codec, stored, number),
+        )
+        codec, stored, front_size = _packed(tx, front)
+        tx.execute(
+            "INSERT INTO chunk (id, accepted_ms, events, bytes, codec, body) VALUES (?, ?, ?, ?, ?, ?)",
+            (number - 1, accepted_ms, len(front), front_size, codec, stored),
+        )
+        tx.lane_delta(self.lane).bytes += front_size + rest_size - size
+
+
+def _packed(tx: Transaction, items: Sequence[msgspec.Raw]) -> tuple[int, bytes, int]:
+    body = b",".join(items)
+    return *tx.codec.pack(body), len(body)
+
+
+class Bury(msgspec.Struct, frozen=True):
+    """The one event of chunk `seq` is refused for good: it becomes a dead letter."""
+
+    lane: QueueLane
+    seq: int
+    reason: str
+    status: int | None
+    attempts: int
+    first_ms: int
+    now_ms: int
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """Keeps the event as it is, uncompressed, so that the file itself can be searched."""
+        number = chunk_id(self.lane.id, self.seq)
+        row = tx.execute("SELECT accepted_ms, events, bytes, codec, body FROM chunk WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            return
+        accepted_ms, events, size, codec, stored = row
+        if events != 1:
+            raise ValueError(f"chunk {number} holds {events} events; only a single one can be buried")
+        body = tx.codec.unpack(codec, stored, size)
+        stream = self.lane.stream
+        tx.execute(
+            "INSERT INTO dead (stream, accepted_ms, first_ms, last_ms, attempts, reason, status, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (stream.id, accepted_ms, self.first_ms, self.now_ms, self.attempts, self.reason, self.status, body),
+        )
+        tx.execute("DELETE FROM chunk WHERE id = ?", (number,))
+        delta = tx.delta(stream)
+        delta.dead += 1
+        delta.dead_bytes += size
+        _take_away(tx, self.lane, 1, size)
+
+
+class SetAside(msgspec.Struct, frozen=True):
+    """Move what `lane` holds up to chunk `through_seq` to the end of the stream's lane of suspects."""
+
+    lane: QueueLane
+    through_seq: int
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """At most a batch, so that the rows fit into memory."""
+        bounds = (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq))
+        rows = tx.execute(
+            "SELECT accepted_ms, events, bytes, codec, body FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id", bounds
+        ).fetchall()
+        tx.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", bounds)
+        suspects = self.lane.stream.lane("suspect")
+        for accepted_ms, events, size, codec, stored in rows:
+            add_chunk(tx, suspects, accepted_ms, events, size, codec, stored)
+            _take_away(tx, self.lane, events, size)
+
+
+class SpendBudget(msgspec.Struct, frozen=True):
+    """Write down what a token has spent, before the request leaves: a crash must not give it back."""
+
+    token_digest: str
+    boot_id: str
+    state: bytes
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """One row for each token."""
+        tx.execute(
+            "INSERT OR REPLACE INTO budget (token_digest, boot_id, state) VALUES (?, ?, ?)",
+            (self.token_digest, self.boot_id, self.state),
+        )
+
+
+def _take_away(tx: Transaction, lane: QueueLane, events: int, size: int) -> None:
+    change = tx.lane_delta(lane)
+    change.events -= events
+    change.bytes -= size

@@ -1,0 +1,179 @@
+"""What is forgotten: by age, by size, and to keep the disk from filling up."""
+
+import heapq
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from sidecar.queue.operations.again import count_dropped, drop_dead
+from sidecar.queue.operations.transaction import Done, Transaction
+from sidecar.queue.records import QueueLane, QueueStream
+from sidecar.queue.schema import end_id, lowest_id
+
+_KEPT_AT_ONCE = 64
+
+
+class Expire(msgspec.Struct, frozen=True):
+    """Drop what was accepted before `before_ms` (`queue.max_age`)."""
+
+    streams: Mapping[int, QueueStream]
+    before_ms: int
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """Chunks of one lane are in the order of their acceptance, so the first young one ends the search."""
+        for stream in self.streams.values():
+            for lane in stream.lanes:
+                last = None
+                for _, number, accepted_ms, _ in _ages(tx, lane):
+                    if accepted_ms >= self.before_ms:
+                        break
+                    last = number
+                if last is not None:
+                    _drop(tx, lane, last, "max_age")
+        _drop_later(tx, self.streams, "accepted_ms < ?", (self.before_ms,), "max_age")
+
+
+class Tidy(msgspec.Struct, frozen=True):
+    """Forget kept deliveries and dead letters that are too old, the oldest dead letters of too many bytes, and give
+    up to `pages` free pages back to the file system."""
+
+    streams: Mapping[int, QueueStream]
+    kept_before_ms: int
+    dead_before_ms: int
+    dead_max_bytes: int
+    pages: int
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """Frees page by page: the pragma frees one at each step, and the sqlite3 module makes but one."""
+        tx.execute("DELETE FROM kept WHERE delivered_ms < ?", (self.kept_before_ms,))
+        self._tidy_dead(tx)
+        (free,) = tx.execute("PRAGMA freelist_count").fetchone()
+        for _ in range(min(free, self.pages)):
+            tx.execute("PRAGMA incremental_vacuum(1)")
+
+    def _tidy_dead(self, tx: Transaction) -> None:
+        """Dead letters are in the order of their burial."""
+        excess = sum([stream.dead_bytes for stream in self.streams.values()]) - self.dead_max_bytes
+        for number, stream, last_ms, body in tx.execute("SELECT id, stream, last_ms, body FROM dead ORDER BY id"):
+            if last_ms < self.dead_before_ms:
+                reason = "dead_max_age"
+            elif excess > 0:
+                reason = "dead_max_size"
+            else:
+                break
+            excess -= len(body)
+            drop_dead(tx, self.streams[stream], [(number, body)], reason)
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """Goes through the writer and back: proof that it is alive."""
+
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """Nothing."""
+
+
+def forget_kept(tx: Transaction, max_bytes: int) -> None:
+    """Kept deliveries are a luxury: the oldest go first when the room gets short."""
+    while used_bytes(tx.execute) > max_bytes:
+        gone = tx.execute("DELETE FROM kept WHERE id IN (SELECT id FROM kept ORDER BY id LIMIT ?)", (_KEPT_AT_ONCE,))
+        if not gone.rowcount:
+            return
+
+
+def make_room(tx: Transaction, streams: Collection[QueueStream], max_bytes: int, reason: str) -> None:
+    """Drops the oldest chunks of all streams if the database uses more than `max_bytes`.
+
+    It makes a hundredth more room, so that a full queue need not do this at every commit. What was appended in this
+    very transaction is the youngest, and goes last; what waits for its time goes after that.
+    """
+    if used_bytes(tx.execute) <= max_bytes:
+        return
+    goal = max_bytes - max_bytes // 100
+    while (excess := used_bytes(tx.execute) - goal) > 0:
+        if not _drop_oldest(tx, streams, excess, reason) and not _drop_oldest_later(tx, streams, reason):
+            return
+
+
+def _drop_oldest(tx: Transaction, streams: Iterable[QueueStream], size: int, reason: str) -> bool:
+    """Drops chunks that hold `size` stored bytes, oldest first; False if there were none."""
+    lanes = {lane.id: lane for stream in streams for lane in _lanes_in_use(tx, stream)}
+    last: dict[int, int] = {}
+    by_age = [_by_age(tx, lane) for lane in lanes.values()]
+    for _, number, stored, lane_id in heapq.merge(*by_age):
+        last[lane_id] = number
+        size -= stored
+        if size <= 0:
+            break
+    for lane_id, number in last.items():
+        _drop(tx, lanes[lane_id], number, reason)
+    return bool(last)
+
+
+def _lanes_in_use(tx: Transaction, stream: QueueStream) -> Iterator[QueueLane]:
+    changed = tx.deltas[stream].lanes if stream in tx.deltas else {}
+    return (lane for lane in stream.lanes if lane.events or lane in changed)
+
+
+def _by_age(tx: Transaction, lane: QueueLane) -> Iterator[tuple[int, int, int, int]]:
+    return ((accepted_ms, number, stored, lane.id) for stored, number, accepted_ms, _ in _ages(tx, lane))
+
+
+def _ages(tx: Transaction, lane: QueueLane) -> sqlite3.Cursor:
+    """Stored bytes, key and time of acceptance of each chunk of `lane`, in order."""
+    return tx.execute(
+        "SELECT length(body), id, accepted_ms, events FROM chunk WHERE id >= ? AND id < ? ORDER BY id",
+        (lowest_id(lane.id), end_id(lane.id)),
+    )
+
+
+def _drop(tx: Transaction, lane: QueueLane, last_id: int, reason: str) -> None:
+    bounds = (lowest_id(lane.id), last_id)
+    events, size = tx.execute("SELECT sum(events), sum(bytes) FROM chunk WHERE id BETWEEN ? AND ?", bounds).fetchone()
+    tx.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", bounds)
+    count_dropped(tx, lane.stream, events, reason)
+    change = tx.lane_delta(lane)
+    change.events -= events
+    change.bytes -= size
+
+
+def _drop_oldest_later(tx: Transaction, streams: Iterable[QueueStream], reason: str) -> bool:
+    by_id = {stream.id: stream for stream in streams}
+    oldest = "id IN (SELECT id FROM later ORDER BY id LIMIT ?)"
+    return _drop_later(tx, by_id, oldest, (_KEPT_AT_ONCE,), reason)
+
+
+def _drop_later(
+    tx: Transaction, streams: Mapping[int, QueueStream], condition: str, values: Sequence[int], reason: str
+) -> bool:
+    gone = tx.execute(
+        f"SELECT stream, sum(events), sum(bytes) FROM later WHERE {condition} GROUP BY stream",  # noqa: S608
+        values,
+    ).fetchall()
+    if gone:
+        tx.execute(f"DELETE FROM later WHERE {condition}", values)  # noqa: S608
+    for stream_id, events, size in gone:
+        stream = streams[stream_id]
+        count_dropped(tx, stream, events, reason)
+        change = tx.lane_delta(stream.lane("later"))
+        change.events -= events
+        change.bytes -= size
+    return bool(gone)
+
+
+def used_bytes(execute: Callable[..., sqlite3.Cursor]) -> int:
+    """Bytes in use in the database file; free pages do not count."""
+    (free,) = execute("PRAGMA freelist_count").fetchone()
+    (page_bytes,) = execute("PRAGMA page_size").fetchone()
+    return file_bytes(execute) - int(free * page_bytes)
+
+
+def file_bytes(execute: Callable[..., sqlite3.Cursor]) -> int:
+    """Bytes of the database file, free pages and all."""
+    (pages,) = execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = execute("PRAGMA page_size").fetchone()
+    return int(pages * page_bytes)

@@ -1,0 +1,84 @@
+"""The open transaction that operations work in, and the rows of chunks that several of them write."""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from sidecar.model import Block
+from sidecar.queue.codec import Codec
+from sidecar.queue.records import Delta, LaneDelta, QueueLane, QueueStream
+from sidecar.queue.schema import chunk_id
+
+Done = Callable[[Exception | None], None]
+
+
+class Transaction:
+    """The connection, the codec, and what changes for which stream. `grown`: the lanes that have more to send."""
+
+    def __init__(self, connection: sqlite3.Connection, codec: Codec) -> None:
+        self.execute = connection.execute
+        self.codec = codec
+        self.deltas: dict[QueueStream, Delta] = {}
+        self.grown: set[QueueLane] = set()
+
+    def delta(self, stream: QueueStream) -> Delta:
+        """The change of `stream` so far, to be added to."""
+        found = self.deltas.get(stream)
+        if found is None:
+            found = self.deltas[stream] = Delta()
+        return found
+
+    def lane_delta(self, lane: QueueLane) -> LaneDelta:
+        """The change of `lane` so far, to be added to."""
+        return self.delta(lane.stream).lane(lane)
+
+
+class Operation(Protocol):
+    """Something to be done in a transaction. `done` is told how it ended: None once it is on disk, else the error."""
+
+    @property
+    def done(self) -> Done: ...
+
+    def apply(self, tx: Transaction) -> None:
+        """May be called again, in another transaction, after the first was rolled back."""
+
+
+def add_chunks(tx: Transaction, lane: QueueLane, blocks: Sequence[Block], accepted_ms: int, chunk_bytes: int) -> int:
+    """Puts `blocks` at the end of `lane`, as chunks of up to `chunk_bytes`; how many events they hold."""
+    total = 0
+    for run in runs(blocks, chunk_bytes):
+        body = b",".join([block.body for block in run])
+        events = sum([block.events for block in run])
+        codec, stored = tx.codec.pack(body)
+        add_chunk(tx, lane, accepted_ms, events, len(body), codec, stored)
+        total += events
+    return total
+
+
+def add_chunk(
+    tx: Transaction, lane: QueueLane, accepted_ms: int, events: int, size: int, codec: int, stored: bytes
+) -> None:
+    """Puts one chunk, packed already, at the end of `lane`."""
+    change = tx.lane_delta(lane)
+    tx.execute(
+        "INSERT INTO chunk (id, accepted_ms, events, bytes, codec, body) VALUES (?, ?, ?, ?, ?, ?)",
+        (chunk_id(lane.id, lane.next_seq + change.seqs), accepted_ms, events, size, codec, stored),
+    )
+    change.events += events
+    change.bytes += size
+    change.seqs += 1
+    tx.grown.add(lane)
+
+
+def runs(blocks: Iterable[Block], chunk_bytes: int) -> Iterable[list[Block]]:
+    """Consecutive blocks that fit a chunk together; a larger one stands alone."""
+    run: list[Block] = []
+    size = 0
+    for block in blocks:
+        if run and size + len(block.body) > chunk_bytes:
+            yield run
+            run, size = [], 0
+        run.append(block)
+        size += len(block.body) + 1
+    if run:
+        yield run

@@ -1,0 +1,343 @@
+"""What moves inside the queue: chunks that are split, set aside, buried, put back, replayed; and the books."""
+
+import functools
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.model import BEFORE_ALL, Block, Books
+from sidecar.queue import DeadFilter
+from sidecar.queue.operations import (
+    Append,
+    Bury,
+    Expire,
+    Promote,
+    Purge,
+    PutBack,
+    Replay,
+    SetAside,
+    Split,
+    Tidy,
+)
+from tests.support.queues import KEY, DirectQueue, direct_queue
+
+ALL = DeadFilter()
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[DirectQueue]:
+    with direct_queue(tmp_path / "queue.db") as opened:
+        yield opened
+
+
+def head(queue: DirectQueue, lane: Any = "fresh") -> int:
+    return queue.reader.chunks(queue.stream().lane(lane).id, BEFORE_ALL, 1)[0].seq
+
+
+def split(queue: DirectQueue, events: int) -> None:
+    assert queue.do(lambda done: Split(queue.stream().fresh, head(queue), events, done)) is None
+
+
+def bury(queue: DirectQueue, *, now_ms: int = 9, reason: str = "bad", lane: Any = "fresh") -> Exception | None:
+    """The event at the head, by itself."""
+    target = queue.stream().lane(lane)
+    chunk = queue.reader.chunks(target.id, BEFORE_ALL, 1)[0]
+    if chunk.events > 1:
+        queue.do(lambda done: Split(target, chunk.seq, 1, done))
+    return queue.do(lambda done: Bury(target, head(queue, lane), reason, 400, 3, 5, now_ms, done))
+
+
+def put_back(queue: DirectQueue, wanted: DeadFilter = ALL, after_id: int = 0) -> PutBack:
+    operations: list[PutBack] = []
+
+    def make(done: Any) -> PutBack:
+        operations.append(PutBack(queue.streams(), wanted, after_id, 50, 1000, done))
+        return operations[0]
+
+    assert queue.do(make) is None
+    return operations[0]
+
+
+def dead(queue: DirectQueue) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(f"file:{queue.path}?mode=ro", uri=True) as other:
+        return other.execute("SELECT id, body, reason, status, attempts, first_ms, last_ms FROM dead").fetchall()
+
+
+def test_splitting_changes_no_event_and_no_book(queue: DirectQueue) -> None:
+    queue.append("1", "2", "3", "4", "5")
+    queue.append("6")
+    for events in (3, 2, 1):
+        split(queue, events)
+    assert queue.waiting() == ["1", "2", "3", "4", "5", "6"]
+    assert [c.events for c in queue.reader.chunks(queue.stream().fresh.id, BEFORE_ALL, 1000)] == [1, 1, 1, 2, 1]
+    assert queue.stream().books == Books(accepted=6, queued=6)
+    assert queue.stream().queued_bytes == 6 + 1  # a byte each, and the comma that is left inside a chunk
+    assert queue.reader.audit() == []
+
+
+def test_a_chunk_that_a_policy_dropped_is_neither_split_nor_buried(queue: DirectQueue) -> None:
+    queue.append("1", "2")
+    queue.do(lambda done: Expire(queue.streams(), 100, done))
+    assert queue.do(lambda done: Split(queue.stream().fresh, 0, 1, done)) is None
+    assert queue.do(lambda done: Bury(queue.stream().fresh, 0, "bad", 400, 1, 1, 1, done)) is None
+    assert queue.stream().books == Books(accepted=2, dropped=2)
+
+
+def test_only_a_single_event_can_be_buried(queue: DirectQueue) -> None:
+    queue.append("1", "2")
+    error = queue.do(lambda done: Bury(queue.stream().fresh, 0, "bad", 400, 1, 1, 1, done))
+    assert "holds 2 events" in str(error)
+    assert queue.stream().books == Books(accepted=2, queued=2)
+
+
+def test_a_buried_event_keeps_its_words_and_its_history(queue: DirectQueue) -> None:
+    queue.append('{"a":1}', "2")
+    assert bury(queue, reason="HTTP 400: bad") is None
+    assert dead(queue) == [(1, b'{"a":1}', "HTTP 400: bad", 400, 3, 5, 9)]
+    assert queue.stream().books == Books(accepted=2, queued=1, dead=1)
+    assert queue.stream().dead_bytes == 7
+    assert queue.reader.audit() == []
+
+
+def test_the_audit_counts_dead_letters(queue: DirectQueue) -> None:
+    queue.append("1")
+    bury(queue)
+    with sqlite3.connect(queue.path) as vandal:
+        vandal.execute("DELETE FROM dead")
+    assert queue.reader.audit() == ["stream 1: 0 dead letters, 1 in the books"]
+
+
+def test_what_is_set_aside_waits_in_its_own_lane_in_order(queue: DirectQueue) -> None:
+    for number in range(4):
+        queue.append(str(number))
+    queue.do(lambda done: SetAside(queue.stream().fresh, 1, done))
+    queue.do(lambda done: SetAside(queue.stream().fresh, 2, done))
+    assert queue.waiting() == ["3"]
+    assert queue.waiting(lane="suspect") == ["0", "1", "2"]
+    assert queue.stream().books == Books(accepted=4, queued=4)
+    assert queue.reader.audit() == []
+
+
+def test_dead_letters_that_are_put_back_are_queued_in_a_lane_of_their_own(queue: DirectQueue) -> None:
+    queue.append("1", "2", "3")
+    bury(queue)
+    bury(queue)
+    moved = put_back(queue)
+    assert (moved.moved, moved.last_id) == (2, None)
+    assert (queue.waiting(), queue.waiting(lane="retry")) == (["3"], ["1", "2"])
+    assert queue.stream().books == Books(accepted=3, queued=3)
+    assert (queue.stream().dead_bytes, dead(queue), queue.reader.audit()) == (0, [], [])
+
+
+def test_filters_choose_dead_letters(queue: DirectQueue) -> None:
+    for number in range(4):
+        queue.append(str(number))
+        bury(queue, now_ms=number, reason=("too LARGE", "bad timestamp")[number % 2])
+    found = lambda **wanted: [  # noqa: E731
+        row[1] for row in queue.reader._execute(
+            f"SELECT id, body FROM dead WHERE {DeadFilter(**wanted).where()[0]} ORDER BY id",
+            tuple(DeadFilter(**wanted).where()[1]),
+        )
+    ]  # fmt: skip
+    assert found() == [b"0", b"1", b"2", b"3"]
+    assert found(reason="Large") == [b"0", b"2"]
+    assert found(reason="%") == []
+    assert found(from_ms=1, to_ms=2) == [b"1", b"2"]
+    assert found(ids=(2, 4)) == [b"1", b"3"]
+    assert found(ids=()) == []
+    assert found(streams=(7,)) == []
+    assert found(streams=(1,), reason="bad", from_ms=2) == [b"3"]
+
+
+def test_many_dead_letters_are_put_back_in_several_transactions(queue: DirectQueue) -> None:
+    for number in range(5):
+        queue.append(f'"{number}{"x" * 1_500_000}"')
+        bury(queue)
+    first = put_back(queue)
+    assert (first.moved, first.last_id) == (3, 3)
+    second = put_back(queue, after_id=3)
+    assert (second.moved, second.last_id) == (2, None)
+    assert [event[1] for event in queue.waiting(lane="retry")] == list("01234")
+
+
+def test_purging_is_dropping_with_a_reason(queue: DirectQueue) -> None:
+    queue.append("1", "2")
+    bury(queue, reason="a")
+    bury(queue, reason="b")
+    queue.do(lambda done: Purge(queue.streams(), DeadFilter(reason="b"), 0, "purged", done))
+    assert [row[1] for row in dead(queue)] == [b"1"]
+    assert queue.stream().books == Books(accepted=2, dead=1, dropped=1)
+    assert queue.reader.dropped() == {1: {"purged": 1}}
+    assert queue.reader.audit() == []
+
+
+def tidy(queue: DirectQueue, *, dead_before_ms: int = 0, dead_max_bytes: int = 10**9) -> None:
+    assert queue.do(lambda done: Tidy(queue.streams(), 0, dead_before_ms, dead_max_bytes, 10, done)) is None
+
+
+def test_dead_letters_go_by_age_and_by_size_oldest_first(queue: DirectQueue) -> None:
+    for number in range(5):
+        queue.append(f'"{number}{"x" * 97}"')
+        bury(queue, now_ms=number)
+    tidy(queue, dead_before_ms=1)
+    assert len(dead(queue)) == 4
+    tidy(queue, dead_max_bytes=250)
+    assert [row[1][1:2] for row in dead(queue)] == [b"3", b"4"]
+    assert queue.reader.dropped() == {1: {"dead_max_age": 1, "dead_max_size": 2}}
+    assert queue.stream().books == Books(accepted=5, dead=2, dropped=3)
+    assert queue.stream().dead_bytes == 200
+    assert queue.reader.audit() == []
+
+
+def replay(queue: DirectQueue, from_ms: int, to_ms: int, only: int | None = None, target: str | None = None) -> None:
+    make = functools.partial(Replay, queue.streams(), from_ms, to_ms, only, target, 0, 77)
+    assert queue.do(make) is None
+
+
+def test_kept_deliveries_are_sent_again_in_a_lane_of_their_own(queue: DirectQueue) -> None:
+    for number in range(4):
+        queue.append(str(number), "x")
+        queue.acknowledge(number, keep=True, now_ms=number)
+    replay(queue, 1, 2, target="http://other")
+    stream = queue.stream()
+    assert (queue.waiting(), queue.waiting(lane="replay")) == ([], ["1", "x", "2", "x"])
+    assert stream.books == Books(accepted=12, queued=4, delivered=8)
+    assert (stream.replayed, stream.lane("replay").target) == (4, "http://other")
+    replay(queue, 0, 9, only=5)
+    assert stream.replayed == 4
+    replay(queue, 0, 0)
+    assert (stream.lane("replay").target, stream.replayed) == ("", 6)
+    assert queue.reader.audit() == []
+
+
+def test_a_lane_keeps_its_target_over_a_restart(tmp_path: Path) -> None:
+    with direct_queue(tmp_path / "queue.db") as queue:
+        queue.append("1")
+        queue.acknowledge(0, keep=True, now_ms=1)
+        replay(queue, 0, 9, target="http://other")
+    with direct_queue(tmp_path / "queue.db") as queue:
+        assert queue.stream().lane("replay").target == "http://other"
+        assert queue.waiting(lane="replay") == ["1"]
+
+
+def later(queue: DirectQueue, event: str, due_ms: int, at_ms: int = 0) -> None:
+    block = Block(event.encode(), 1, due_ms)
+    assert queue.do(lambda done: Append(queue.stream(), [block], len(block.body), at_ms, done)) is None
+
+
+def test_what_lies_in_the_future_waits_until_it_is_due(queue: DirectQueue) -> None:
+    later(queue, "30", 30)
+    queue.append("now")
+    later(queue, "20", 20)
+    assert queue.waiting() == ["now"]
+    assert queue.stream().books == Books(accepted=3, queued=3)
+    assert (queue.reader.next_due_ms(), queue.reader.due_ms()) == (20, {1: 20})
+    queue.do(lambda done: Promote(queue.streams(), 19, done))
+    assert queue.waiting() == ["now"]
+    queue.do(lambda done: Promote(queue.streams(), 30, done))
+    assert queue.waiting() == ["now", "20", "30"]
+    assert queue.stream().books == Books(accepted=3, queued=3)
+    assert (queue.reader.next_due_ms(), queue.reader.due_ms(), queue.reader.audit()) == (None, {}, [])
+
+
+def test_what_waits_for_its_time_grows_too_old_too(queue: DirectQueue) -> None:
+    later(queue, "1", 10**6, at_ms=5)
+    later(queue, "2", 10**6, at_ms=50)
+    queue.do(lambda done: Expire(queue.streams(), 20, done))
+    assert queue.stream().books == Books(accepted=2, queued=1, dropped=1)
+    assert queue.reader.audit() == []
+
+
+def test_kept_deliveries_give_way_before_anything_is_lost(tmp_path: Path) -> None:
+    limit = 3_000_000
+    with direct_queue(tmp_path / "queue.db", 62_000, drop_beyond_bytes=limit) as queue:
+        for number in range(200):
+            queue.append(
+                f'"{number:06}{number * 7919 % 10**9:09}{"".join(chr(33 + (number * n) % 90) for n in range(20_000))}"'
+            )
+            if number < 150:
+                queue.acknowledge(number, keep=True, now_ms=number)
+        assert queue.writer.size_bytes <= limit
+        assert queue.stream().books.dropped == 0
+        assert queue.reader.audit() == []
+
+
+class Lanes:
+    """The queue as lists, in events."""
+
+    def __init__(self) -> None:
+        self.fresh: list[list[str]] = []  # chunks
+        self.suspect: list[str] = []
+        self.retry: list[str] = []
+        self.dead: list[str] = []
+        self.accepted = self.delivered = self.dropped = 0
+
+
+MOVES = st.lists(
+    st.tuples(st.just("append"), st.integers(1, 5))
+    | st.tuples(st.just("split"), st.integers(1, 4))
+    | st.tuples(st.sampled_from(["bury", "aside", "back", "purge", "acknowledge", "reopen"]), st.just(0)),
+    max_size=30,
+)
+
+
+@pytest.mark.property
+@settings(max_examples=80)
+@given(MOVES)
+def test_moving_loses_nothing_repeats_nothing_and_keeps_the_books(
+    tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[str, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("moves") / "queue.db"
+    model, queue, number = Lanes(), DirectQueue(path), 0
+    try:
+        for name, count in moves:
+            if name == "append":
+                events = [str(number + n) for n in range(count)]
+                number += count
+                queue.append(*events)
+                model.fresh.append(events)
+                model.accepted += count
+            elif name == "reopen":
+                queue.close()
+                queue = DirectQueue(path)
+            elif name == "back":
+                put_back(queue)
+                model.retry += model.dead
+                model.dead = []
+            elif name == "purge":
+                queue.do(functools.partial(Purge, queue.streams(), ALL, 0, "purged"))
+                model.dropped += len(model.dead)
+                model.dead = []
+            elif not model.fresh:
+                continue
+            elif name == "split" and len(model.fresh[0]) > count:
+                split(queue, count)
+                model.fresh[:1] = [model.fresh[0][:count], model.fresh[0][count:]]
+            elif name == "bury":
+                bury(queue)
+                first, *rest = model.fresh[0]
+                model.dead.append(first)
+                model.fresh[:1] = [rest] if rest else []
+            elif name == "aside":
+                queue.do(functools.partial(SetAside, queue.stream().fresh, head(queue)))
+                model.suspect += model.fresh.pop(0)
+            elif name == "acknowledge":
+                queue.acknowledge(head(queue))
+                model.delivered += len(model.fresh.pop(0))
+            waiting = [event for chunk in model.fresh for event in chunk]
+            assert queue.waiting() == waiting
+            assert queue.waiting(lane="suspect") == model.suspect
+            assert queue.waiting(lane="retry") == model.retry
+            assert [row[1].decode() for row in dead(queue)] == model.dead
+            assert queue.stream(KEY).books == Books(
+                accepted=model.accepted, queued=len(waiting) + len(model.suspect) + len(model.retry),
+                delivered=model.delivered, dead=len(model.dead), dropped=model.dropped,
+            )  # fmt: skip
+            assert queue.reader.audit() == []
+    finally:
+        queue.close()
