@@ -6,11 +6,11 @@ It reads plain dicts with the standard library, one rule after the other, as the
 
 import json
 import re
-from collections import deque
 from typing import Any
 
 import msgspec
 
+from sidecar.standin.rates import SlidingWindows
 from sidecar.units import Rate
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
@@ -18,10 +18,14 @@ _FUTURE_S = 3600
 
 
 class PipeRules(msgspec.Struct, frozen=True, kw_only=True):
-    """How strict the stand-in is. `tokens` maps a data_id to its token; empty: any token that is not empty will do."""
+    """How strict the stand-in is. `tokens` maps a data_id to its token; empty: any token that is not empty will do.
+
+    `burst`: the rate is a bucket of so many requests, refilled at `rate`. None: at most `rate` in any window.
+    """
 
     tokens: dict[int, str] = {}
     rate: Rate | None = Rate(1000, 60.0)
+    burst: int | None = None
     max_body_bytes: int = 500_000
 
 
@@ -35,27 +39,21 @@ class Verdict(msgspec.Struct, frozen=True):
     items: list[dict[str, Any]] = []
 
 
-class SlidingWindows:
-    """The requests of each token in the last window, exactly; and the most there ever were."""
-
-    def __init__(self, rate: Rate | None) -> None:
-        self.most = 0
-        self._rate = rate
-        self._window_s = rate.window_s if rate else 60.0
-        self._times: dict[str, deque[float]] = {}
-
-    def allow(self, token: str, now_s: float) -> bool:
-        """Counts a request at `now_s`; False if it is above the rate."""
-        times = self._times.setdefault(token, deque())
-        while times and times[0] <= now_s - self._window_s:
-            times.popleft()
-        times.append(now_s)
-        self.most = max(self.most, len(times))
-        return self._rate is None or len(times) <= self._rate.count
+class _DataId(msgspec.Struct):
+    data_id: Any = None
 
 
-def judge(body: bytes, rules: PipeRules, windows: SlidingWindows, now_s: float) -> Verdict:
-    """What the proxy would answer to `body` at `now_s` (seconds since 1970)."""
+def data_id_of(body: bytes) -> int | None:
+    """Whose request `body` is, before it is judged. None: of nobody, a probe; 0: nobody can tell."""
+    try:
+        data_id = msgspec.json.decode(body, type=_DataId).data_id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 0
+    return data_id if data_id is None or type(data_id) is int else 0
+
+
+def judge(body: bytes, rules: PipeRules, windows: SlidingWindows, now_s: float, *, skew_s: float = 0.0) -> Verdict:
+    """What the proxy would answer to `body` at `now_s` (seconds since 1970), if its clock were ahead by `skew_s`."""
     if len(body) > rules.max_body_bytes:
         return Verdict(413, f"request body larger than {rules.max_body_bytes} bytes")
     if not body:
@@ -73,7 +71,7 @@ def judge(body: bytes, rules: PipeRules, windows: SlidingWindows, now_s: float) 
         return Verdict(401, f"invalid token for data_id {data_id}", data_id, token)
     if not windows.allow(token, now_s):
         return Verdict(429, "rate limit exceeded", data_id, token)
-    wrong = judge_data(document.get("data"), now_s)
+    wrong = judge_data(document.get("data"), now_s + skew_s)
     if wrong:
         return Verdict(400, wrong, data_id, token)
     return Verdict(200, "success", data_id, token, document["data"])

@@ -18,7 +18,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sidecar.config.model import Address
 from sidecar.standin.faults import MODES, Faults
-from sidecar.standin.judge import PipeRules, SlidingWindows, judge
+from sidecar.standin.judge import PipeRules, judge
+from sidecar.standin.rates import SlidingWindows, TokenBuckets
 from sidecar.standin.record import Record
 from sidecar.web import HttpServer, listen_tcp
 
@@ -41,7 +42,9 @@ class StandIn:
         self.faults = Faults()
         self.rules = rules
         self.record = Record(record)
-        self.windows = SlidingWindows(rules.rate)
+        self.windows = (
+            TokenBuckets(rules.rate, rules.burst) if rules.rate and rules.burst else SlidingWindows(rules.rate)
+        )
         self._listen, self._control_address = listen, control
         self._proxy: HttpServer | None = None
         self._control: HttpServer | None = None

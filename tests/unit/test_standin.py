@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from sidecar.standin import Faults, PipeRules, parse_fault
-from sidecar.standin.judge import SlidingWindows, judge
+from sidecar.standin.judge import judge
+from sidecar.standin.rates import SlidingWindows, TokenBuckets
 from sidecar.units import Rate
 from tests.support.reports import NOW_MS, dump, event, report, sample, without
 
@@ -81,3 +82,20 @@ def test_faults_are_parsed_and_count_down() -> None:
     for text in ("", "explode", "503:x", "503:"):
         with pytest.raises(ValueError, match="one of none, down, 500"):
             parse_fault(text)
+
+
+def test_a_skewed_clock_judges_timestamps_and_nothing_else() -> None:
+    body, rules = dump(report(event(timestamp=NOW_MS + 3_000_000))), PipeRules(rate=Rate(2, 60.0))
+    windows = SlidingWindows(rules.rate)
+    assert [judge(body, rules, windows, NOW_S, skew_s=skew_s).status for skew_s in (0, -900, 900)] == [200, 400, 429]
+
+
+def test_a_bucket_gives_what_it_holds_and_fills_up_again() -> None:
+    buckets = TokenBuckets(Rate(60, 60.0), 3)
+    assert [buckets.allow("a", 100.0) for _ in range(5)] == [True, True, True, False, False]
+    assert [buckets.allow("a", 101.0), buckets.allow("a", 101.5)] == [True, False]
+    assert buckets.allow("b", 101.5)
+    assert buckets.allow("a", 102.0)  # what was refused cost nothing
+    assert [buckets.allow("a", 50.0), buckets.allow("a", 50.5), buckets.allow("a", 51.0)] == [False, False, True]
+    assert [buckets.allow("a", 1000.0) for _ in range(4)] == [True, True, True, False]
+    assert buckets.most == 11  # refused ones too
