@@ -54,6 +54,9 @@ _ADDRESS = _Parsed("address", parse_address)
     show_default=True,
     help="For one token, or unlimited.",
 )
+@click.option("--burst", type=click.IntRange(min=1), metavar="N",
+              help="Keep the rate as the real proxy does: a bucket of N requests, refilled at --rate. Without, no"
+              " window of time has more than the rate.")  # fmt: skip
 @click.option(
     "--max-body", type=_Parsed("size", parse_size), default="500KB", show_default=True, help="Larger ones get 413."
 )
@@ -62,11 +65,18 @@ _ADDRESS = _Parsed("address", parse_address)
     type=_Parsed("fault", parse_fault),
     default="none",
     metavar="MODE[:TIMES]",
-    help="down, 500, 503, 429, 413, 401, reset-before, reset-after, slow, html, false or redirect.",
+    help="One of those above; TIMES: for so many requests only.",
 )
-@click.option("--retry-after", help="Retry-After of 429 and 503: seconds or a date.")
-@click.option("--delay", "delay_s", type=float, default=5.0, show_default=True, help="Seconds that `slow` waits.")
-@click.option("--poison", multiple=True, metavar="TEXT", help="An event that contains TEXT is bad (400).")
+@click.option("--retry-after", help="Retry-After of a fault that is a status, redirect or busy: seconds or a date.")
+@click.option("--delay", "delay_s", type=float, default=5.0, show_default=True,
+              help="Seconds that slow and busy wait.")  # fmt: skip
+@click.option("--poison", multiple=True, metavar="TEXT", help="An event that contains TEXT is bad.")
+@click.option("--poison-status", type=click.IntRange(400, 599), default=400, show_default=True,
+              help="The answer to a bad event.")  # fmt: skip
+@click.option("--data-id", "data_ids", type=int, multiple=True, metavar="DATA_ID",
+              help="Limit fault and poison to the documents of this data_id; may be repeated.")  # fmt: skip
+@click.option("--skew", "skew_s", type=click.FloatRange(-1e9, 1e9), default=0.0, metavar="SECONDS",
+              help="How far its clock is ahead; negative: behind.")  # fmt: skip
 @click.option(
     "--record", type=click.Path(path_type=Path, dir_okay=False), help="Append every accepted document to this file."
 )
@@ -75,23 +85,43 @@ def proxy(
     control: Address,
     tokens: tuple[tuple[int, str], ...],
     rate: Rate | None,
+    burst: int | None,
     max_body: Bytes,
     fault: Faults,
-    retry_after: str | None,
-    delay_s: float,
-    poison: tuple[str, ...],
     record: Path | None,
+    **more: Any,
 ) -> None:
     """Run a stand-in for the cloud-area proxy, to try things with.
+
+    \b
+    Faults. Only slow and reset-after store what was sent:
+      down                       nobody listens
+      503                        this status, or any other from 201 to 599; a 3xx leads elsewhere
+      redirect                   302 without a body
+      busy                       429 without a body, after --delay
+      html, empty, garbled, array, string, no-result, false, large
+                                 a 200 that is no proxy's: a captive portal's page, no body, binary, [], "ok",
+                                 {"code":"200"}, result false, more than 64 KB
+      reset-before, reset-after  a TCP reset, before or after the document was judged
+      cut-head, cut-body         the connection closes in the middle of the answer's head, or body
+      hang                       no answer, until the client gives up
+      slow                       judges the document, after --delay
+      garbage                    something that is not HTTP, and the end
 
     \b
     While it runs, on the control address:
       curl http://127.0.0.1:10216/                                     what it has seen
       curl -X PUT http://127.0.0.1:10216/faults -d '{"mode":"503"}'    a fault; {"mode":"none"} ends it
+        beside mode: times, retry_after, delay_s, poison, poison_status, data_ids, skew_s
       curl http://127.0.0.1:10216/accepted?after=0                     what it accepted, a document a line
     """
-    rules = PipeRules(tokens=dict(tokens), rate=rate, max_body_bytes=max_body)
-    faults = msgspec.structs.replace(fault, retry_after=retry_after, delay_s=delay_s, poison=poison)
+    if burst and rate is None:
+        raise click.UsageError("--burst needs a --rate")
+    rules = PipeRules(tokens=dict(tokens), rate=rate, burst=burst, max_body_bytes=max_body)
+    try:
+        faults = msgspec.structs.replace(fault, **more)
+    except ValueError as error:
+        raise click.UsageError(f"--fault: {error}") from None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(StandIn(listen, control, rules, record), faults))
 

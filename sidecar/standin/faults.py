@@ -1,40 +1,53 @@
-"""What can be made to go wrong at the stand-in proxy. Pure."""
+"""What can be made to go wrong at the stand-in proxy, and for whom. Pure; `answers.py` does it."""
 
-from typing import Literal, get_args
+from typing import Annotated
 
 import msgspec
 
-Mode = Literal[
-    "none",
-    "down",
-    "500",
-    "503",
-    "429",
-    "413",
-    "401",
-    "reset-before",
-    "reset-after",
-    "slow",
-    "html",
-    "false",
-    "redirect",
-]
-MODES: tuple[str, ...] = get_args(Mode)
+_STATUSES = tuple(map(str, (500, 503, 429, 413, 401, 400, 403, 404, 405, 408, 422, 425, 502, 504, 301, 302, 307)))
+MODES = (
+    *("none", "down", *_STATUSES, "redirect", "busy"),
+    *("html", "empty", "garbled", "array", "string", "no-result", "false", "large"),  # a 200, but not the proxy's word
+    *("reset-before", "reset-after", "cut-head", "cut-body", "hang", "slow", "garbage"),  # the connection
+)
+"""The modes with a name, and the statuses that matter; any other from 201 to 599 will do as well."""
+
+_SKEW_MAX_S = 1e9  # such a date can still be written
 
 
-class Faults(msgspec.Struct, frozen=True, kw_only=True):
-    """What happens to the next requests.
+class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happens to the next requests. Raises ValueError if that cannot be.
 
-    `times`: how many requests `mode` lasts (None: until changed). `retry_after`: the header for 429 and 503, as it
-    stands. `delay_s`: how long `slow` waits before it goes on as usual. `poison`: an item whose JSON contains one of
-    these texts is bad (400).
+    `times`: how many requests `mode` lasts (None: until changed). `retry_after`: the header of a status, a redirect or
+    `busy`, as it stands. `delay_s`: how long `slow` and `busy` wait. `poison`: an item whose JSON contains one of these
+    texts is bad (`poison_status`). `data_ids`: `mode` and `poison` are for their documents alone (empty: for every
+    request). `skew_s`: how far the stand-in's clock is ahead, for everyone.
     """
 
-    mode: Mode = "none"
+    mode: str = "none"
     times: int | None = None
     retry_after: str | None = None
     delay_s: float = 5.0
     poison: tuple[str, ...] = ()
+    poison_status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 400
+    data_ids: tuple[int, ...] = ()
+    skew_s: Annotated[float, msgspec.Meta(ge=-_SKEW_MAX_S, le=_SKEW_MAX_S)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES and self.status is None:
+            raise ValueError(f"no mode {self.mode}")
+        if self.mode == "down" and self.data_ids:
+            raise ValueError("down is for everyone, not for single data_ids")
+
+    @property
+    def status(self) -> int | None:
+        """The status that `mode` spells, if it does."""
+        good = len(self.mode) == 3 and self.mode.isascii() and self.mode.isdecimal() and 200 < int(self.mode) < 600
+        return int(self.mode) if good else None
+
+    def concern(self, data_id: int | None) -> bool:
+        """Whether a request for `data_id` (None: a probe) is treated by these faults."""
+        return not self.data_ids or data_id in self.data_ids
 
     def after_one(self) -> "Faults":
         """The faults once one more request has been treated."""
@@ -51,6 +64,10 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
 def parse_fault(text: str) -> Faults:
     """`503`, `503:3` (three times) or `slow`. Raises ValueError that says what would be right."""
     name, colon, times = text.partition(":")
-    if name not in MODES or (colon and not times.isdecimal()):
-        raise ValueError(f"one of {', '.join(MODES)}, with :N for N requests only, such as 503:3")
-    return msgspec.convert({"mode": name, "times": int(times) if times else None}, Faults)
+    try:
+        if colon and not times.isdecimal():
+            raise ValueError
+        return Faults(mode=name, times=int(times) if times else None)
+    except ValueError:
+        expected = f"one of {', '.join(MODES)}, or any other status, with :N for N requests only, such as 503:3"
+        raise ValueError(expected) from None

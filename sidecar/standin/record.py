@@ -19,15 +19,31 @@ class Accepted(msgspec.Struct, frozen=True):
     data: msgspec.Raw
 
 
+class Traffic(msgspec.Struct):
+    """Requests, as they came in, and answers by their status, or by the name of the fault that took its place."""
+
+    requests: int = 0
+    answers: Counter[str] = msgspec.field(default_factory=Counter)
+
+
 class Record:
-    """Everything that was asked of the stand-in."""
+    """Everything that was asked of the stand-in; what asked for nobody's data_id, a probe, apart from the rest."""
 
     def __init__(self, file: Path | None = None) -> None:
-        self.answers: Counter[str] = Counter()
+        self.all = Traffic()
+        self.probes = Traffic()
+        self.by_data_id: dict[int, Traffic] = {}
         self.documents = self.events = self.bytes = 0
         self._kept: deque[Accepted] = deque()
         self._kept_bytes = 0
         self._file: IO[bytes] | None = file.open("ab") if file else None
+
+    def asked(self, data_id: int | None) -> list[Traffic]:
+        """Counts a request; the answer belongs into what is returned. None: a probe."""
+        counted = [self.probes] if data_id is None else [self.all, self.by_data_id.setdefault(data_id, Traffic())]
+        for traffic in counted:
+            traffic.requests += 1
+        return counted
 
     def accept(self, data_id: int, items: list[dict[str, Any]], *, size: int, at_ms: int) -> None:
         """Adds one document of `size` bytes."""

@@ -1,10 +1,6 @@
 """The shell of the stand-in proxy: one port that behaves like the proxy, one to command it while it runs."""
 
-import asyncio
-import socket
-import struct
 import time
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +10,17 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sidecar.config.model import Address
+from sidecar.standin.answers import TRANSPORT, Broken, answer, dated, fault_answer, reset
 from sidecar.standin.faults import MODES, Faults
-from sidecar.standin.judge import PipeRules, judge
+from sidecar.standin.judge import PipeRules, data_id_of, judge
 from sidecar.standin.rates import SlidingWindows, TokenBuckets
-from sidecar.standin.record import Record
+from sidecar.standin.record import Record, Traffic
 from sidecar.web import HttpServer, listen_tcp
 
-_HTML = b"<!DOCTYPE html><html><body><h1>Welcome</h1><p>Please log in to use this network.</p></body></html>"
 _CUT_OFF_BYTES = 64_000_000
 
 
@@ -32,7 +29,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["sidecar.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
+        self.scope[TRANSPORT] = self.transport  # type: ignore[typeddict-unknown-key]
 
 
 class StandIn:
@@ -95,49 +92,41 @@ class StandIn:
             proxy, self._proxy = self._proxy, None
             await proxy.stop(abort=True)
 
-    def _proxy_app(self) -> Starlette:
+    def _proxy_app(self) -> ASGIApp:
         app = Starlette(routes=[Route(path, self._push, methods=["POST"]) for path in ("/v2/push/", "/v2/push")])
         app.router.redirect_slashes = False
-        return app
+        return dated(app, lambda: self.faults.skew_s)
 
     async def _push(self, request: Request) -> Response:
-        faults, self.faults = self.faults, self.faults.after_one()
         body = await _body(request)
-        response = await self._faulty(faults, request)
+        data_id = data_id_of(body)
+        counted = self.record.asked(data_id)
+        faults = self._faults_for(data_id)
+        response = await fault_answer(faults)
         if response is None:
             response = self._judged(body, faults)
         if faults.mode == "reset-after":
-            _reset(request)
-        self.record.answers[str(response.status_code)] += 1
+            response = Broken(then=reset)
+        outcome = faults.mode if isinstance(response, Broken) else str(response.status_code)
+        for traffic in counted:
+            traffic.answers[outcome] += 1
         return response
 
-    async def _faulty(self, faults: Faults, request: Request) -> Response | None:
-        retry_after = {"retry-after": faults.retry_after} if faults.retry_after is not None else {}
-        match faults.mode:
-            case "500" | "503" | "429" | "413" | "401":
-                return _answer(int(faults.mode), f"fault {faults.mode}", retry_after)
-            case "html":
-                return Response(_HTML, media_type="text/html")
-            case "false":
-                return _answer(200, "not stored", result="false")
-            case "redirect":
-                return Response(status_code=302, headers={"location": "http://127.0.0.1:9/login"})
-            case "slow":
-                await asyncio.sleep(faults.delay_s)
-            case "reset-before":
-                _reset(request)
-                return Response(status_code=500)
-            case _:
-                pass
-        return None
+    def _faults_for(self, data_id: int | None) -> Faults:
+        """What befalls the next request, if it is for `data_id`; uses up one of its times."""
+        faults = self.faults
+        if not faults.concern(data_id):
+            return Faults(skew_s=faults.skew_s)
+        self.faults = faults.after_one()
+        return faults
 
     def _judged(self, body: bytes, faults: Faults) -> Response:
-        verdict = judge(body, self.rules, self.windows, time.time())
+        verdict = judge(body, self.rules, self.windows, time.time(), skew_s=faults.skew_s)
         if verdict.status == 200 and _poisoned(verdict.items, faults.poison):
-            return _answer(400, "poison event")
+            return answer(faults.poison_status, "poison event")
         if verdict.status == 200:
             self.record.accept(verdict.data_id, verdict.items, size=len(body), at_ms=int(time.time() * 1000))
-        return _answer(verdict.status, verdict.message)
+        return answer(verdict.status, verdict.message)
 
     def _control_app(self) -> Starlette:
         return Starlette(
@@ -157,7 +146,9 @@ class StandIn:
             "documents": self.record.documents,
             "events": self.record.events,
             "bytes": self.record.bytes,
-            "answers": dict(self.record.answers),
+            **_shown(self.record.all),
+            "probes": _shown(self.record.probes),
+            "by_data_id": {str(data_id): _shown(traffic) for data_id, traffic in self.record.by_data_id.items()},
             "most_requests_in_a_window": self.windows.most,
             "faults": msgspec.to_builtins(self.faults),
         }
@@ -192,15 +183,5 @@ def _poisoned(items: list[dict[str, Any]], poison: tuple[str, ...]) -> bool:
     return any(text in msgspec.json.encode(item).decode() for text in poison for item in items)
 
 
-def _answer(status: int, message: str, headers: dict[str, str] | None = None, *, result: str | None = None) -> Response:
-    good = result or ("true" if status == 200 else "false")
-    document = {"code": str(status), "message": message, "request_id": str(uuid.uuid4()), "result": good}
-    return Response(msgspec.json.encode(document), status, headers)  # like the proxy, without application/json
-
-
-def _reset(request: Request) -> None:
-    """Ends the connection with a TCP RST instead of a FIN."""
-    transport = request.scope["sidecar.transport"]
-    sock = transport.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
+def _shown(traffic: Traffic) -> dict[str, Any]:
+    return {"requests": traffic.requests, "answers": dict(traffic.answers)}

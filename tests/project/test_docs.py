@@ -15,7 +15,7 @@ from sidecar.cli import cli
 from sidecar.config import Config
 from sidecar.config.model import Address
 from sidecar.metrics import INPUT_COUNTERS, QUEUE_GAUGES, STREAM_COUNTERS, STREAM_GAUGES
-from sidecar.standin.faults import MODES
+from sidecar.standin.faults import MODES, Faults
 from sidecar.units import Rate
 from tests.unit.test_status import samples, status
 
@@ -100,6 +100,16 @@ def test_every_command_and_option_has_help(name: str) -> None:
 def test_every_fault_of_the_stand_in_is_in_the_readme() -> None:
     for mode in MODES:
         assert f"`{mode}`" in DOCS["README.md"] or mode in ("none", "down")
+
+
+def test_every_setting_and_fault_of_the_stand_in_is_in_the_operations() -> None:
+    section = DOCS["docs/operations.md"].split("## The stand-in proxy")[1].split("\n## ")[0]
+    rows = documented(section)
+    for name in [*get_type_hints(Faults), *(mode for mode in MODES if not mode.isdecimal() and mode != "none")]:
+        assert name in rows, name
+    for parameter in cli.commands["proxy"].params:
+        if parameter.name not in ("listen", "control", "tokens", "max_body", "record"):
+            assert parameter.opts[0] in section, parameter.name
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from sidecar.standin import Faults, PipeRules, parse_fault
-from sidecar.standin.judge import judge
+from sidecar.standin.faults import MODES
+from sidecar.standin.judge import data_id_of, judge
 from sidecar.standin.rates import SlidingWindows, TokenBuckets
+from sidecar.standin.record import Record
 from sidecar.units import Rate
 from tests.support.reports import NOW_MS, dump, event, report, sample, without
 
@@ -79,9 +82,68 @@ def test_faults_are_parsed_and_count_down() -> None:
     assert twice.after_one() == Faults(mode="reset-after", times=1)
     assert twice.after_one().after_one() == Faults()
     assert Faults(mode="slow").after_one() == Faults(mode="slow")
-    for text in ("", "explode", "503:x", "503:"):
+    for text in ("", "explode", "503:x", "503:", "200", "199", "600", "1000", "5\N{SUPERSCRIPT TWO}3"):
         with pytest.raises(ValueError, match="one of none, down, 500"):
             parse_fault(text)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_can_be_asked_for(mode: str) -> None:
+    assert parse_fault(mode) == msgspec.json.decode(dump({"mode": mode}), type=Faults) == Faults(mode=mode)
+
+
+def test_any_status_is_a_mode() -> None:
+    assert [parse_fault(text).status for text in ("201", "418", "599", "slow")] == [201, 418, 599, None]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mode": "explode"}, {"mod": "503"}, {"mode": "down", "data_ids": [5]}, {"data_ids": ["5"]},
+        {"poison_status": 200}, {"skew_s": 1e12}, {"mode": 503},
+    ],
+)  # fmt: skip
+def test_faults_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(dump(wrong), type=Faults)
+
+
+def test_faults_concern_all_or_some() -> None:
+    assert Faults().concern(5)
+    assert Faults().concern(None)
+    some = Faults(data_ids=(5, 6))
+    assert [some.concern(data_id) for data_id in (5, 6, 7, 0, None)] == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("body", "data_id"),
+    [
+        (dump(report(event(), data_id=77)), 77),
+        (b'{"data_id":-1}', -1),
+        (b"{}", None),
+        (b'{"data":[]}', None),
+        (b'{"data_id":null}', None),
+        (b'{"data_id":"77"}', 0),
+        (b'{"data_id":true}', 0),
+        (b"", 0),
+        (b"[]", 0),
+        (b'{"data_id":77', 0),
+        (b"\xff", 0),
+        (b"[" * 100_000, 0),
+    ],
+)
+def test_whose_request_it_is(body: bytes, data_id: int | None) -> None:
+    assert data_id_of(body) == data_id
+
+
+def test_probes_are_counted_apart() -> None:
+    record = Record()
+    for data_id in (77, 78, 77, None):
+        for traffic in record.asked(data_id):
+            traffic.answers["200" if data_id else "401"] += 1
+    assert (record.all.requests, record.all.answers) == (3, {"200": 3})
+    assert (record.probes.requests, record.probes.answers) == (1, {"401": 1})
+    assert {data_id: traffic.requests for data_id, traffic in record.by_data_id.items()} == {77: 2, 78: 1}
 
 
 def test_a_skewed_clock_judges_timestamps_and_nothing_else() -> None:
