@@ -36,6 +36,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         if self.mode not in MODES and self.status is None:
             raise ValueError(f"no mode {self.mode}")
+        if self.times is not None and self.times < 1:
+            raise ValueError("times is 1 at least")
         if self.mode == "down" and self.data_ids:
             raise ValueError("down is for everyone, not for single data_ids")
 

@@ -82,7 +82,7 @@ def test_faults_are_parsed_and_count_down() -> None:
     assert twice.after_one() == Faults(mode="reset-after", times=1)
     assert twice.after_one().after_one() == Faults()
     assert Faults(mode="slow").after_one() == Faults(mode="slow")
-    for text in ("", "explode", "503:x", "503:", "200", "199", "600", "1000", "5\N{SUPERSCRIPT TWO}3"):
+    for text in ("", "explode", "503:x", "503:", "503:0", "200", "199", "600", "1000", "5\N{SUPERSCRIPT TWO}3"):
         with pytest.raises(ValueError, match="one of none, down, 500"):
             parse_fault(text)
 
@@ -100,7 +100,7 @@ def test_any_status_is_a_mode() -> None:
     "wrong",
     [
         {"mode": "explode"}, {"mod": "503"}, {"mode": "down", "data_ids": [5]}, {"data_ids": ["5"]},
-        {"poison_status": 200}, {"skew_s": 1e12}, {"mode": 503},
+        {"poison_status": 200}, {"skew_s": 1e12}, {"times": 0}, {"mode": 503},
     ],
 )  # fmt: skip
 def test_faults_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
