@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from sidecar.config.model import Address, Secret, Url
+from sidecar.config.model import Address, File, Secret, Url
 from sidecar.config.tree import Leaf, List, Map, Node, Scalar
 from sidecar.model import MAX_TOKEN_CHARACTERS
 from sidecar.units import (
@@ -120,16 +120,16 @@ class Binder:
                 return node.value
             return self._problem(node.place, name, f"expected {' or '.join(map(str, get_args(kind)))}", node)
         try:
-            return _READERS[kind](node.value)
+            value = _READERS[kind](node.value)
         except ValueError as error:
             return self._problem(node.place, name, f"expected {error}", node if kind is not Secret else None)
+        return self._beside(node, value) if kind is File else value
 
     def _secret_file(self, node: Node, name: str) -> Any:
         self.origins[name] = node.place
         if not isinstance(node, Leaf) or not isinstance(node.value, str):
             return self._problem(node.place, name, "expected the path of a file", node)
-        beside = Path(node.place.rpartition(":")[0]).parent
-        path = Path(self.environ.get("CREDENTIALS_DIRECTORY", beside)) / node.value
+        path = self._beside(node, Path(node.value))
         try:
             return _secret(_read_small(path))
         except OSError as error:
@@ -138,6 +138,11 @@ class Binder:
             return self._problem(node.place, name, f"{path}: not UTF-8 text")
         except ValueError as error:
             return self._problem(node.place, name, f"{path}: expected {error}")
+
+    def _beside(self, node: Node, path: Path) -> Path:
+        """Where a file is that `node` names: systemd's credentials, or beside the file that names it."""
+        beside = Path(node.place.rpartition(":")[0]).parent
+        return Path(self.environ.get("CREDENTIALS_DIRECTORY", beside)) / path
 
     def _problem(self, place: str, name: str, message: str, node: Node | None = None) -> Any:
         got = f", got {_shown(node)}" if node is not None and not _may_be_secret(name, node) else ""
@@ -268,6 +273,7 @@ _READERS: dict[Any, Callable[[Scalar], Any]] = {
     bool: _flag,
     int: _positive,
     Path: _path,
+    File: _path,
     Bytes: _size_of_at_least("0"),
     BodyBytes: _size_of_at_least("20KB"),
     QueueBytes: _size_of_at_least("1MB"),

@@ -11,6 +11,7 @@ import msgspec
 
 from sidecar.config.bind import Binder
 from sidecar.config.model import Address, Config, Http, Proxy, Stream
+from sidecar.config.tls import tls_problems
 from sidecar.config.tree import Leaf, List, Map, Node, files_of, read_tree
 from sidecar.errors import ConfigError
 
@@ -144,6 +145,8 @@ def _across(binder: Binder, tree: Map, *, need_proxy: bool) -> Iterable[str]:
 def _across_proxy(proxy: Proxy, http: Http | None, origins: Mapping[str, str], *, need_proxy: bool) -> Iterable[str]:
     if need_proxy and not proxy.urls:
         yield "proxy.urls: missing; set it in conf.d, or give --proxy http://PROXY:10205"
+    for key, why in tls_problems(proxy):
+        yield f"{origins[f'proxy.{key}']}: proxy.{key}: {why}"
     for url in proxy.urls:
         if http is not None and _is_own_listener(url, http.listen):
             place = origins["proxy.urls"]

@@ -13,6 +13,7 @@ from sidecar.units import BodyBytes, Bytes, Interval, QueueBytes, Rate, Seconds,
 
 Url = NewType("Url", str)
 Secret = NewType("Secret", str)
+File = NewType("File", Path)
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -30,6 +31,9 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
 
     urls: tuple[Url, ...] = ()
     choose: Literal["failover", "spread"] = "failover"
+    ca_file: File | None = None
+    client_cert: File | None = None
+    client_key: File | None = None
     timeout: Interval = Interval(15.0)
     return_after: Interval = Interval(30.0)
     max_body: BodyBytes = BodyBytes(500_000)

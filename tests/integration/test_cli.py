@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pem import Authority
 from tests.support.process import TOKEN, Proxy, Sidecar, run_command
 from tests.support.reports import event, report
 
@@ -42,15 +43,20 @@ def test_every_comment_of_the_shipped_conf_d_shows_a_default_or_a_good_example(t
     (tmp_path / "token").write_text("secret")
     text = (tmp_path / "20-streams.yml").read_text()
     (tmp_path / "20-streams.yml").write_text(text.replace("/etc/sidecar/app-events.token", str(tmp_path / "token")))
+    authority = Authority(tmp_path)
+    authority.issue("client")
+    text = (tmp_path / "00-sidecar.yml").read_text()
+    (tmp_path / "00-sidecar.yml").write_text(re.sub(r"/etc/sidecar/((ca|client)\.\w+)", rf"{tmp_path}/\1", text))
     done = run_command("check", "--config", str(tmp_path), "--json", env={"APP_EVENTS_TOKEN": "x"})
     assert done.returncode == 0, done.stderr
     shown = {row["key"]: row for row in json.loads(done.stdout)}
     shipped = run_command("check", "--config", str(ROOT / "conf.d"), "--json")
     defaults = {row["key"]: row for row in json.loads(shipped.stdout)}
     set_here = [key for key, row in shown.items() if row["origin"] != "default" and key.split(".")[0] != "streams"]
+    without_default = {"defaults.target", "proxy.ca_file", "proxy.client_cert", "proxy.client_key"}
     assert set(set_here) >= set(defaults) - {"defaults.target"}
     for key in set_here:
-        if key not in ("defaults.target", "state"):
+        if key not in without_default | {"state"}:
             assert shown[key]["value"] == defaults[key]["value"], key
     assert shown["streams.app-events.kind"]["value"] == "event"
 
