@@ -11,7 +11,7 @@ import structlog
 
 from sidecar import log
 from sidecar.clock import boot_clock, boot_id
-from sidecar.config import Config
+from sidecar.config import Config, tls_context
 from sidecar.directory import Directory
 from sidecar.forward import (
     Allowance,
@@ -53,8 +53,12 @@ class Dispatch:
         self._config, self._directory, self._queue, self._schedule = config, directory, queue, schedule
         self.endpoints = self._make_endpoints(config.proxy.urls)
         self._targets: dict[str, Endpoints] = {}
-        tls = any(urlsplit(url).scheme == "https" for url in config.proxy.urls)
-        self._client = Client(timeout_s=config.proxy.timeout, tls=tls, connections=config.proxy.connections)
+        https = any(urlsplit(url).scheme == "https" for url in config.proxy.urls)
+        self._client = Client(
+            timeout_s=config.proxy.timeout,
+            tls=tls_context(config.proxy) if https else None,
+            connections=config.proxy.connections,
+        )
         self._tokens: dict[str, Budget] = {}
         self._remembered: dict[str, tuple[str, bytes]] = {}
         self._settings = Settings(

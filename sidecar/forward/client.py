@@ -28,7 +28,7 @@ class Client:
         self._connections = connections
         self._turns: dict[str, Turns] = {}
         self._http = httpx.AsyncClient(
-            verify=ssl.create_default_context() if tls else False,
+            verify=tls if tls is not None else False,
             timeout=httpx.Timeout(timeout_s),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=55),
             follow_redirects=False,
