@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,7 +38,11 @@ class HttpServer:
     """An ASGI application on a listening socket."""
 
     def __init__(
-        self, app: ASGIApp, listener: socket.socket, protocol: Callable[..., asyncio.Protocol] = HttpToolsProtocol
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        protocol: Callable[..., asyncio.Protocol] = HttpToolsProtocol,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -53,6 +58,8 @@ class HttpServer:
             timeout_graceful_shutdown=5,
             backlog=_BACKLOG,
         )
+        config.load()
+        config.ssl = tls  # uvicorn's own settings would take files, but no context, in all versions
         self._server = _Server(config)
         self._listener = listener
         self._serving: asyncio.Task[None] | None = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import uvloop
 
 from sidecar.config.bind import parse_address
 from sidecar.config.model import Address
-from sidecar.standin import Faults, PipeRules, StandIn, parse_fault
+from sidecar.standin import Faults, PipeRules, StandIn, parse_fault, server_context
 from sidecar.units import Bytes, Rate, parse_rate, parse_size
 
 
@@ -38,6 +39,7 @@ def _pipe(text: str) -> tuple[int, str]:
 
 
 _ADDRESS = _Parsed("address", parse_address)
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 
 
 @click.command()
@@ -80,6 +82,9 @@ _ADDRESS = _Parsed("address", parse_address)
 @click.option(
     "--record", type=click.Path(path_type=Path, dir_okay=False), help="Append every accepted document to this file."
 )
+@click.option("--tls-cert", type=_FILE, help="Speak https with this certificate (PEM, followed by its chain).")
+@click.option("--tls-key", type=_FILE, help="Its private key, unless --tls-cert holds it.")
+@click.option("--client-ca", type=_FILE, help="Take only clients with a certificate of this CA.")
 def proxy(
     listen: Address,
     control: Address,
@@ -89,6 +94,9 @@ def proxy(
     max_body: Bytes,
     fault: Faults,
     record: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    client_ca: Path | None,
     **more: Any,
 ) -> None:
     """Run a stand-in for the cloud-area proxy, to try things with.
@@ -122,8 +130,20 @@ def proxy(
         faults = msgspec.structs.replace(fault, **more)
     except ValueError as error:
         raise click.UsageError(f"--fault: {error}") from None
+    tls = _tls(tls_cert, tls_key, client_ca)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(StandIn(listen, control, rules, record), faults))
+        runner.run(_run(StandIn(listen, control, rules, record, tls), faults))
+
+
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:
+    if cert is None:
+        if key or client_ca:
+            raise click.UsageError("--tls-key and --client-ca need --tls-cert")
+        return None
+    try:
+        return server_context(cert, key, client_ca)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 async def _run(stand_in: StandIn, faults: Faults) -> None:

@@ -1,7 +1,6 @@
 """Posts one report to one proxy. The only module that knows httpx; its exceptions end here."""
 
 import asyncio
-import ssl
 from collections.abc import Hashable
 from urllib.parse import urlsplit
 

@@ -7,5 +7,6 @@ can be held against each other. `judge.py` and `faults.py` are pure; `server.py`
 from sidecar.standin.faults import Faults, parse_fault
 from sidecar.standin.judge import PipeRules
 from sidecar.standin.server import StandIn
+from sidecar.standin.tls import server_context
 
-__all__ = ["Faults", "PipeRules", "StandIn", "parse_fault"]
+__all__ = ["Faults", "PipeRules", "StandIn", "parse_fault", "server_context"]

@@ -1,5 +1,6 @@
 """The shell of the stand-in proxy: one port that behaves like the proxy, one to command it while it runs."""
 
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -33,16 +34,26 @@ class _Protocol(HttpToolsProtocol):
 
 
 class StandIn:
-    """A stand-in proxy on loopback. `faults` may be replaced at any time; `down` needs `set_faults`."""
+    """A stand-in proxy on loopback. `faults` may be replaced at any time; `down` needs `set_faults`.
 
-    def __init__(self, listen: Address, control: Address | None, rules: PipeRules, record: Path | None = None) -> None:
+    With `tls` it speaks https; its commands stay in plain text.
+    """
+
+    def __init__(
+        self,
+        listen: Address,
+        control: Address | None,
+        rules: PipeRules,
+        record: Path | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.faults = Faults()
         self.rules = rules
         self.record = Record(record)
         self.windows = (
             TokenBuckets(rules.rate, rules.burst) if rules.rate and rules.burst else SlidingWindows(rules.rate)
         )
-        self._listen, self._control_address = listen, control
+        self._listen, self._control_address, self._tls = listen, control, tls
         self._proxy: HttpServer | None = None
         self._control: HttpServer | None = None
 
@@ -65,7 +76,7 @@ class StandIn:
     @property
     def url(self) -> str:
         """Where the proxy listens, or listened before it went down."""
-        return f"http://{self._listen}"
+        return f"{'https' if self._tls else 'http'}://{self._listen}"
 
     @property
     def control_url(self) -> str:
@@ -84,7 +95,7 @@ class StandIn:
         if self._proxy is None:
             listener = listen_tcp(self._listen.host, self._listen.port)
             self._listen = Address(*listener.getsockname()[:2])
-            self._proxy = HttpServer(self._proxy_app(), listener, _Protocol)
+            self._proxy = HttpServer(self._proxy_app(), listener, _Protocol, self._tls)
             await self._proxy.start()
 
     async def _down(self) -> None:

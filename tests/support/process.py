@@ -124,7 +124,7 @@ class Proxy(Process):
         self.url = self.control = ""
 
     def arguments(self) -> list[str]:
-        listen = self.url.removeprefix("http://") or "127.0.0.1:0"
+        listen = re.sub("^https?://", "", self.url) or "127.0.0.1:0"
         return ["proxy", "--listen", listen, "--control", "127.0.0.1:0", "--record", str(self.record), *self.options]
 
     def start(self) -> Self:
