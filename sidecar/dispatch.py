@@ -5,7 +5,6 @@ import random
 import socket
 import time
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -53,10 +52,9 @@ class Dispatch:
         self._config, self._directory, self._queue, self._schedule = config, directory, queue, schedule
         self.endpoints = self._make_endpoints(config.proxy.urls)
         self._targets: dict[str, Endpoints] = {}
-        https = any(urlsplit(url).scheme == "https" for url in config.proxy.urls)
         self._client = Client(
             timeout_s=config.proxy.timeout,
-            tls=tls_context(config.proxy) if https else None,
+            tls=lambda: tls_context(config.proxy),
             connections=config.proxy.connections,
         )
         self._tokens: dict[str, Budget] = {}
