@@ -98,9 +98,7 @@ class Client:
             },
         )
 
-    async def _attempt(
-        self, http: httpx.AsyncClient, base_url: str, body: bytes, within_s: float
-    ) -> Reply | Failure:
+    async def _attempt(self, http: httpx.AsyncClient, base_url: str, body: bytes, within_s: float) -> Reply | Failure:
         try:
             async with asyncio.timeout(within_s):
                 return await _post(http, push_url(base_url), body)

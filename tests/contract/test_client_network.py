@@ -85,10 +85,10 @@ async def proxies(*addresses: str) -> AsyncIterator[tuple[Callable[[], Awaitable
     started = [Answering(address) for address in addresses]
     for each in started:
         await each.start(started[0].port)
-    client = Client(timeout_s=0.6)
+    client = Client(timeout_s=0.6, tls=ssl.create_default_context, connections=8)
 
     async def post() -> str:
-        match await client.post(f"http://{NAME}:{started[0].port}", b"{}"):
+        match await client.post(f"http://{NAME}:{started[0].port}", b"{}", turn_of=None):
             case Reply(_, _, body):
                 return body.decode()
             case Failure(error):
@@ -218,9 +218,9 @@ def test_the_reason_for_which_a_server_refuses_the_client_is_told(tmp_path: Path
                 pass
 
     async def post(port: int) -> Reply | Failure:
-        client = Client(timeout_s=2.0, tls=trusts)
+        client = Client(timeout_s=2.0, tls=lambda: trusts, connections=8)
         try:
-            return await client.post(f"https://127.0.0.1:{port}", b"{}")
+            return await client.post(f"https://127.0.0.1:{port}", b"{}", turn_of=None)
         finally:
             await client.close()
 
