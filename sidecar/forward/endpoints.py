@@ -30,7 +30,7 @@ class Endpoint:
         self.url = url
         self.state: Literal["up", "down", "unknown"] = "unknown"
         self.failures = 0
-        self.failed_at_s = self.worked_at_s = self.down_since_s = _NEVER
+        self.failed_at_s = self.worked_at_s = self.down_since_s = self.up_since_s = _NEVER
         self.retry_at_s = self.probe_at_s = _NEVER
         self.well_since_s: float | None = None
         self.relapses = 0
@@ -68,7 +68,7 @@ class Endpoints:
         """
         up = [endpoint for endpoint in self.all if endpoint.state != "down"]
         for endpoint in up:
-            if failed_at.get(endpoint.url, _NEVER) < now_s - _FORGET_S:
+            if failed_at.get(endpoint.url, _NEVER) <= max(endpoint.up_since_s, now_s - _FORGET_S):
                 return endpoint
         for endpoint in self.all:
             if endpoint.state == "down" and (endpoint.retry_at_s <= now_s or _untried(endpoint, failed_at)):
@@ -95,7 +95,7 @@ class Endpoints:
         recovered = endpoint.state == "down"
         endpoint.failures, endpoint.relapses = 0, 0
         endpoint.worked_at_s = now_s
-        self._up(endpoint)
+        self._up(endpoint, now_s)
         return recovered
 
     def failed(
@@ -144,7 +144,7 @@ class Endpoints:
         settled_s = self._return_after_s * 2.0 ** (min(endpoint.relapses, _MOST_RELAPSES) - 1)
         if endpoint.state != "down" or now_s - endpoint.well_since_s < settled_s:
             return False
-        self._up(endpoint)
+        self._up(endpoint, now_s)
         return True
 
     def release(self) -> None:
@@ -152,7 +152,9 @@ class Endpoints:
         for endpoint in self.all:
             endpoint.retry_at_s = endpoint.probe_at_s = _NEVER
 
-    def _up(self, endpoint: Endpoint) -> None:
+    def _up(self, endpoint: Endpoint, now_s: float) -> None:
+        if endpoint.state != "up":
+            endpoint.up_since_s = now_s
         endpoint.state, endpoint.last_error, endpoint.well_since_s = "up", None, None
         endpoint.retry_at_s = endpoint.probe_at_s = _NEVER
 

@@ -232,7 +232,7 @@ def test_failover_prefers_the_first_and_comes_back_when_it_has_been_well_for_a_w
     assert not proxies.probed(first, alive=True, now_s=3.2)
     assert not proxies.probed(first, alive=True, now_s=33.1)
     assert proxies.probed(first, alive=True, now_s=33.2)
-    assert picked(proxies, 33.3, {}) == "http://a"
+    assert picked(proxies, 33.3, {}) == picked(proxies, 33.3, {"http://a": 0.1}) == "http://a"
     assert first.last_error is None
 
 
