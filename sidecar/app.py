@@ -18,6 +18,7 @@ import structlog
 
 from sidecar import __version__, log
 from sidecar.config import Address, Config, Loaded
+from sidecar.control import Control
 from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
 from sidecar.inputs.counts import InputCounts
@@ -114,6 +115,7 @@ class Sidecar:
             skew_s=lambda: dispatch.skew_s,
         )
         views = StatusViews(config, directory, queue, dispatch, upkeep, intake, self)
+        await self._open_control(views, Control(directory, queue, dispatch), undo)
         await self._open_http(intake, views, undo)
         undo.callback(intake.stop)
 
@@ -121,14 +123,16 @@ class Sidecar:
         self._log_start(queue)
         self._notifier.tell("READY=1", f"STATUS=listening on http://{self.listens_on}")
 
+    async def _open_control(self, views: StatusViews, control: Control, undo: contextlib.AsyncExitStack) -> None:
+        path = control_socket(self.config.state)
+        server = HttpServer(make_app(views, None, control.routes()), listen_unix(path))
+        await server.start()
+        undo.callback(path.unlink, missing_ok=True)
+        undo.push_async_callback(server.stop)
+
     async def _open_http(self, intake: Intake, views: StatusViews, undo: contextlib.AsyncExitStack) -> None:
         listen = self.config.http.listen
         guard = Guard(listen.host, self.config.http.allowed_hosts)
-        control_path = control_socket(self.config.state)
-        control = HttpServer(make_app(views, None), listen_unix(control_path))
-        await control.start()
-        undo.callback(control_path.unlink, missing_ok=True)
-        undo.push_async_callback(control.stop)
         shared = Shared(intake.take, guard, self.inputs[0], self.config.http.max_body)
         listener = listen_tcp(listen.host, listen.port)
         self.listens_on = Address(*listener.getsockname()[:2])  # the port that was found, where 0 was asked for

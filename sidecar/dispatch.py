@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterable
 
+import msgspec
 import structlog
 
 from sidecar import log
@@ -22,6 +23,7 @@ from sidecar.forward import (
     Forwarder,
     Limiter,
     Settings,
+    Snapshot,
     is_alive,
     token_digest,
 )
@@ -151,12 +153,13 @@ class Dispatch:
         usual = rate or _USUAL_RATE
         budget = self._tokens.get(digest)
         if budget is None:
-            limiter = Limiter(rate)
+            limiter = Limiter(rate, random=random.random)
             isolation = Allowance(int(usual.count * self._config.proxy.isolation), usual.window_s)
             budget = self._tokens[digest] = Budget(limiter=limiter, isolation=isolation)
             if digest in self._remembered:
                 boot, state = self._remembered[digest]
-                limiter.restore(state if boot and boot == boot_id() else None, boot_clock())
+                snapshot = msgspec.json.decode(state, type=Snapshot)
+                limiter.restore(snapshot, boot_clock(), same_boot=bool(boot) and boot == boot_id())
         if lane.name in ("retry", "replay") and rate is not None:
             share = Allowance(int(rate.count * _LESS_URGENT_SHARE), rate.window_s)
             return Budget(limiter=budget.limiter, isolation=budget.isolation, share=share)

@@ -9,10 +9,15 @@ import click
 
 from sidecar import __version__
 from sidecar.cli.check import check
+from sidecar.cli.dead import dead
 from sidecar.cli.demo import demo
+from sidecar.cli.drain import drain
 from sidecar.cli.proxy import proxy
+from sidecar.cli.replay import replay
+from sidecar.cli.retry import retry
 from sidecar.cli.run import run
 from sidecar.cli.status import status
+from sidecar.cli.why import why
 from sidecar.errors import ConfigError, SidecarError
 
 EX_CONFIG = 78
@@ -29,7 +34,7 @@ def cli() -> None:
     """
 
 
-for command in (run, check, status, proxy, demo):
+for command in (run, check, status, why, dead, retry, replay, drain, proxy, demo):
     cli.add_command(command)
 
 

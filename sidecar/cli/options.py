@@ -1,5 +1,6 @@
 """What the commands have in common: where the configuration comes from."""
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,24 +14,33 @@ from sidecar.config import Loaded, Options, load_config
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+_STATE = click.option(
+    "--state", type=click.Path(path_type=Path, file_okay=False), envvar="SIDECAR_STATE", show_envvar=True,
+    help="State directory. Default: /var/lib/sidecar if writable, else $XDG_STATE_HOME/sidecar.",
+)  # fmt: skip
+_PROXY = click.option(
+    "--proxy", "proxies", multiple=True, envvar="SIDECAR_PROXY", show_envvar=True, metavar="URL",
+    help="The cloud area's proxy, such as http://10.0.0.1:10205; may be given several times.",
+)  # fmt: skip
+_CONFIG = click.option(
+    "--config", type=click.Path(path_type=Path, exists=True), envvar="SIDECAR_CONFIG", show_envvar=True,
+    help="A conf.d directory or one file. Default: /etc/sidecar/conf.d if it exists, else ./conf.d.",
+)  # fmt: skip
+
+
 def configured(command: Command) -> Command:
     """Adds --config, --proxy and --state, each also from the environment."""
-    for option in (
-        click.option(
-            "--state", type=click.Path(path_type=Path, file_okay=False), envvar="SIDECAR_STATE", show_envvar=True,
-            help="State directory. Default: /var/lib/sidecar if writable, else $XDG_STATE_HOME/sidecar.",
-        ),
-        click.option(
-            "--proxy", "proxies", multiple=True, envvar="SIDECAR_PROXY", show_envvar=True, metavar="URL",
-            help="The cloud area's proxy, such as http://10.0.0.1:10205; may be given several times.",
-        ),
-        click.option(
-            "--config", type=click.Path(path_type=Path, exists=True), envvar="SIDECAR_CONFIG", show_envvar=True,
-            help="A conf.d directory or one file. Default: /etc/sidecar/conf.d if it exists, else ./conf.d.",
-        ),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+    return _CONFIG(_PROXY(_STATE(command)))
+
+
+def located(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds --config and --state, and hands the command the configuration they name, as `loaded`."""
+
+    @functools.wraps(command)
+    def run(*, config: Path | None, state: Path | None, **given: Any) -> None:
+        command(load(config, (), state, need_proxy=False), **given)
+
+    return _CONFIG(_STATE(run))
 
 
 def load(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, need_proxy: bool = True) -> Loaded:

@@ -1,11 +1,14 @@
 """How the commands print: in a pipe as wide as the text is, on a terminal with colours and within the window."""
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 _PIPE_COLUMNS = 1000
@@ -29,3 +32,15 @@ def print_json(document: Any) -> None:
     """For programs, and still readable."""
     encoded = document if isinstance(document, bytes) else msgspec.json.encode(document)
     click.echo(msgspec.json.format(encoded).decode())
+
+
+@contextlib.contextmanager
+def progress(doing: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Shows on a terminal how far something got; the caller tells how many are done in all."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(doing, total=total)
+        yield lambda done: bar.update(task, completed=done, total=max(total, done))

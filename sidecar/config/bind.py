@@ -239,7 +239,8 @@ def parse_address(value: Scalar) -> Address:
     return Address(host.strip("[]"), int(port))
 
 
-def _url(value: Scalar) -> Url:
+def parse_url(value: Scalar) -> Url:
+    """An address of a proxy. Raises ValueError that says what would be right."""
     expected = "a URL such as http://10.0.0.1:10205"
     try:
         parts = urlsplit(str(value))
@@ -282,6 +283,6 @@ _READERS: dict[Any, Callable[[Scalar], Any]] = {
     Rate: _rate,
     Share: lambda value: parse_share(str(value)),
     Address: parse_address,
-    Url: _url,
+    Url: parse_url,
     Secret: _secret,
 }

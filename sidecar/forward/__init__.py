@@ -9,7 +9,7 @@ from sidecar.forward.backoff import Backoff
 from sidecar.forward.client import Client
 from sidecar.forward.endpoints import Endpoint, Endpoints
 from sidecar.forward.forwarder import Budget, Forwarder, Settings, token_digest
-from sidecar.forward.limiter import Limiter
+from sidecar.forward.limiter import Limiter, Snapshot
 from sidecar.forward.outcome import is_alive
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Forwarder",
     "Limiter",
     "Settings",
+    "Snapshot",
     "is_alive",
     "token_digest",
 ]

@@ -212,7 +212,10 @@ class Forwarder:
         if self.budget.share:
             self.budget.share.charge(now_s)
         self.isolation.spend()
-        await self._source.spend(self._digest, self.budget.limiter.state())
+        await self._write_budget()
+
+    async def _write_budget(self) -> None:
+        await self._source.spend(self._digest, msgspec.json.encode(self.budget.limiter.snapshot()))
 
     def _read_ahead(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> asyncio.Task[list[Chunk]] | None:
         """The next batch, if it may leave right after this one; else it is read later, when more has gathered."""
@@ -257,7 +260,8 @@ class Forwarder:
                 self.hold.back_off("held", self._settings.slow_backoff)
             case Throttled(reason, retry_after_s):
                 self.hold.failed(reason)
-                self.budget.limiter.refused(self._settings.clock(), retry_after_s)
+                self.budget.limiter.refused(self._settings.clock(), started_s, retry_after_s)
+                await self._write_budget()
             case Busy(reason, retry_after_s):
                 self.hold.failed(reason)
                 self.hold.back_off("held", self._settings.backoff, at_least_s=retry_after_s or 0.0)

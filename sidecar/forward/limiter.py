@@ -1,49 +1,179 @@
 """The rate of one access token: never more than `rate.count` requests in any window of `rate.window_s`. Pure.
 
 A bucket that starts full allows its burst on top of the rate, almost twice the limit in one window. So the burst is
-taken out of the rate: with a burst of b, requests are `interval_s` apart such that b and the steady flow together stay
-within the count, and a hundredth is left for what the network does to the spacing.
+taken out of the rate: with a burst of b, requests are `_interval_s` apart such that b and the steady flow together stay
+within the count, and a hundredth is left for what the network does to the spacing. What may leave is one number,
+`spent_until_s`: when the budget will be whole again (the generic cell rate algorithm's theoretical arrival time).
 
-The state is one number: `spent_until_s`, the moment at which the budget will be whole again (the generic cell rate
-algorithm's theoretical arrival time), on a clock that the caller chooses and that must not jump.
+The proxy counts the token over all hosts, and says only yes or no (429). Under that ceiling each host therefore finds
+its pace alone. `share_per_s` is what it believes to be its part; a refusal cuts it, answers and time raise it. Five
+hundred hosts have two requests a minute each and may see no more than one refusal in half an hour: too few to follow
+a fleet that halves. So each host always sends a part of its share, and in turns goes far beyond it until refused:
+
+    never refused: the ceiling alone
+      │ 429
+      v
+    hold: _STEADY of the share, until what was sent beyond the share is paid back ──> turn: a jump, doubling every
+      ^                                                                                 83 s until the ceiling
+      └───────────────────────────────────── 429 ───────────────────────────────────────┘
+
+There are always a few hosts in their turns, and they take at once what others leave. All times are seconds on one
+clock that must not jump. Invariant: no answer, and no restore, lets more through than the ceiling.
 """
+
+import math
+from collections.abc import Callable
 
 import msgspec
 
 from sidecar.units import Rate
 
+_USUAL = Rate(1000, 60.0)
+"""The scale of shares and turns if there is no limit here."""
+_LONG_AGO_S = -1e9
+_STEADY = 0.65
+"""Of its share, what a host in a hold sends. More: shorter silences, but a jerkier sum."""
+_JUMP = 0.05
+"""Of the ceiling, what a turn begins with on top."""
+_GROWTH_S = 120.0
+"""A turn grows e-fold in this time, which decides how soon the rest of a fleet has taken over."""
+_FLEET = 500.0
+_RUN = 50.0
+"""Requests between two refusals that leave a share as it is, if it is a `_FLEET`th of the ceiling: a refusal rate of
+2 %. In proportion to the share, so that whoever has more loses more, which is what makes shares equal."""
+_LONG_RUN, _LONG_RUN_POWER = 60.0, 0.35
+"""The same for larger shares; in proportion, runs would be so long that nobody ever took a turn."""
+_GAIN_LEAST, _GAIN_MOST = 0.05, 0.2
+"""A refusal takes this part of the share; the more when refusals have come in a row, the less when they are rare."""
+_STEEP = 0.5
+"""What a refusal leaves of a share above a hundredth of the ceiling, if nothing was accepted before it."""
+_RETRY_S = 5.0
+"""The longest wait after a first refusal; it doubles with each that follows, up to two spacings."""
+_SLOWEST_S = 300.0
+"""No share is less than one request in this time."""
+_JITTER = 0.05
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What survives a restart. Times are on the clock of the boot it was taken in."""
+
+    spent_until_s: float
+    owed_until_s: float
+    grows_from_s: float
+    next_s: float
+    share_per_s: float
+    gain: float
+
 
 class Limiter:
     """What one token may still send."""
 
-    def __init__(self, rate: Rate | None) -> None:
-        rate = rate or Rate(10**8, 1.0)
-        self.burst = max(1, rate.count // 100)
-        flow = rate.count - self.burst - rate.count // 100
-        self.interval_s = rate.window_s / flow if flow > 0 else rate.window_s * 1.01
-        self.spent_until_s = float("-inf")
+    def __init__(self, rate: Rate | None, *, random: Callable[[], float]) -> None:
+        """`random` draws from [0, 1). A `rate` of None has no ceiling, but 429s slow it down all the same."""
+        scale = rate or _USUAL
+        self._limited, self._random = rate is not None, random
+        self._burst = max(1, scale.count // 100)
+        flow = scale.count - self._burst - scale.count // 100
+        self._interval_s = scale.window_s / flow if flow > 0 else scale.window_s * 1.01
+        self._ceiling_per_s = 1 / self._interval_s
+        self._floor_per_s = min(1 / _SLOWEST_S, self._ceiling_per_s / 4)
+        self.spent_until_s = self._owed_until_s = self._grows_from_s = self._next_s = _LONG_AGO_S
+        self._accepted_s = self._signal_s = _LONG_AGO_S
+        self.share_per_s, self._gain = self._ceiling_per_s, _GAIN_MOST
+        self._run = self._refusals = 0
 
-    def restore(self, state: bytes | None, now_s: float) -> None:
-        """Goes on after a restart; None: it is not known what was spent, so take everything as spent just now."""
-        spent_until_s = None if state is None else msgspec.json.decode(state, type=float)
-        worst = now_s + self.burst * self.interval_s
-        self.spent_until_s = worst if spent_until_s is None else min(spent_until_s, worst)
+    def snapshot(self) -> Snapshot:
+        """What `restore` wants after a restart."""
+        return Snapshot(
+            spent_until_s=self.spent_until_s,
+            owed_until_s=self._owed_until_s,
+            grows_from_s=self._grows_from_s,
+            next_s=self._next_s,
+            share_per_s=self.share_per_s,
+            gain=self._gain,
+        )
+
+    def restore(self, snapshot: Snapshot | None, now_s: float, *, same_boot: bool) -> None:
+        """Goes on after a restart. None, or another boot: when requests left is not known, so take the worst."""
+        spent_at_worst_s = now_s + self._burst * self._interval_s
+        self.spent_until_s, self._accepted_s = spent_at_worst_s, now_s
+        if snapshot is None:
+            return
+        self.share_per_s = min(max(snapshot.share_per_s, self._floor_per_s), self._ceiling_per_s)
+        self._gain = min(max(snapshot.gain, _GAIN_LEAST), _GAIN_MOST)
+        owed_s, spacing_s = self._long_run() / self.share_per_s, 2 / (_STEADY * self.share_per_s)
+        hold_s = owed_s / (1 - _STEADY)
+        if same_boot:
+            self.spent_until_s = min(snapshot.spent_until_s, spent_at_worst_s)
+            self._owed_until_s = min(snapshot.owed_until_s, now_s + owed_s)
+            self._grows_from_s = min(snapshot.grows_from_s, now_s + hold_s)
+            self._next_s = min(snapshot.next_s, now_s + max(spacing_s, _SLOWEST_S))
+        elif snapshot.share_per_s < self._ceiling_per_s:  # a fleet that boots together must not send together
+            self._grows_from_s = now_s + self._random() * hold_s
+            self._next_s = now_s + self._random() * spacing_s
+
+    def pace_per_s(self, now_s: float) -> float:
+        """How fast requests may follow each other, apart from the burst."""
+        steady = _STEADY * self.share_per_s
+        if now_s < self._grows_from_s:
+            return steady
+        grown = math.exp(min((now_s - self._grows_from_s) / _GROWTH_S, 50.0))
+        return min(self._ceiling_per_s, (steady + _JUMP * self._ceiling_per_s) * grown)
 
     def wait_s(self, now_s: float) -> float:
         """Seconds until the next request may leave; 0: now."""
-        return max(0.0, self.spent_until_s - (self.burst - 1) * self.interval_s - now_s)
+        ceiling_s = self.spent_until_s - (self._burst - 1) * self._interval_s if self._limited else now_s
+        return max(0.0, ceiling_s - now_s, self._next_s - now_s)
 
     def spend(self, now_s: float) -> None:
         """Counts a request that leaves now."""
-        self.spent_until_s = max(self.spent_until_s, now_s) + self.interval_s
+        self.spent_until_s = max(self.spent_until_s, now_s) + self._interval_s
+        owed_s = max(self._owed_until_s - now_s, 0.0) + 1 / self.share_per_s
+        self._owed_until_s = now_s + min(owed_s, self._long_run() / self.share_per_s)
+        if self.pace_per_s(now_s) < self._ceiling_per_s:
+            self._next_s = self._after(now_s, 1 + _JITTER * (2 * self._random() - 1))
 
     def accepted(self, now_s: float) -> None:
-        """The proxy's rate let a request through."""
+        """The proxy took one. A host that asks for less than its share is credited with the time instead."""
+        run = self._long_run()
+        credit = min(run, max(1.0, (now_s - self._accepted_s) * self.share_per_s))
+        self.share_per_s = min(self._ceiling_per_s, self.share_per_s * (1 + self._gain * credit / run))
+        self._accepted_s, self._refusals = now_s, 0
+        self._run += 1
 
-    def refused(self, now_s: float, retry_after_s: float | None) -> None:
-        """The proxy said 429."""
-        self.spent_until_s = max(self.spent_until_s, now_s + (retry_after_s or 1.0))
+    def refused(self, now_s: float, sent_s: float, retry_after_s: float | None) -> None:
+        """The proxy answered 429 to the request that left at `sent_s`; those on their way together count once."""
+        if retry_after_s is not None:
+            self._next_s = max(self._next_s, now_s + retry_after_s * (1 + _JITTER * self._random()))
+        if sent_s <= self._signal_s:
+            return
+        self._signal_s = now_s
+        self._cut()
+        owed_s = max(0.0, self._owed_until_s - now_s)
+        self._grows_from_s = max(self._grows_from_s, now_s + owed_s / (1 - _STEADY))
+        longest_s = min(_RETRY_S * 2.0 ** min(self._refusals - 1, 20), 2 / (_STEADY * self.share_per_s))
+        self._next_s = now_s + (retry_after_s or 0.0) + self._random() * longest_s
 
-    def state(self) -> bytes:
-        """To be remembered."""
-        return msgspec.json.encode(self.spent_until_s)
+    def _cut(self) -> None:
+        self._refusals += 1
+        if self._refusals > 2 or self._run > 4 * self._long_run():
+            self._gain = min(_GAIN_MOST, self._gain * 1.5)
+        else:
+            self._gain = max(_GAIN_LEAST, self._gain / (1 + self._gain))
+        steep = not self._run and self.share_per_s > self._ceiling_per_s / 100
+        self.share_per_s = max(self._floor_per_s, self.share_per_s * (_STEEP if steep else 1 - self._gain))
+        self._run = 0
+
+    def _long_run(self) -> float:
+        """As many requests between two refusals keep the share as it is."""
+        size = self.share_per_s / self._ceiling_per_s * _FLEET
+        return min(_RUN * size, _LONG_RUN * math.pow(size, _LONG_RUN_POWER))
+
+    def _after(self, now_s: float, requests: float) -> float:
+        """When the pace will have added up to `requests`."""
+        held, steady = max(0.0, self._grows_from_s - now_s), _STEADY * self.share_per_s
+        if held * steady >= requests:
+            return now_s + requests / steady
+        start_s = now_s + held
+        pace_per_s = self.pace_per_s(start_s)
+        return start_s + _GROWTH_S * math.log1p((requests - held * steady) / (pace_per_s * _GROWTH_S))

@@ -4,7 +4,6 @@ It joins the writer's thread and the reader's thread to the event loop; every me
 """
 
 import asyncio
-import functools
 import os
 import sqlite3
 import time
@@ -15,7 +14,7 @@ from typing import Literal, TypeVar
 
 from sidecar.errors import StartError, Unavailable
 from sidecar.model import Block, Books, Chunk, Room, StreamKey
-from sidecar.queue.dead_letters import DeadFilter
+from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
 from sidecar.queue.operations import (
     Acknowledge,
     Append,
@@ -165,22 +164,19 @@ class Queue:
         """Makes fresh what is due at `now_ms` by the proxy's clock. Raises Unavailable."""
         await self._commit(lambda done: Promote(self._by_id(), now_ms, done))
 
-    async def put_back(self, wanted: DeadFilter) -> int:
-        """Queues dead letters again, in the retry lanes; how many. Raises Unavailable."""
-        return await self._rounds(
-            lambda after_id, done: PutBack(self._by_id(), wanted, after_id, _now_ms(), self._chunk_bytes, done)
+    async def put_back(self, wanted: DeadFilter, after_id: int) -> Moved:
+        """Queues dead letters again, in the retry lanes, as many as fit one transaction. Raises Unavailable."""
+        return await self._move(
+            lambda done: PutBack(self._by_id(), wanted, after_id, _now_ms(), self._chunk_bytes, done)
         )
 
-    async def purge(self, wanted: DeadFilter) -> int:
-        """Drops dead letters for good; how many. Raises Unavailable."""
-        return await self._rounds(lambda after_id, done: Purge(self._by_id(), wanted, after_id, "purged", done))
+    async def purge(self, wanted: DeadFilter, after_id: int) -> Moved:
+        """Drops dead letters for good, as many as fit one transaction. Raises Unavailable."""
+        return await self._move(lambda done: Purge(self._by_id(), wanted, after_id, "purged", done))
 
-    async def replay(self, from_ms: int, to_ms: int, only: QueueStream | None, target: str | None) -> int:
-        """Queues kept deliveries again, in the replay lanes; how many events. Raises Unavailable."""
-        stream_id = only.id if only else None
-        return await self._rounds(
-            lambda after_id, done: Replay(self._by_id(), from_ms, to_ms, stream_id, target, after_id, _now_ms(), done)
-        )
+    async def replay(self, wanted: KeptFilter, target: str | None, after_id: int) -> Moved:
+        """Queues kept deliveries again, in the replay lanes, as many as fit one transaction. Raises Unavailable."""
+        return await self._move(lambda done: Replay(self._by_id(), wanted, target, after_id, _now_ms(), done))
 
     async def expire(self, before_ms: int) -> None:
         """Drops what was accepted before `before_ms`. Raises Unavailable."""
@@ -232,15 +228,9 @@ class Queue:
     def _by_id(self) -> dict[int, QueueStream]:
         return {stream.id: stream for stream in self.streams() if stream.saved}
 
-    async def _rounds(self, make: Callable[[int, Done], PutBack | Purge | Replay]) -> int:
-        """An operation that is too large for one transaction, as many as it takes."""
-        total, after_id = 0, 0
-        while True:
-            operation = await self._commit(functools.partial(make, after_id))
-            total += operation.moved
-            if operation.last_id is None:
-                return total
-            after_id = operation.last_id
+    async def _move(self, make: Callable[[Done], PutBack | Purge | Replay]) -> Moved:
+        operation = await self._commit(make)
+        return Moved(operation.moved, operation.last_id)
 
     async def _read(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, work)

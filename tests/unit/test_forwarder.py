@@ -5,6 +5,7 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from sidecar.errors import Unavailable
@@ -35,7 +36,7 @@ class Bench:
             urls, "failover", host="h", backoff=Backoff(first_s=0.5, cap_s=30), patience_s=5, random=lambda: 1.0,
             max_body_bytes=max_body_bytes, return_after_s=30,
         )  # fmt: skip
-        self.limiter = Limiter(rate)
+        self.limiter = Limiter(rate, random=lambda: 1.0)
         self.budget = Budget(limiter=self.limiter, isolation=Allowance(isolation, 60.0))
         self.woken = 0
         self.forwarder = Forwarder(
@@ -93,7 +94,7 @@ def test_everything_that_waits_goes_out_in_order_in_full_batches() -> None:
         (Reply(408, {}, b""), "held", 0.5),
         (Reply(425, {}, b""), "held", 0.5),
         (Reply(429, {"retry-after": "7"}, b""), "held", 7.5),
-        (Reply(429, {"retry-after": "7"}, b'{"message":"slowly"}'), "rate_limited", 7),
+        (Reply(429, {"retry-after": "7"}, b'{"message":"slowly"}'), "rate_limited", None),
         (Reply(503, {"retry-after": "7"}, b""), "held", 7.6),
         (Reply(404, {}, b""), "held", None),
         (Reply(302, {}, b""), "held", None),
@@ -118,6 +119,16 @@ def test_what_is_no_acknowledgement_leaves_the_rows_and_waits(answer: Any, state
     assert bench.run() is None
     assert bench.source.delivered == 1
     assert (bench.forwarder.hold.last_error, bench.forwarder.hold.state) == (None, "idle")
+
+
+def test_a_429_slows_down_the_token_and_is_remembered() -> None:
+    bench = Bench(Reply(429, {"retry-after": "7"}, b'{"message":"slowly"}'), rate=Rate(1000, 60.0)).add(b"1")
+    share = bench.limiter.share_per_s
+    wait_s = bench.run()
+    assert wait_s is not None
+    assert 7 <= wait_s < 8
+    assert bench.limiter.share_per_s < share
+    assert bench.source.spent[-1][1] == msgspec.json.encode(bench.limiter.snapshot())
 
 
 def test_an_early_wake_does_not_shorten_a_hold() -> None:
@@ -317,7 +328,7 @@ def test_the_budget_is_written_down_before_the_request_leaves() -> None:
     bench.client.before = lambda: seen.append(len(bench.source.spent))
     bench.run()
     assert seen == [1]
-    assert bench.source.spent == [(token_digest(KEY), bench.limiter.state())]
+    assert bench.source.spent == [(token_digest(KEY), msgspec.json.encode(bench.limiter.snapshot()))]
 
 
 def test_without_budget_it_waits_and_says_so() -> None:

@@ -1,6 +1,6 @@
 """Every route but the push itself: the page, the status, health, metrics, and the right refusal for the rest."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,8 +57,11 @@ class Views(Protocol):
         """Prometheus text."""
 
 
-def make_app(views: Views, guard: Guard | None) -> ASGIApp:
-    """The ASGI application. Without a `guard` it trusts whoever can reach it: the control socket."""
+def make_app(views: Views, guard: Guard | None, more: Sequence[Route] = ()) -> ASGIApp:
+    """The ASGI application. Without a `guard` it trusts whoever can reach it: the control socket.
+
+    `more`: routes of the control socket's own.
+    """
 
     async def status(_: Request) -> Response:
         return _json(await views.status())
@@ -82,6 +85,7 @@ def make_app(views: Views, guard: Guard | None) -> ASGIApp:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
+            *more,
             *(
                 Route(path, push, methods=["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
                 for path in ("/v2/push", "/v2/push/")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from sidecar.model import Block
-from sidecar.queue.dead_letters import DeadFilter
+from sidecar.queue.filters import DeadFilter, KeptFilter
 from sidecar.queue.operations.transaction import Done, Transaction, add_chunk, add_chunks
 from sidecar.queue.records import QueueStream
 
@@ -101,15 +101,13 @@ def count_dropped(tx: Transaction, stream: QueueStream, events: int, reason: str
 
 
 class Replay(msgspec.Struct):
-    """Put kept deliveries of a span of time into the replay lanes of their streams, as many as fit a transaction.
+    """Put kept deliveries into the replay lanes of their streams, as many as are good for one transaction.
 
-    `only`: of this stream alone. `target`: the proxy to send them to, else the usual ones.
+    `target`: the proxy to send them to, else the usual ones. `moved` counts the events.
     """
 
     streams: Mapping[int, QueueStream]
-    from_ms: int
-    to_ms: int
-    only: int | None
+    wanted: KeptFilter
     target: str | None
     after_id: int
     now_ms: int
@@ -120,11 +118,11 @@ class Replay(msgspec.Struct):
     def apply(self, tx: Transaction) -> None:
         """They are accepted once more; the kept copies stay for as long as they would have."""
         self.moved, self.last_id = 0, None
+        condition, values = self.wanted.where()
         size = 0
         for number, stream_id, events, bytes_, codec, stored in tx.execute(
-            "SELECT id, stream, events, bytes, codec, body FROM kept"
-            " WHERE id > ? AND delivered_ms BETWEEN ? AND ? AND stream = coalesce(?, stream) ORDER BY id",
-            (self.after_id, self.from_ms, self.to_ms, self.only),
+            f"SELECT id, stream, events, bytes, codec, body FROM kept WHERE id > ? AND {condition} ORDER BY id",  # noqa: S608
+            (self.after_id, *values),
         ):
             stream = self.streams[stream_id]
             add_chunk(tx, stream.lane("replay"), self.now_ms, events, bytes_, codec, stored)

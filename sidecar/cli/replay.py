@@ -1,0 +1,64 @@
+"""`sidecar replay`: sends kept deliveries again, after an incident behind the proxy."""
+
+import time
+
+import click
+
+from sidecar.cli.control import command
+from sidecar.cli.options import located
+from sidecar.cli.output import progress
+from sidecar.cli.streams import numbers_of, open_lookup
+from sidecar.cli.times import When
+from sidecar.config import Loaded
+from sidecar.config.bind import parse_url
+from sidecar.control import ReplayRound
+from sidecar.queue import KeptFilter, Moved
+
+
+@click.command()
+@located
+@click.option("--from", "from_ms", type=When(time.time), required=True, metavar="TIME",
+              help="Delivered since then: 2026-01-31T08:00, or 2h for two hours ago.")  # fmt: skip
+@click.option("--to", "to_ms", type=When(time.time), metavar="TIME", help="Delivered until then. Default: now.")
+@click.option("--stream", "streams", multiple=True, metavar="NAME", help="Of this stream (or data_id) only.")
+@click.option("--proxy", "target", metavar="URL", help="Send them to this proxy instead of the usual ones.")
+@click.option("--dry-run", is_flag=True, help="Only say how many events that would be.")
+def replay(
+    loaded: Loaded,
+    from_ms: int,
+    to_ms: int | None,
+    streams: tuple[str, ...],
+    target: str | None,
+    *,
+    dry_run: bool,
+) -> None:
+    """Send deliveries again that queue.keep_delivered has kept.
+
+    They go out in a lane of their own, after new events, and are counted as accepted once more.
+    """
+    to_ms = int(time.time() * 1000) if to_ms is None else to_ms
+    try:
+        target = parse_url(target) if target else None
+    except ValueError as error:
+        raise click.BadParameter(f"expected {error}", param_hint="--proxy") from None
+    if from_ms > to_ms:
+        raise click.UsageError("--from is later than --to")
+    with open_lookup(loaded) as lookup:
+        wanted = KeptFilter(streams=numbers_of(loaded, lookup.streams, streams), from_ms=from_ms, to_ms=to_ms)
+        count = lookup.count_kept(wanted)
+    if not count and not loaded.config.queue.keep_delivered:
+        raise click.ClickException("nothing is kept: queue.keep_delivered is 0s")
+    if dry_run:
+        click.echo(f"{count} events would be sent again")
+        return
+    total, after_id = 0, 0
+    with progress("queueing again", count) as show_progress:
+        while True:
+            asked = ReplayRound(wanted, target, after_id)
+            moved = command(loaded.config.state, "/control/replay", asked, Moved)
+            total += moved.events
+            show_progress(total)
+            if moved.last_id is None:
+                break
+            after_id = moved.last_id
+    click.echo(f"{total} events queued again; `sidecar drain` waits for them")

@@ -1,0 +1,19 @@
+"""`sidecar retry`: tries a stream at once, whatever it waits for."""
+
+import click
+
+from sidecar.cli.control import command
+from sidecar.cli.options import located
+from sidecar.config import Loaded
+from sidecar.control import Retry
+from sidecar.model import Books
+
+
+@click.command()
+@located
+@click.argument("stream")
+def retry(loaded: Loaded, stream: str) -> None:
+    """Try STREAM (a name or a data_id) at once, whatever it waits for; only the rate still counts."""
+    directory = loaded.config.state
+    books = command(directory, "/control/retry", Retry(stream), Books)
+    click.echo(f"{stream}: trying now, {books.queued} events wait; `sidecar why {stream}` tells how it goes")

@@ -1,0 +1,37 @@
+"""Streams by the names that people use, for commands that read the queue's file."""
+
+from collections.abc import Mapping
+
+from sidecar.app import database
+from sidecar.config import Loaded
+from sidecar.directory import Directory
+from sidecar.errors import StartError
+from sidecar.queue import Lookup, QueueStream
+
+
+def open_lookup(loaded: Loaded) -> Lookup:
+    """The queue's file. Raises StartError if there is none."""
+    path = database(loaded.config.state)
+    if not path.exists():
+        raise StartError(f"no sidecar ever ran on {loaded.config.state}: there is no {path.name}")
+    return Lookup(path)
+
+
+def names_of(loaded: Loaded, streams: Mapping[int, QueueStream]) -> dict[int, str]:
+    """The name of each stream, by its number in the file."""
+    names = Directory(loaded.config).names(stream.key for stream in streams.values())
+    return {number: names[stream.key] for number, stream in streams.items()}
+
+
+def numbers_of(loaded: Loaded, streams: Mapping[int, QueueStream], wanted: tuple[str, ...]) -> tuple[int, ...] | None:
+    """The numbers of the streams that go by these names or data_ids; None if all are meant. Raises StartError."""
+    if not wanted:
+        return None
+    names = names_of(loaded, streams)
+    found: list[int] = []
+    for name in wanted:
+        mine = [n for n, stream in streams.items() if name in (names[n], str(stream.key.data_id))]
+        if not mine:
+            raise StartError(f"no stream is called {name}; there are: {', '.join(names.values()) or 'none'}")
+        found += mine
+    return tuple(found)

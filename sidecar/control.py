@@ -1,0 +1,119 @@
+"""What the control socket takes beside the status: the commands that change the queue or the forwarding.
+
+Each answers within a moment: what is large is done in rounds, and the command asks for one after the other.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sidecar.directory import Directory
+from sidecar.dispatch import Dispatch
+from sidecar.errors import Refused, Unavailable
+from sidecar.model import Books
+from sidecar.queue import DeadFilter, KeptFilter, Moved, Queue, QueueStream
+
+_BODY_MAX_BYTES = 1_000_000
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Try this stream at once; its name, or its data_id."""
+
+    stream: str
+
+
+class DeadRound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Put back or purge dead letters behind row `after_id`."""
+
+    wanted: DeadFilter
+    after_id: int = 0
+
+
+class ReplayRound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Replay kept deliveries behind row `after_id`. `proxy`: to send them to, else the usual ones."""
+
+    wanted: KeptFilter
+    proxy: str | None = None
+    after_id: int = 0
+
+
+class Control:
+    """The commands, for the control socket alone."""
+
+    def __init__(self, directory: Directory, queue: Queue, dispatch: Dispatch) -> None:
+        self._directory, self._queue, self._dispatch = directory, queue, dispatch
+
+    def routes(self) -> list[Route]:
+        """For the application on the control socket."""
+        return [
+            _route("/control/retry", Retry, self.retry),
+            _route("/control/dead/retry", DeadRound, self.put_back),
+            _route("/control/dead/purge", DeadRound, self.purge),
+            _route("/control/replay", ReplayRound, self.replay),
+        ]
+
+    async def retry(self, asked: Retry) -> Books:
+        """Ends whatever the stream waits for, and answers its books. Raises Refused (404)."""
+        found = self.find(asked.stream)
+        for stream in found:
+            self._dispatch.retry(stream)
+        return sum((stream.books for stream in found), Books())
+
+    async def put_back(self, asked: DeadRound) -> Moved:
+        """Raises Unavailable."""
+        return await self._queue.put_back(asked.wanted, asked.after_id)
+
+    async def purge(self, asked: DeadRound) -> Moved:
+        """Raises Unavailable."""
+        return await self._queue.purge(asked.wanted, asked.after_id)
+
+    async def replay(self, asked: ReplayRound) -> Moved:
+        """Raises Refused (409) while another replay goes somewhere else, or Unavailable."""
+        for stream in self._queue.streams():
+            lane = stream.lane("replay")
+            if lane.events and (lane.target or None) != asked.proxy:
+                where = lane.target or "the usual proxies"
+                raise Refused(409, f"a replay to {where} is under way ({lane.events} events); wait until it has ended")
+        return await self._queue.replay(asked.wanted, asked.proxy, asked.after_id)
+
+    def find(self, name: str) -> list[QueueStream]:
+        """The streams that go by this name or data_id. Raises Refused (404)."""
+        streams = self._queue.streams()
+        names = self._directory.names(stream.key for stream in streams)
+        found = [stream for stream in streams if name in (names[stream.key], str(stream.key.data_id))]
+        if not found:
+            raise Refused(404, f"no stream is called {name[:80]}; there are: {', '.join(names.values()) or 'none'}")
+        return found
+
+
+def _route(path: str, kind: type[T], act: Callable[[T], Awaitable[Any]]) -> Route:
+    async def answer(request: Request) -> Response:
+        try:
+            asked = msgspec.json.decode(await _body(request), type=kind)
+            return _json(await act(asked))
+        except msgspec.MsgspecError as error:
+            return _json({"error": str(error)}, 400)
+        except Refused as refused:
+            return _json({"error": refused.message}, refused.status)
+        except Unavailable as unavailable:
+            return _json({"error": unavailable.message}, 503)
+
+    return Route(path, answer, methods=["POST"])
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _BODY_MAX_BYTES:
+            raise Refused(413, f"more than {_BODY_MAX_BYTES} bytes")
+    return body
+
+
+def _json(document: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status, media_type="application/json")

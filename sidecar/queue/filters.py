@@ -1,0 +1,60 @@
+"""Which dead letters and which kept deliveries are meant, and how far one transaction got with them."""
+
+from typing import Any
+
+import msgspec
+
+
+class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which dead letters. None: whatever it is. `reason` is a part of the words; times are those of the burial."""
+
+    ids: tuple[int, ...] | None = None
+    streams: tuple[int, ...] | None = None
+    reason: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+    def where(self) -> tuple[str, list[Any]]:
+        """The condition in SQL, and its values."""
+        conditions, values = _common(self.streams, "last_ms", self.from_ms, self.to_ms)
+        if self.ids is not None:
+            conditions.append(f"id IN ({', '.join('?' * len(self.ids))})")
+            values += self.ids
+        if self.reason is not None:
+            conditions.append("instr(lower(reason), lower(?))")
+            values.append(self.reason)
+        return " AND ".join(conditions), values
+
+
+class KeptFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which kept deliveries. None: whatever it is. Times are those of the delivery."""
+
+    streams: tuple[int, ...] | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+    def where(self) -> tuple[str, list[Any]]:
+        """The condition in SQL, and its values."""
+        conditions, values = _common(self.streams, "delivered_ms", self.from_ms, self.to_ms)
+        return " AND ".join(conditions), values
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """How many events one transaction moved; and after which row to go on, None: there are no more."""
+
+    events: int
+    last_id: int | None
+
+
+def _common(
+    streams: tuple[int, ...] | None, time_column: str, from_ms: int | None, to_ms: int | None
+) -> tuple[list[str], list[Any]]:
+    conditions, values = ["1"], list[Any]()
+    if streams is not None:
+        conditions.append(f"stream IN ({', '.join('?' * len(streams))})")
+        values += streams
+    for comparison, moment in ((">=", from_ms), ("<=", to_ms)):
+        if moment is not None:
+            conditions.append(f"{time_column} {comparison} ?")
+            values.append(moment)
+    return conditions, values

@@ -1,0 +1,130 @@
+"""Looks things up in the queue's file for the commands, whether a sidecar runs or not: dead letters, single events.
+
+It reads only, on a connection of its own, so the running sidecar does not notice.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import msgspec
+
+from sidecar.errors import StartError
+from sidecar.model import LANES
+from sidecar.queue.codec import Codec
+from sidecar.queue.filters import DeadFilter, KeptFilter
+from sidecar.queue.records import QueueStream, load_streams
+from sidecar.queue.schema import LANE_BITS, SEQ_BITS, open_reader
+
+_split_events = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """One event that was refused for good: the proxy's words, how often it was tried, and when first and last."""
+
+    id: int
+    stream: int
+    reason: str
+    status: int | None
+    attempts: int
+    accepted_ms: int
+    first_ms: int
+    last_ms: int
+    event: msgspec.Raw
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """An event and where it is: waiting in a lane, dead, or delivered and kept. `row` is a dead letter's number.
+
+    `at_ms` is when it was accepted; of a delivered one when it was delivered, of a dead one when it was buried.
+    """
+
+    place: Literal["queue", "later", "dead", "kept"]
+    stream: int
+    row: int
+    at_ms: int
+    event: msgspec.Raw
+    lane: str | None = None
+    due_ms: int | None = None
+
+
+class Lookup:
+    """The file at `path`. Raises StartError if it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._codec = Codec()
+        try:
+            self._connection = open_reader(path)
+            self.streams: dict[int, QueueStream] = {
+                stream.id: stream for stream in load_streams(self._connection).values()
+            }
+        except sqlite3.Error as error:
+            raise StartError(f"queue {path}: {error}") from None
+
+    def count_dead(self, wanted: DeadFilter) -> int:
+        """How many dead letters are meant."""
+        return self._count("count(*)", "dead", wanted)
+
+    def count_kept(self, wanted: KeptFilter) -> int:
+        """How many kept events are meant."""
+        return self._count("coalesce(sum(events), 0)", "kept", wanted)
+
+    def dead(self, wanted: DeadFilter, limit: int = -1) -> Iterator[DeadLetter]:
+        """The dead letters that are meant, the oldest first; at most `limit`, of the newest."""
+        condition, values = wanted.where()
+        for row in self._connection.execute(
+            "SELECT id, stream, reason, status, attempts, accepted_ms, first_ms, last_ms, body FROM dead WHERE id IN"  # noqa: S608
+            f" (SELECT id FROM dead WHERE {condition} ORDER BY id DESC LIMIT ?) ORDER BY id",
+            (*values, limit),
+        ):
+            yield DeadLetter(
+                id=row[0], stream=row[1], reason=row[2], status=row[3], attempts=row[4], accepted_ms=row[5],
+                first_ms=row[6], last_ms=row[7], event=msgspec.Raw(row[8]),
+            )  # fmt: skip
+
+    def find(self, matches: Callable[[dict[str, Any]], bool], needle: bytes) -> Iterator[Found]:
+        """The events that match, wherever they are. Those without the bytes `needle` need not be looked at."""
+        for number, accepted_ms, size, codec, stored in self._connection.execute(
+            "SELECT id, accepted_ms, bytes, codec, body FROM chunk ORDER BY id"
+        ):
+            lane = number >> SEQ_BITS
+            for event in self._matching(matches, needle, self._codec.unpack(codec, stored, size)):
+                yield Found(
+                    place="queue", stream=lane >> LANE_BITS, row=number, at_ms=accepted_ms, event=event,
+                    lane=LANES[lane & ((1 << LANE_BITS) - 1)],
+                )  # fmt: skip
+        for number, stream, accepted_ms, due_ms, size, codec, stored in self._connection.execute(
+            "SELECT id, stream, accepted_ms, due_ms, bytes, codec, body FROM later ORDER BY id"
+        ):
+            for event in self._matching(matches, needle, self._codec.unpack(codec, stored, size)):
+                yield Found(place="later", stream=stream, row=number, at_ms=accepted_ms, event=event, due_ms=due_ms)
+        for number, stream, last_ms, body in self._connection.execute("SELECT id, stream, last_ms, body FROM dead"):
+            for event in self._matching(matches, needle, body):
+                yield Found(place="dead", stream=stream, row=number, at_ms=last_ms, event=event)
+        for number, stream, delivered_ms, size, codec, stored in self._connection.execute(
+            "SELECT id, stream, delivered_ms, bytes, codec, body FROM kept ORDER BY id"
+        ):
+            for event in self._matching(matches, needle, self._codec.unpack(codec, stored, size)):
+                yield Found(place="kept", stream=stream, row=number, at_ms=delivered_ms, event=event)
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _count(self, what: str, table: str, wanted: DeadFilter | KeptFilter) -> int:
+        condition, values = wanted.where()
+        (count,) = self._connection.execute(f"SELECT {what} FROM {table} WHERE {condition}", values).fetchone()  # noqa: S608
+        return int(count)
+
+    def _matching(self, matches: Callable[[dict[str, Any]], bool], needle: bytes, body: bytes) -> Iterator[msgspec.Raw]:
+        if needle in body:
+            for event in _split_events(b"[%b]" % body):
+                if needle in bytes(event) and matches(msgspec.json.decode(event)):
+                    yield event

@@ -1,0 +1,109 @@
+"""Answers in plain words why the oldest event of a stream has not been delivered, and when it will be tried next.
+
+Pure: it reads the status document, and nothing else.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from sidecar.status import LaneStatus, ProxyStatus, Status, StreamStatus
+from sidecar.units import format_duration
+
+_LANES = {
+    "fresh": "{n} wait",
+    "suspect": "{n} set aside, since a bad one is among them, and there were more of these than may be looked for "
+    "at once (proxy.isolation)",
+    "retry": "{n} put back by `sidecar dead retry`",
+    "replay": "{n} put in again by `sidecar replay`",
+    "later": "{n} dated in the future, beyond what the proxy takes",
+}
+
+
+def explain(status: Status, stream: StreamStatus, now_ms: int) -> list[str]:
+    """One line for each thing to know, the first about the stream as a whole."""
+    lines = list(_head(stream, now_ms))
+    for lane in stream.lanes:
+        lines += [f"{_LANES[lane.name].format(n=_events(lane.queued))}{_where(lane)}, {_age(lane)}:"]
+        lines += [
+            f"  {line}"
+            for line in (_later(lane, now_ms) if lane.name == "later" else _lane(status, stream, lane, now_ms))
+        ]
+    return lines
+
+
+def _head(stream: StreamStatus, now_ms: int) -> Iterator[str]:
+    if not stream.queued:
+        last = "nothing was delivered yet"
+        if stream.last_delivered_at is not None:
+            last = f"the last delivery was {_ago(stream.last_delivered_at, now_ms)}"
+        yield f"{stream.name}: nothing waits; {last}"
+    else:
+        yield f"{stream.name}: {_events(stream.queued)} not delivered yet, {stream.delivered} delivered"
+    if stream.dead:
+        yield f"{_events(stream.dead)} refused for good; see `sidecar dead list --stream {stream.name}`"
+
+
+def _lane(status: Status, stream: StreamStatus, lane: LaneStatus, now_ms: int) -> Iterator[str]:
+    down = [proxy for proxy in status.proxies if proxy.state == "down"]
+    since = f" since {_clock(lane.failing_since)} ({_times(lane.failures)})" if lane.failing_since else ""
+    if lane.state == "unauthorized":
+        yield f"the proxy refuses the access token{since}: {lane.last_error}"
+        yield f"correct the token of {stream.name} in the configuration, then reload; nothing is lost meanwhile"
+    elif lane.target is None and len(down) == len(status.proxies) > 0:
+        yield "no proxy can be reached" if len(down) > 1 else "the proxy cannot be reached"
+        yield from (_down(proxy) for proxy in down)
+    elif lane.searching:
+        yield f"behind the search for a bad event: the proxy refused it {_times(lane.searching)} so far"
+    elif lane.state == "rate_limited":
+        sent = f"{stream.rate_per_min:.0f} requests of {stream.name} in the last minute"
+        yield f"the rate of its access token is used up: {sent}"
+        if lane.last_error:
+            yield f"the proxy said: {lane.last_error}"
+    elif lane.last_error:
+        yield f"it fails{since}: {lane.last_error}"
+    elif lane.state == "sending":
+        yield "it is on its way"
+    else:
+        yield "its turn has not come yet"
+    yield _next(lane.next_attempt_at, now_ms)
+
+
+def _later(lane: LaneStatus, now_ms: int) -> Iterator[str]:
+    if lane.due_at is not None:
+        when = f"in {format_duration((lane.due_at - now_ms) / 1000)}" if lane.due_at > now_ms else "any moment"
+        yield f"the next becomes valid {when}, by the proxy's clock"
+
+
+def _down(proxy: ProxyStatus) -> str:
+    since = f" since {_clock(proxy.down_since)}" if proxy.down_since else ""
+    return f"{proxy.url} is down{since}: {proxy.last_error}"
+
+
+def _next(at_ms: int | None, now_ms: int) -> str:
+    if at_ms is None or at_ms <= now_ms:
+        return "next attempt: now"
+    return f"next attempt in {format_duration((at_ms - now_ms) / 1000)}, at {_clock(at_ms)}"
+
+
+def _where(lane: LaneStatus) -> str:
+    return f", for {lane.target}" if lane.target else ""
+
+
+def _age(lane: LaneStatus) -> str:
+    return f"the oldest for {format_duration(lane.oldest_age_s)}"
+
+
+def _ago(at_ms: int, now_ms: int) -> str:
+    return f"{format_duration(max(0.0, (now_ms - at_ms) / 1000))} ago"
+
+
+def _clock(at_ms: int | None) -> str:
+    return "?" if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _events(count: int) -> str:
+    return "1 event" if count == 1 else f"{count} events"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
