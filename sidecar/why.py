@@ -23,11 +23,9 @@ def explain(status: Status, stream: StreamStatus, now_ms: int) -> list[str]:
     """One line for each thing to know, the first about the stream as a whole."""
     lines = list(_head(stream, now_ms))
     for lane in stream.lanes:
-        lines += [f"{_LANES[lane.name].format(n=_events(lane.queued))}{_where(lane)}, {_age(lane)}:"]
-        lines += [
-            f"  {line}"
-            for line in (_later(lane, now_ms) if lane.name == "later" else _lane(status, stream, lane, now_ms))
-        ]
+        lines.append(f"{_LANES[lane.name].format(n=_events(lane.queued))}{_where(lane)}{_age(lane)}:")
+        reasons = _later(lane, now_ms) if lane.name == "later" else _lane(status, stream, lane, now_ms)
+        lines += [f"  {line}" for line in reasons]
     return lines
 
 
@@ -90,7 +88,7 @@ def _where(lane: LaneStatus) -> str:
 
 
 def _age(lane: LaneStatus) -> str:
-    return f"the oldest for {format_duration(lane.oldest_age_s)}"
+    return f", the oldest for {format_duration(lane.oldest_age_s)}" if lane.name != "later" else ""
 
 
 def _ago(at_ms: int, now_ms: int) -> str:

@@ -53,8 +53,11 @@ def m001_queue(db: Database) -> None:
         columns = {"stream": int, moment: int} | content
         db.create_table(table, {"id": int} | columns, pk="id", not_null=set(columns))
         db.table(table).create_index([moment])
-    dead = {"stream": int, "accepted_ms": int, "first_ms": int, "last_ms": int, "attempts": int, "reason": str}
-    db.create_table("dead", {"id": int} | dead | {"status": int, "body": bytes}, pk="id", not_null={*dead, "body"})
+    db.execute(  # the numbers are shown to people, and must never be used again
+        "CREATE TABLE dead (id INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL,"
+        " accepted_ms INTEGER NOT NULL, first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL,"
+        " attempts INTEGER NOT NULL, reason TEXT NOT NULL, status INTEGER, body BLOB NOT NULL)"
+    )
     db.create_table(
         "dropped", {"stream": int, "reason": str, "events": int}, pk=("stream", "reason"), not_null={"events"}
     )
