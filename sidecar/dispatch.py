@@ -154,15 +154,14 @@ class Dispatch:
         budget = self._tokens.get(digest)
         if budget is None:
             limiter = Limiter(rate, random=random.random)
-            isolation = Allowance(int(usual.count * self._config.proxy.isolation), usual.window_s)
-            budget = self._tokens[digest] = Budget(limiter=limiter, isolation=isolation)
+            budget = self._tokens[digest] = Budget(limiter=limiter, **_isolation(usual, self._config.proxy.isolation))
             if digest in self._remembered:
                 boot, state = self._remembered[digest]
                 snapshot = msgspec.json.decode(state, type=Snapshot)
                 limiter.restore(snapshot, boot_clock(), same_boot=bool(boot) and boot == boot_id())
         if lane.name in ("retry", "replay") and rate is not None:
             share = Allowance(int(rate.count * _LESS_URGENT_SHARE), rate.window_s)
-            return Budget(limiter=budget.limiter, isolation=budget.isolation, share=share)
+            return msgspec.structs.replace(budget, share=share)
         return budget
 
     async def _probe(self) -> float | None:
@@ -204,6 +203,16 @@ class _LaneSource:
 
     async def spend(self, token_digest: str, state: bytes) -> None:
         await self._queue.spend(token_digest, self._boot_id, state)
+
+
+def _isolation(rate: Rate, share: float) -> dict[str, Allowance]:
+    """Of the rate, `share` in all: most for the search, and the rest in even steps for fresh batches beside it."""
+    total = max(2, int(rate.count * share))
+    search = max(1, total * 3 // 4)
+    return {
+        "search": Allowance(search, rate.window_s),
+        "refusals": Allowance(1, rate.window_s / (total - search)),
+    }
 
 
 def _sending_lanes(stream: QueueStream) -> Iterable[QueueLane]:

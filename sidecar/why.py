@@ -10,7 +10,7 @@ from sidecar.status import LaneStatus, ProxyStatus, Status, StreamStatus
 from sidecar.units import format_duration
 
 _LANES = {
-    "fresh": "{n} wait",
+    "fresh": "{n} waiting",
     "suspect": "{n} set aside, since a bad one is among them, and there were more of these than may be looked for "
     "at once (proxy.isolation)",
     "retry": "{n} put back by `sidecar dead retry`",

@@ -46,3 +46,13 @@ def sidecar(tmp_path: Path, proxy: Proxy) -> Iterator[Sidecar]:
     """A sidecar in front of `proxy`."""
     with Sidecar(tmp_path, proxy.url) as started:
         yield started.start()
+
+
+@pytest.fixture(scope="module")
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Sidecar]]:
+    """A proxy and a sidecar for all tests of a module that asks for them; its SETTINGS are the sidecar's."""
+    directory = tmp_path_factory.mktemp("shared")
+    with Proxy(directory, "--rate", "unlimited") as proxy:
+        proxy.start()
+        with Sidecar(directory, proxy.url, getattr(request.module, "SETTINGS", None)) as sidecar:
+            yield proxy, sidecar.start()

@@ -19,7 +19,7 @@ from sidecar.config import Loaded
 from sidecar.control import DeadRound
 from sidecar.queue import DeadFilter, DeadLetter, Moved
 
-_SHOWN_CHARACTERS = 100
+_SHOWN_CHARACTERS = 200
 
 
 @click.group()

@@ -31,7 +31,8 @@ def numbers_of(loaded: Loaded, streams: Mapping[int, QueueStream], wanted: tuple
     found: list[int] = []
     for name in wanted:
         mine = [n for n, stream in streams.items() if name in (names[n], str(stream.key.data_id))]
-        if not mine:
-            raise StartError(f"no stream is called {name}; there are: {', '.join(names.values()) or 'none'}")
+        if not mine and name not in loaded.config.streams:
+            known = sorted({*names.values(), *loaded.config.streams})
+            raise StartError(f"no stream is called {name}; there are: {', '.join(known) or 'none'}")
         found += mine
     return tuple(found)

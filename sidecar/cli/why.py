@@ -25,7 +25,7 @@ _FIELDS = ("event_name", "target", "timestamp")
 
 @click.command()
 @located
-@click.argument("what", metavar="STREAM|ID|DIMENSION=VALUE")
+@click.argument("what", metavar="STREAM|ID|DIMENSION=VALUE", required=True)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def why(loaded: Loaded, what: str, *, as_json: bool) -> None:
     """Say why the oldest event of STREAM has not been delivered, and when it is tried next.

@@ -4,9 +4,8 @@ It halves with each 413, though never below a size that went through since, and 
 reconfigured too.
 """
 
-_LEAST_BYTES = 1024
 _GROW_EVERY_S = 600.0
-_GROWTH = 1.25
+_GROWTH = 2
 
 
 class BodyLimit:
@@ -23,7 +22,7 @@ class BodyLimit:
         """The largest body to send now."""
         if self._learned_bytes < self._max_bytes and now_s - self._since_s >= _GROW_EVERY_S:
             self._since_s = now_s
-            self._learned_bytes = min(self._max_bytes, int(self._learned_bytes * _GROWTH))
+            self._learned_bytes = min(self._max_bytes, self._learned_bytes * _GROWTH)
         return self._learned_bytes
 
     def fitted(self, size: int) -> None:
@@ -34,5 +33,5 @@ class BodyLimit:
         """A body of `size` bytes did not."""
         if self._good_bytes >= size:  # that was before somebody changed it
             self._good_bytes = 0
-        self._learned_bytes = max(_LEAST_BYTES, self._good_bytes, min(self._learned_bytes, size // 2))
+        self._learned_bytes = max(1, self._good_bytes, min(self._learned_bytes, size // 2))
         self._since_s = now_s

@@ -84,13 +84,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lane may send. `limiter`: all that its token may; `isolation`: of that, the search for bad events.
-
-    `share`: what lanes that are less urgent may take of it.
+    """What a lane may send. `limiter`: all that its token may. Of that, `search`: what may go into finding bad events;
+    `refusals`: fresh batches that may be refused beside that; `share`: what lanes that are less urgent may take.
     """
 
     limiter: Limiter
-    isolation: Allowance
+    search: Allowance
+    refusals: Allowance
     share: Allowance | None = None
 
 
@@ -116,7 +116,13 @@ class Forwarder:
         self.next_attempt_s: float | None = None
         self.budget = budget
         self.isolation = Isolation(
-            name, lane, source, budget.isolation, clock=settings.clock, wall_clock=settings.wall_clock
+            name,
+            lane,
+            source,
+            search=budget.search,
+            refusals=budget.refusals,
+            clock=settings.clock,
+            wall_clock=settings.wall_clock,
         )
         self.way = Way(endpoints, self.hold, settings.backoff, clock=settings.clock, wake_all=wake_all)
         self._key, self._source, self._client, self._settings = key, source, client, settings

@@ -13,6 +13,8 @@ from sidecar.forward.suspicion import Cut, Suspicion, halve
 from sidecar.model import Chunk, LaneName
 
 _LOG_EVERY_S = 60.0
+_FLOOD_S = 60.0
+"""For so long after something was set aside a lane is expected to hold more bad events."""
 log = structlog.get_logger("forward")
 
 
@@ -30,21 +32,27 @@ class Waiting(Protocol):
 
 
 class Isolation:
-    """The search in one lane. In the lane of suspects it never ends, since a bad event may be anywhere there."""
+    """The search in one lane. In the lane of suspects it never ends, since a bad event may be anywhere there.
+
+    `search` is what it may spend; `refusals`, how often fresh events may be refused while that is used up.
+    """
 
     def __init__(
         self,
         name: str,
         lane: LaneName,
         waiting: Waiting,
-        allowance: Allowance,
         *,
+        search: Allowance,
+        refusals: Allowance,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self.suspicion: Suspicion | None = None
-        self._name, self._lane, self._waiting, self._allowance = name, lane, waiting, allowance
+        self._name, self._lane, self._waiting = name, lane, waiting
+        self._search, self._refusals = search, refusals
         self._clock, self._wall_clock = clock, wall_clock
+        self._flooded_until_s = float("-inf")
         self._burials, self._logged_s = 0, float("-inf")
 
     @property
@@ -56,21 +64,24 @@ class Isolation:
         """Seconds until the search may go on; 0: now, or there is none.
 
         Fresh events do not wait for it: when there are more bad ones than can be looked for, what holds them is set
-        aside, and the good ones behind go on. Raises Unavailable.
+        aside, and the good ones behind go on; though only every few seconds, since they may be refused as well.
+        Raises Unavailable.
         """
-        if not self.active:
-            return 0.0
-        wait_s = self._allowance.wait_s(self._clock())
+        now_s = self._clock()
+        wait_s = self._search.wait_s(now_s) if self.active else 0.0
         if wait_s > 0 and self._lane == "fresh" and self.suspicion is not None:
             await self._waiting.set_aside(self.suspicion.through_seq)
             self.suspicion = None
-            return 0.0
-        return wait_s
+            self._flooded_until_s = now_s + _FLOOD_S
+            self._refusals.charge(now_s)
+        if now_s < self._flooded_until_s and not self.active and self._search.wait_s(now_s) > 0:
+            return self._refusals.wait_s(now_s)
+        return wait_s if self.active else 0.0
 
     def spend(self) -> None:
         """Counts a request of the search that leaves now."""
         if self.active:
-            self._allowance.charge(self._clock())
+            self._search.charge(self._clock())
 
     async def choose(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
         """What to send of the head `chunks`; nothing: read again, since one was cut in two, or none is suspected now.
@@ -97,7 +108,8 @@ class Isolation:
         """
         if self.suspicion is None:
             self.suspicion = Suspicion(through_seq=chunks[-1].seq, first_ms=self._now_ms())
-            self._allowance.charge(self._clock())
+            if self._search.wait_s(self._clock()) == 0:
+                self._search.charge(self._clock())
         else:
             self.suspicion.refused(chunks[-1].seq)
         if is_single(chunks):

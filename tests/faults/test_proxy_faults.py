@@ -21,38 +21,6 @@ def delivered_once_in_order(proxy: Proxy, items: list[dict[str, Any]]) -> None:
     assert ids_of(proxy.items()) == ids_of(items)
 
 
-@pytest.mark.parametrize(
-    ("mode", "words"),
-    [
-        ("500", "HTTP 500: fault 500"), ("503", "HTTP 503: fault 503"), ("429", "HTTP 429"), ("418", "HTTP 418"),
-        ("401", "HTTP 401"), ("reset-before", "Error"), ("html", "not a proxy's acknowledgement"),
-        ("false", "not a proxy's acknowledgement"), ("redirect", "HTTP 302"), ("down", "ConnectError"),
-    ],
-)  # fmt: skip
-def test_nothing_is_deleted_and_everything_arrives_when_it_is_over(
-    proxy: Proxy, sidecar: Sidecar, mode: str, words: str
-) -> None:
-    proxy.fault(mode)
-    items = [event() for _ in range(20)]
-    for item in items:
-        assert sidecar.post(report(item)).status_code == 200
-    wait_until(lambda: sidecar.stream()["last_error"], what="a failure")
-    status = sidecar.status()
-    stream = status["streams"][0]
-    assert words in stream["last_error"]
-    assert status["books"] == {
-        "accepted": 20, "queued": 20, "delivered": 0, "dead": 0, "dropped": 0, "balanced": True,
-    }  # fmt: skip
-    assert (status["state"], proxy.items()) == ("degraded", [])
-    assert "token-of-the-test-pipe" not in sidecar.text()
-    assert all(line.startswith("ts=") for line in sidecar.text().splitlines())
-    proxy.fault("none")
-    sidecar.wait_empty()
-    delivered_once_in_order(proxy, items)
-    assert sidecar.status()["state"] == "ok"
-    assert sidecar.stream()["last_error"] is None
-
-
 def test_a_reply_that_is_lost_makes_a_duplicate_and_never_a_loss(proxy: Proxy, sidecar: Sidecar) -> None:
     proxy.fault("reset-after", times=2)
     items = [event() for _ in range(20)]

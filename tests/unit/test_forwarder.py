@@ -37,7 +37,7 @@ class Bench:
             max_body_bytes=max_body_bytes, return_after_s=30,
         )  # fmt: skip
         self.limiter = Limiter(rate, random=lambda: 1.0)
-        self.budget = Budget(limiter=self.limiter, isolation=Allowance(isolation, 60.0))
+        self.budget = Budget(limiter=self.limiter, search=Allowance(isolation, 60.0), refusals=Allowance(1, 5.0))
         self.woken = 0
         self.forwarder = Forwarder(
             KEY, lane, "app", self.source, client=self.client, endpoints=lambda: self.endpoints,  # type: ignore[arg-type]
@@ -212,6 +212,14 @@ def test_a_body_that_is_too_large_is_halved_and_the_proxy_is_remembered_for_it()
     assert bench.endpoints.all[0].body.bytes(bench.clock.now_s) < 2100
 
 
+def test_if_everything_is_too_large_every_event_is_tried_alone_and_buried() -> None:
+    bench = Bench().add(*[b"1"] * 5)
+    bench.client.judge = only_bodies_up_to(0)
+    bench.run_to_the_end()
+    assert (len(bench.source.dead), bench.source.delivered) == (5, 0)
+    assert len(bench.client.posts) <= 5 + 3
+
+
 def test_a_chunk_that_is_too_large_is_cut_and_an_event_that_is_too_large_is_buried() -> None:
     bench = Bench(max_body_bytes=4000)
     bench.source.add(b",".join([b"1" * 400] * 7 + [b"2" * 1500] + [b"3" * 400]), 9)
@@ -300,7 +308,7 @@ def test_a_bad_event_among_dead_letters_that_were_put_back_waits_for_the_allowan
 
 def test_a_lane_that_is_less_urgent_takes_only_its_share() -> None:
     bench = Bench(lane="replay")
-    bench.forwarder.budget = Budget(limiter=bench.limiter, isolation=Allowance(9, 60.0), share=Allowance(2, 60.0))
+    bench.forwarder.budget = msgspec.structs.replace(bench.budget, share=Allowance(2, 60.0))
     bench.add(*[b"1" * 400] * 5)
     assert bench.run() == 60
     assert len(bench.client.posts) == 2

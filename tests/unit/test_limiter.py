@@ -4,11 +4,11 @@ from collections import deque
 from random import Random
 
 import pytest
+from fleet import HOUR_S, LIMIT, SlidingWindow, TokenBucket, figures, halving, recovery_s
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from fleet import HOUR_S, LIMIT, SlidingWindow, TokenBucket, figures, halving, recovery_s
 from limiter import Limiter, Snapshot
+
 from sidecar.units import Rate
 
 RATES = [Rate(1000, 60.0), Rate(1, 60.0), Rate(2, 1.0), Rate(99, 60.0), Rate(5000, 3600.0), Rate(1, 3600.0)]

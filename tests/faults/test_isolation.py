@@ -1,0 +1,94 @@
+"""Bad events in the real process: found in few requests, in order, within a part of the rate, across kill -9."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.process import Proxy, Sidecar, wait_until
+from tests.support.reports import event, report
+
+COUNT = 10_000
+A_BATCH = 2_500  # events that fit a body, and more
+POISON = ("--rate", "unlimited", "--poison", "POISON")
+
+
+def events(bad: set[int], count: int = COUNT) -> list[dict[str, Any]]:
+    return [event(event={"content": "POISON" if n in bad else "fine"}, dimension={"id": str(n)}) for n in range(count)]
+
+
+def post_all(sidecar: Sidecar, items: list[dict[str, Any]]) -> None:
+    for start in range(0, len(items), 2_000):
+        assert sidecar.post(report(*items[start : start + 2_000])).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "bad", [{0}, {COUNT - 1}, {4_711}, {3, 5_000, 5_001, 9_998}], ids=["first", "last", "one", "several"]
+)
+def test_poison_among_ten_thousand_is_found_in_few_requests(tmp_path: Path, bad: set[int]) -> None:
+    with Proxy(tmp_path, *POISON) as proxy:
+        proxy.start()
+        proxy.fault("down")
+        with Sidecar(tmp_path, proxy.url, {"proxy": {"isolation": "50%"}}) as sidecar:
+            sidecar.start()
+            post_all(sidecar, events(bad))
+            proxy.fault("none", poison=["POISON"])
+            sidecar.wait_empty()
+            assert [int(item["dimension"]["id"]) for item in proxy.items()] == [n for n in range(COUNT) if n not in bad]
+            assert sidecar.books()["dead"] == len(bad)
+            summary = proxy.summary()
+            assert summary["answers"]["400"] <= len(bad) * (2 + math.ceil(math.log2(A_BATCH)))
+            plain = 1 + summary["bytes"] // 400_000
+            assert summary["requests"] <= plain + len(bad) * (3 + math.ceil(math.log2(A_BATCH)))
+
+
+def test_a_stream_of_bad_events_spends_no_more_than_its_part_of_the_rate_and_holds_up_nobody(tmp_path: Path) -> None:
+    with Proxy(tmp_path, "--poison", "POISON") as proxy:
+        proxy.start()
+        with Sidecar(tmp_path, proxy.url, {"proxy": {"rate": "1000/min"}}) as sidecar:
+            sidecar.start()
+            bad = [event(event={"content": "POISON"}) for _ in range(400)]
+            good = [event() for _ in range(100)]
+            mixed = [event() for _ in range(100)]
+            for start in range(0, 400, 4):  # bad events before, between and behind the good ones of one stream
+                sidecar.post(report(*bad[start : start + 4]))
+                sidecar.post(report(mixed[start // 4]))
+                sidecar.post(report(good[start // 4], data_id=77, token="another-token"))
+            wait_until(lambda: sidecar.stream("77")["queued"] == 0, 10, "the good stream")
+            wait_until(lambda: proxy.summary()["by_data_id"]["1500006"]["answers"].get("400", 0) >= 20)
+            time.sleep(3)
+            summary = proxy.summary()["by_data_id"]
+            assert summary["77"]["answers"].keys() == {"200"}
+            assert summary["1500006"]["answers"]["400"] <= 50  # 5 % of the rate
+            lanes = {lane["name"]: lane["queued"] for lane in sidecar.stream()["lanes"]}
+            assert set(lanes) == {"suspect"}  # set aside; nothing new waits behind it
+            last = event()
+            sidecar.post(report(last))
+            wait_until(lambda: last["dimension"]["id"] in proxy.ids(), 10, "a good event behind all the bad ones")
+            assert sidecar.books()["balanced"]
+
+
+def test_kill_9_in_the_middle_of_a_search_loses_nothing_and_repeats_at_most_the_batch(tmp_path: Path) -> None:
+    bad = set(range(7, 3_000, 250))
+    with Proxy(tmp_path, *POISON) as proxy:
+        proxy.start()
+        proxy.fault("down")
+        with Sidecar(tmp_path, proxy.url, {"proxy": {"isolation": "50%"}}) as sidecar:
+            sidecar.start()
+            post_all(sidecar, events(bad, 3_000))
+            proxy.fault("none", poison=["POISON"])
+            for buried in (2, 5, 9):
+                wait_until(lambda buried=buried: sidecar.books()["dead"] >= buried)
+                sidecar.kill()
+                sidecar.start()
+            sidecar.wait_empty(60)
+            counts = proxy.ids()
+            assert set(map(int, counts)) == set(range(3_000)) - bad
+            assert max(counts.values()) <= 4
+            books = sidecar.books()
+            assert books == {
+                "accepted": 3_000, "queued": 0, "delivered": 3_000 - len(bad), "dead": len(bad), "dropped": 0,
+                "balanced": True,
+            }  # fmt: skip
