@@ -104,7 +104,8 @@ class StatusViews:
         if self._queue.broken:
             reasons.append(f"storage: {self._queue.broken}")
         if self._refusing():
-            reasons.append("the queue is full")
+            full = self._queue.room.limit == "max_size"
+            reasons.append("the queue is full" if full else "the disk is nearly full")
         return Health(not reasons, reasons)
 
     async def metrics(self) -> bytes:

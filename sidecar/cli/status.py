@@ -1,6 +1,7 @@
 """`sidecar status`: the books and the state of everything, from the running sidecar or from the disk."""
 
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -58,18 +59,29 @@ def _show(document: Status, out: Console) -> None:
     out.print(_streams(document.streams))
     for proxy in document.proxies:
         error = f": {proxy.last_error}" if proxy.last_error else ""
-        out.print(f"proxy {proxy.url} {proxy.state}{error}")
+        clock = proxy.clock_ahead_s
+        ahead = f", its clock {clock:+.0f} s" if clock is not None and abs(clock) >= 2 else ""
+        out.print(f"proxy {proxy.url} {proxy.state}{ahead}{error}")
+    for reason, reports in queue.refused_by.items():
+        out.print(f"{reports} reports not taken since the start: {reason}")
     for entry in document.inputs:
         out.print(f"input {entry.name}: {entry.events} events, {entry.rejected} reports refused")
 
 
 def _streams(streams: list[StreamStatus]) -> Table:
     numbers = ("accepted", "queued", "delivered", "dead", "dropped", "oldest", "req/min")
-    shown = table("stream", "data_id", "state", *numbers, "last error", numbers=numbers)
+    shown = table("stream", "data_id", "state", *numbers, "next", "last error", numbers=numbers)
+    now_ms = int(time.time() * 1000)
     for s in streams:
         counts = map(str, (s.accepted, s.queued, s.delivered, s.dead, s.dropped))
         oldest = format_duration(s.oldest_age_s) if s.queued else "-"
-        shown.add_row(s.name, str(s.data_id), s.state, *counts, oldest, f"{s.rate_per_min:.0f}", s.last_error or "")
+        wait_ms = s.next_attempt_at - now_ms if s.next_attempt_at else None
+        after = "-" if wait_ms is None else f"in {format_duration(wait_ms / 1000)}" if wait_ms > 0 else "now"
+        aside = ", ".join(f"{lane.queued} {lane.name}" for lane in s.lanes if lane.name != "fresh")
+        state = f"{s.state} ({aside})" if aside else s.state
+        shown.add_row(
+            s.name, str(s.data_id), state, *counts, oldest, f"{s.rate_per_min:.0f}", after, s.last_error or ""
+        )
     return shown
 
 

@@ -114,3 +114,99 @@ def test_what_is_too_old_is_dropped_and_counted(tmp_path: Path, proxy: Proxy) ->
         )
         assert sidecar.books()["balanced"]
         assert sidecar.stream()["dropped_by"] == {"max_age": 1}
+
+
+FAKE_DISK = '''
+import os
+from pathlib import Path
+
+real = os.statvfs
+said = Path(os.environ["TEST_DISK_FREE"])
+
+
+def statvfs(path):
+    """A disk of 10 GB with as much free space as the file says."""
+    found = list(real(path))
+    found[1], found[2], found[4] = 4096, 10_000_000_000 // 4096, int(said.read_text()) // 4096
+    return os.statvfs_result(found)
+
+
+os.statvfs = statvfs
+'''
+
+
+class Disk:
+    """Tells a sidecar how much space there is left, whatever the real disk has."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "site").mkdir()
+        (directory / "site" / "sitecustomize.py").write_text(FAKE_DISK)
+        self.file = directory / "free"
+        self.env = {"PYTHONPATH": str(directory / "site"), "TEST_DISK_FREE": str(self.file)}
+        self.set_free(5_000_000_000)
+
+    def set_free(self, size: int) -> None:
+        self.file.with_suffix(".new").write_text(str(size))
+        self.file.with_suffix(".new").rename(self.file)
+
+
+@pytest.mark.parametrize("policy", ["refuse", "drop_oldest"])
+def test_some_of_the_disk_is_kept_free(tmp_path: Path, proxy: Proxy, policy: str) -> None:
+    disk = Disk(tmp_path)
+    with Sidecar(tmp_path, proxy.url, {"queue": {"when_full": policy}}, env=disk.env) as sidecar:
+        sidecar.start()
+        proxy.fault("down")
+        for answer in fill(sidecar)[:30]:
+            assert answer.status_code == 200
+        assert sidecar.status()["queue"]["limit"] == "max_size"
+        used = sidecar.status()["queue"]["bytes"]
+        disk.set_free(267_000_000)  # a megabyte and a half short of 256 MiB
+        wait_until(lambda: sidecar.status()["queue"]["limit"] == "min_free", 5, "a look at the disk")
+        answers = [answer.status_code for answer in fill(sidecar)]
+        status = sidecar.status()
+        if policy == "refuse":
+            assert set(answers) == {503}
+            assert "the disk is nearly full" in status["reasons"][0]
+            assert sidecar.get("/readyz").json()["reasons"] == ["the disk is nearly full"]
+            assert status["queue"]["refused_by"] == {"the disk is nearly full": 60}
+        else:
+            assert set(answers) == {200}
+            assert status["queue"]["bytes"] <= used
+            assert sidecar.stream()["dropped_by"].keys() == {"min_free"}
+        disk.set_free(5_000_000_000)
+        wait_until(lambda: sidecar.status()["queue"]["limit"] == "max_size", 5, "a look at the disk")
+        assert sidecar.post(report(event())).status_code == 200
+        proxy.fault("none")
+        sidecar.wait_empty()
+        assert sidecar.books()["balanced"]
+
+
+def test_it_is_said_when_the_queue_will_be_full(tmp_path: Path, proxy: Proxy) -> None:
+    with Sidecar(tmp_path, proxy.url, {"queue": {"max_size": "200MB"}}) as sidecar:
+        sidecar.start()
+        proxy.fault("down")
+        sidecar.status()
+        until_s = time.monotonic() + 11
+        while time.monotonic() < until_s:
+            sidecar.post(report(event(event={"content": os.urandom(20_000).hex()})))
+            time.sleep(0.02)
+        queue = sidecar.status()["queue"]
+        assert queue["fill_per_s"] > 100_000
+        assert queue["full_in_s"] == pytest.approx(
+            (queue["max_bytes"] - queue["bytes"]) / queue["fill_per_s"], rel=0.01
+        )
+        assert "the queue will be full in" in "\n".join(sidecar.status()["reasons"])
+
+
+def test_kept_deliveries_give_way_to_events_that_wait(tmp_path: Path, proxy: Proxy) -> None:
+    with Sidecar(tmp_path, proxy.url, {"queue": {"max_size": "4MB", "keep_delivered": "1h"}}) as sidecar:
+        sidecar.start()
+        for answer in fill(sidecar):
+            assert answer.status_code == 200
+        sidecar.wait_empty()
+        proxy.fault("down")
+        kept = sidecar.status()["queue"]["bytes"]
+        assert kept > 2_000_000
+        answers = [answer.status_code for answer in fill(sidecar)]
+        assert answers.count(200) >= 30  # far more than was free
+        assert sidecar.books()["dropped"] == 0

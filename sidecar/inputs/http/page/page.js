@@ -75,8 +75,9 @@ function show(s) {
   figures("books", ["accepted", "queued", "delivered", "dead", "dropped"].map((k) => [k, number.format(b[k])]));
 
   const q = s.queue;
-  $("fill").value = q.bytes / q.max_bytes;
-  $("fill").textContent = `${Math.round((100 * q.bytes) / q.max_bytes)} % full`;
+  const full = q.max_bytes > 0 ? q.bytes / q.max_bytes : 1;
+  $("fill").value = full;
+  $("fill").textContent = `${Math.round(100 * full)} % full`;
   figures("queue", [
     ["in use", `${size(q.bytes)} of ${size(q.max_bytes)}`],
     ["oldest event", b.queued ? `${duration(q.oldest_age_s)} old` : "–"],
@@ -85,7 +86,7 @@ function show(s) {
   ]);
 
   rows("streams", s.streams.map((t) => [
-    [t.name === String(t.data_id) ? t.name : `${t.name} (${t.data_id})`], [t.state, t.state],
+    [t.name === String(t.data_id) ? t.name : `${t.name} (${t.data_id})`], [t.state + aside(t.lanes), t.state],
     ...["accepted", "queued", "delivered", "dead", "dropped"].map((k) => [number.format(t[k]), "n"]),
     [t.queued ? duration(t.oldest_age_s) : "–", "n"], [number.format(t.rate_per_min), "n"],
     [until(t.next_attempt_at), "n"], [t.last_error ?? ""],
@@ -94,6 +95,11 @@ function show(s) {
   rows("inputs", s.inputs.map((i) => [
     [i.name], [i.kind], [number.format(i.events), "n"], [size(i.bytes), "n"], [number.format(i.rejected), "n"],
   ]));
+}
+
+function aside(lanes) {
+  const others = lanes.filter((lane) => lane.name !== "fresh").map((lane) => `${number.format(lane.queued)} ${lane.name}`);
+  return others.length ? ` (${others.join(", ")})` : "";
 }
 
 function reasons(list) {
