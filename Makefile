@@ -4,6 +4,7 @@
 # make lint      ruff and mypy alone
 # make soak      the long campaigns: hours of crashes and outages
 # make fuzz      the property tests with many more examples
+# make fleet     the figures and the picture of docs/decisions/fleet.md
 # make deb       dist/*.deb
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test lint unit soak fuzz deb browser constraints clean
+.PHONY: install demo test lint unit soak fuzz fleet deb browser constraints clean
 
 install: .venv/installed
 	@echo "installed: $(BIN)/sidecar"
@@ -59,6 +60,10 @@ soak: .venv/installed-test
 
 fuzz: .venv/installed-test
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) tests/unit -m property --timeout 0
+
+fleet: .venv/installed-test
+	$(BIN)/python -m tests.fleet.report
+	$(BIN)/python -m tests.fleet.plot docs/decisions/fleet.svg
 
 deb: .venv/installed-test
 	packaging/build-deb $(SYSTEM_PYTHON) dist

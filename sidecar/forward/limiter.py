@@ -31,27 +31,25 @@ from sidecar.units import Rate
 _USUAL = Rate(1000, 60.0)
 """The scale of shares and turns if there is no limit here."""
 _LONG_AGO_S = -1e9
-_STEADY = 0.65
+_STEADY = 0.5
 """Of its share, what a host in a hold sends. More: shorter silences, but a jerkier sum."""
 _JUMP = 0.05
 """Of the ceiling, what a turn begins with on top."""
 _GROWTH_S = 120.0
 """A turn grows e-fold in this time, which decides how soon the rest of a fleet has taken over."""
 _FLEET = 500.0
-_RUN = 50.0
+_RUN = 55.0
 """Requests between two refusals that leave a share as it is, if it is a `_FLEET`th of the ceiling: a refusal rate of
-2 %. In proportion to the share, so that whoever has more loses more, which is what makes shares equal."""
-_LONG_RUN, _LONG_RUN_POWER = 60.0, 0.35
-"""The same for larger shares; in proportion, runs would be so long that nobody ever took a turn."""
-_GAIN_LEAST, _GAIN_MOST = 0.05, 0.2
-"""A refusal takes this part of the share; the more when refusals have come in a row, the less when they are rare."""
+1.8 %, with the time credited in holds 2.6 %. In proportion to smaller shares, so that whoever has more loses more,
+which is what makes shares equal; to the root of larger ones, or a small fleet would hardly ever end a turn."""
+_GAIN, _GAIN_MOST = 0.05, 0.2
+"""A refusal takes this part of a `_FLEET`th, and in the same proportion less of smaller shares and more of larger."""
 _STEEP = 0.5
-"""What a refusal leaves of a share above a hundredth of the ceiling, if nothing was accepted before it."""
-_RETRY_S = 5.0
-"""The longest wait after a first refusal; it doubles with each that follows, up to two spacings."""
+"""What a refusal leaves of a share above a hundredth of the ceiling, if nothing was accepted since the one before."""
+_RETRY_S = 10.0
+"""The longest wait after a refusal, if the spacing is less. At once, it would find the proxy's budget still empty."""
 _SLOWEST_S = 300.0
 """No share is less than one request in this time."""
-_JITTER = 0.05
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +60,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     grows_from_s: float
     next_s: float
     share_per_s: float
-    gain: float
 
 
 class Limiter:
@@ -79,8 +76,7 @@ class Limiter:
         self._floor_per_s = min(1 / _SLOWEST_S, self._ceiling_per_s / 4)
         self.spent_until_s = self._owed_until_s = self._grows_from_s = self._next_s = _LONG_AGO_S
         self._accepted_s = self._signal_s = _LONG_AGO_S
-        self.share_per_s, self._gain = self._ceiling_per_s, _GAIN_MOST
-        self._run = self._refusals = 0
+        self.share_per_s = self._ceiling_per_s
 
     def snapshot(self) -> Snapshot:
         """What `restore` wants after a restart."""
@@ -90,7 +86,6 @@ class Limiter:
             grows_from_s=self._grows_from_s,
             next_s=self._next_s,
             share_per_s=self.share_per_s,
-            gain=self._gain,
         )
 
     def restore(self, snapshot: Snapshot | None, now_s: float, *, same_boot: bool) -> None:
@@ -100,8 +95,7 @@ class Limiter:
         if snapshot is None:
             return
         self.share_per_s = min(max(snapshot.share_per_s, self._floor_per_s), self._ceiling_per_s)
-        self._gain = min(max(snapshot.gain, _GAIN_LEAST), _GAIN_MOST)
-        owed_s, spacing_s = self._long_run() / self.share_per_s, 2 / (_STEADY * self.share_per_s)
+        owed_s, spacing_s = self._run() / self.share_per_s, 1 / (_STEADY * self.share_per_s)
         hold_s = owed_s / (1 - _STEADY)
         if same_boot:
             self.spent_until_s = min(snapshot.spent_until_s, spent_at_worst_s)
@@ -129,51 +123,44 @@ class Limiter:
         """Counts a request that leaves now."""
         self.spent_until_s = max(self.spent_until_s, now_s) + self._interval_s
         owed_s = max(self._owed_until_s - now_s, 0.0) + 1 / self.share_per_s
-        self._owed_until_s = now_s + min(owed_s, self._long_run() / self.share_per_s)
+        self._owed_until_s = now_s + min(owed_s, self._run() / self.share_per_s)
         if self.pace_per_s(now_s) < self._ceiling_per_s:
-            self._next_s = self._after(now_s, 1 + _JITTER * (2 * self._random() - 1))
+            self._next_s = self._one_later(now_s)
 
     def accepted(self, now_s: float) -> None:
-        """The proxy took one. A host that asks for less than its share is credited with the time instead."""
-        run = self._long_run()
+        """The proxy took one. Who sends less than the share, in a hold or by itself, is credited with the time."""
+        run = self._run()
         credit = min(run, max(1.0, (now_s - self._accepted_s) * self.share_per_s))
-        self.share_per_s = min(self._ceiling_per_s, self.share_per_s * (1 + self._gain * credit / run))
-        self._accepted_s, self._refusals = now_s, 0
-        self._run += 1
+        self.share_per_s = min(self._ceiling_per_s, self.share_per_s * (1 + self._gain() * credit / run))
+        self._accepted_s = now_s
 
     def refused(self, now_s: float, sent_s: float, retry_after_s: float | None) -> None:
         """The proxy answered 429 to the request that left at `sent_s`; those on their way together count once."""
-        if retry_after_s is not None:
-            self._next_s = max(self._next_s, now_s + retry_after_s * (1 + _JITTER * self._random()))
         if sent_s <= self._signal_s:
+            self._next_s = max(self._next_s, now_s + (retry_after_s or 0.0))
             return
+        steep = self._accepted_s <= self._signal_s and self.share_per_s > self._ceiling_per_s / 100
+        self.share_per_s = max(self._floor_per_s, self.share_per_s * (_STEEP if steep else 1 - self._gain()))
         self._signal_s = now_s
-        self._cut()
         owed_s = max(0.0, self._owed_until_s - now_s)
         self._grows_from_s = max(self._grows_from_s, now_s + owed_s / (1 - _STEADY))
-        longest_s = min(_RETRY_S * 2.0 ** min(self._refusals - 1, 20), 2 / (_STEADY * self.share_per_s))
-        self._next_s = now_s + (retry_after_s or 0.0) + self._random() * longest_s
+        self._next_s = now_s + (retry_after_s or 0.0) + self._random() * max(_RETRY_S, 1 / self.share_per_s)
 
-    def _cut(self) -> None:
-        self._refusals += 1
-        if self._refusals > 2 or self._run > 4 * self._long_run():
-            self._gain = min(_GAIN_MOST, self._gain * 1.5)
-        else:
-            self._gain = max(_GAIN_LEAST, self._gain / (1 + self._gain))
-        steep = not self._run and self.share_per_s > self._ceiling_per_s / 100
-        self.share_per_s = max(self._floor_per_s, self.share_per_s * (_STEEP if steep else 1 - self._gain))
-        self._run = 0
-
-    def _long_run(self) -> float:
-        """As many requests between two refusals keep the share as it is."""
+    def _weight(self) -> float:
         size = self.share_per_s / self._ceiling_per_s * _FLEET
-        return min(_RUN * size, _LONG_RUN * math.pow(size, _LONG_RUN_POWER))
+        return min(size, math.sqrt(size))
 
-    def _after(self, now_s: float, requests: float) -> float:
-        """When the pace will have added up to `requests`."""
-        held, steady = max(0.0, self._grows_from_s - now_s), _STEADY * self.share_per_s
-        if held * steady >= requests:
-            return now_s + requests / steady
-        start_s = now_s + held
-        pace_per_s = self.pace_per_s(start_s)
-        return start_s + _GROWTH_S * math.log1p((requests - held * steady) / (pace_per_s * _GROWTH_S))
+    def _run(self) -> float:
+        return _RUN * self._weight()
+
+    def _gain(self) -> float:
+        return min(_GAIN_MOST, _GAIN * self._weight())
+
+    def _one_later(self, now_s: float) -> float:
+        """When the pace will have added up to one request."""
+        held_s, steady = max(0.0, self._grows_from_s - now_s), _STEADY * self.share_per_s
+        if held_s * steady >= 1:
+            return now_s + 1 / steady
+        start_s = now_s + held_s
+        left = (1 - held_s * steady) / (self.pace_per_s(start_s) * _GROWTH_S)
+        return start_s + _GROWTH_S * math.log1p(left)

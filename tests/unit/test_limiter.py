@@ -4,12 +4,12 @@ from collections import deque
 from random import Random
 
 import pytest
-from fleet import HOUR_S, LIMIT, SlidingWindow, TokenBucket, figures, halving, recovery_s
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from limiter import Limiter, Snapshot
 
+from sidecar.forward.limiter import Limiter, Snapshot
 from sidecar.units import Rate
+from tests.fleet.simulation import HOUR_S, LIMIT, SlidingWindow, TokenBucket, figures, halving, recovery_s
 
 RATES = [Rate(1000, 60.0), Rate(1, 60.0), Rate(2, 1.0), Rate(99, 60.0), Rate(5000, 3600.0), Rate(1, 3600.0)]
 ACTIONS = st.lists(
@@ -192,25 +192,22 @@ def test_what_was_learnt_survives_a_restart(refusals: int, off_s: float, same_bo
         assert after.wait_s(100 + off_s) == pytest.approx(before.wait_s(100 + off_s))
 
 
-@given(st.floats(-1e12, 1e12), st.floats(0, 1e12), st.floats(0, 1e12), st.booleans())
-def test_no_snapshot_stops_the_token_for_long(at_s: float, share_per_s: float, gain: float, same_boot: bool) -> None:
+@given(st.floats(-1e12, 1e12), st.floats(0, 1e12), st.booleans())
+def test_no_snapshot_stops_the_token_for_long(at_s: float, share_per_s: float, same_boot: bool) -> None:
     limiter = new(LIMIT)
-    strange = Snapshot(
-        spent_until_s=at_s, owed_until_s=at_s, grows_from_s=at_s, next_s=at_s, share_per_s=share_per_s, gain=gain
-    )
+    strange = Snapshot(spent_until_s=at_s, owed_until_s=at_s, grows_from_s=at_s, next_s=at_s, share_per_s=share_per_s)
     limiter.restore(strange, 500.0, same_boot=same_boot)
     assert limiter.wait_s(500.0) <= 1000
 
 
-@settings(max_examples=5, deadline=None)
-@given(st.integers(0, 1000))
-def test_five_hundred_hosts_share_one_token_and_half_of_them_take_over(seed: int) -> None:
-    run = halving(500, TokenBucket(LIMIT, 100), seed, at_s=3 * HOUR_S, seconds=3.2 * HOUR_S)
-    found = figures(run, 2 * HOUR_S, 3 * HOUR_S)
+def test_five_hundred_hosts_share_one_token_fairly_and_half_of_them_take_over() -> None:
+    """What is asked of a fleet, on one seed; `make fleet` prints the figures of several seeds and other fleets."""
+    run = halving(500, TokenBucket(LIMIT, 100), 11, at_s=6 * HOUR_S, seconds=6.1 * HOUR_S)
+    found = figures(run, 2 * HOUR_S, 6 * HOUR_S)
     assert found.goodput >= 0.97
-    assert found.refused <= 0.035
-    assert found.silence_longest_s <= 300
-    assert recovery_s(run, 3 * HOUR_S) <= 180
+    assert found.refused < 0.03
+    assert found.jain >= 0.95
+    assert recovery_s(run, 6 * HOUR_S) <= 120
 
 
 def test_the_proxys_budgets_keep_to_the_limit() -> None:
