@@ -142,6 +142,24 @@ def test_a_backlog_leaves_in_full_batches_within_the_limit(tmp_path: Path) -> No
             assert summary["documents"] <= 1 + summary["bytes"] / 500_000 / 0.85
 
 
+def test_bodies_grow_to_the_limit_by_themselves_when_the_budget_gets_tight(tmp_path: Path) -> None:
+    """No timer gathers: a lone event leaves at once, and under more load than the rate allows bodies are full."""
+    with Proxy(tmp_path, "--rate", "10/s") as proxy:
+        proxy.start()
+        with Sidecar(tmp_path, proxy.url, {"proxy": {"rate": "10/s"}}) as sidecar:
+            sidecar.start()
+            sidecar.post(report(event()))
+            sidecar.wait_empty(5)
+            documents = [report(*[event() for _ in range(1_000)]) for _ in range(60)]
+            for document in documents:
+                assert sidecar.post(document).status_code == 200
+            sidecar.wait_empty()
+            sizes = [size for size in map(len, proxy.record.read_bytes().splitlines())]
+            under_load = sorted(sizes)[len(sizes) // 4 :]  # those while it began and ended are smaller
+            assert sum(under_load) / len(under_load) >= 0.9 * 500_000
+            assert set(proxy.summary()["answers"]) == {"200"}
+
+
 def test_the_rate_is_never_exceeded_not_even_across_kill_9(tmp_path: Path) -> None:
     """The proxy counts every request of each token in each window of a second, and would answer 429 above 20."""
     with Proxy(tmp_path, "--rate", "20/s") as proxy:

@@ -1,6 +1,7 @@
 """Proxies with https, in processes of their own: who is trusted, who is not, and that the events wait meanwhile."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,15 +56,15 @@ def test_a_private_ca_is_accepted_for_an_address_and_for_a_name(
 
 
 def held_with(sidecar: Sidecar, words: str) -> None:
-    """The event waits, is tried again, and the status says why."""
+    """The event waits, is tried again, and the status says why, in words that match."""
     assert sidecar.post(report(event())).status_code == 200
     wait_until(lambda: sidecar.stream()["last_error"], what="a failure")
     first = sidecar.stream()
-    assert words in first["last_error"]
+    assert re.search(words, first["last_error"])
     assert sidecar.status()["state"] == "degraded"
     wait_until(lambda: sidecar.stream()["next_attempt_at"] != first["next_attempt_at"], what="another attempt")
     assert sidecar.books()["queued"] == 1
-    assert words in sidecar.stream()["last_error"]
+    assert re.search(words, sidecar.stream()["last_error"])
     assert "Traceback" not in sidecar.text()
 
 
@@ -136,7 +137,7 @@ def test_http_to_a_proxy_with_https_is_a_clear_failure(tmp_path: Path, server: P
         sidecar.stop()
         sidecar.settings["proxy"]["urls"] = [proxy.url.replace("https:", "http:")]
         sidecar.start()
-        held_with(sidecar, "RemoteProtocolError: Server disconnected")
+        held_with(sidecar, "Server disconnected|Connection reset by peer")
 
 
 def test_the_stand_in_names_what_is_wrong_with_its_files(tmp_path: Path, authority: Authority, server: Pair) -> None:
