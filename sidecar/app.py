@@ -34,7 +34,7 @@ from sidecar.web import HttpServer, listen_tcp, listen_unix
 
 _DATABASE = "queue.db"
 _CONTROL_SOCKET = "control.sock"
-_CHUNKS_IN_A_BODY = 8
+_CHUNKS_IN_A_BODY = 12  # so that a body is at least eleven twelfths full
 _ENVELOPE_BYTES = 4096  # more than the longest token in its longest spelling
 _STOP_S = 10.0
 logger = structlog.get_logger("sidecar")

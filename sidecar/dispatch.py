@@ -102,6 +102,7 @@ class Dispatch:
         """Lets every forwarder end after its present request."""
         for forwarder in self.forwarders.values():
             forwarder.stop()
+        self._client.dismiss()
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -117,8 +118,12 @@ class Dispatch:
             random=random.random,
             max_body_bytes=self._config.proxy.max_body,
             return_after_s=self._config.proxy.return_after,
-            on_down=lambda: self._schedule.wake(_PROBE_JOB),
+            on_down=self._went_down,
         )
+
+    def _went_down(self, url: str) -> None:
+        self._client.dismiss(url)
+        self._schedule.wake(_PROBE_JOB)
 
     def _endpoints_of(self, lane: QueueLane) -> Endpoints:
         if not lane.target:
@@ -185,6 +190,10 @@ class _LaneSource:
     @property
     def queued(self) -> int:
         return self._lane.events
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._lane.bytes
 
     async def read(self, after_seq: int, budget_bytes: int) -> list[Chunk]:
         return await self._queue.read(self._lane, after_seq, budget_bytes)

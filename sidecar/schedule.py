@@ -61,7 +61,12 @@ class Schedule:
             self._woken[name] = False
             self._running.add(name)
             self._idle.clear()
-            return await job()
+            try:
+                return await job()
+            except asyncio.CancelledError:
+                if self._scheduler.running:
+                    raise
+                return None  # it was stopped, and APScheduler would log that as an error
 
         self._woken[name] = False
         self._scheduler.add_job(run, IntervalTrigger(seconds=_LOOK_AGAIN_S), id=name, next_run_time=None)

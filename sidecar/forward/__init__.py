@@ -6,9 +6,10 @@ pure, and `client.py` is the only module that knows httpx.
 
 from sidecar.forward.allowance import Allowance
 from sidecar.forward.backoff import Backoff
+from sidecar.forward.budget import Budget
 from sidecar.forward.client import Client
 from sidecar.forward.endpoints import Endpoint, Endpoints
-from sidecar.forward.forwarder import Budget, Forwarder, Settings, token_digest
+from sidecar.forward.forwarder import Forwarder, Settings, token_digest
 from sidecar.forward.limiter import Limiter, Snapshot
 from sidecar.forward.outcome import is_alive
 

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractAsyncContextManager
 from urllib.parse import urlsplit
 
 import httpx
@@ -46,20 +47,33 @@ class Client:
         self._lines: dict[str, _Line] = {}
         self._turns: dict[str, Turns] = {}
 
-    async def post(self, base_url: str, body: bytes, *, turn_of: Hashable) -> Reply | Failure:
-        """What came back, as a value; raises nothing but CancelledError.
+    def turn(self, base_url: str, stream: Hashable, size: int) -> AbstractAsyncContextManager[bool]:
+        """Waits for the turn of `stream` to post about `size` bytes. False: it has to think again first."""
+        return self._turns_of(base_url).turn(stream, size)
 
-        Where connections are short, the streams named by `turn_of` share them fairly.
-        """
-        turns = self._turns.get(base_url)
-        if turns is None:
-            turns = self._turns[base_url] = Turns(self._connections)
-        async with turns.turn(turn_of, len(body)):
-            return await self._ask(base_url, body, self._deadline_s)
+    def is_contended(self, base_url: str) -> bool:
+        """Whether anybody waits for a turn."""
+        return self._turns_of(base_url).contended
+
+    def dismiss(self, base_url: str | None = None) -> None:
+        """Those who wait for a turn at this proxy, or at any, shall think again."""
+        for url, turns in self._turns.items():
+            if base_url in (None, url):
+                turns.dismiss()
+
+    async def post(self, base_url: str, body: bytes) -> Reply | Failure:
+        """What came back, as a value; raises nothing but CancelledError."""
+        return await self._ask(base_url, body, self._deadline_s)
 
     async def probe(self, base_url: str) -> Reply | Failure:
         """The answer to an empty document, which costs a proxy nothing, and no rate."""
         return await self._ask(base_url, b"{}", _PROBE_WITHIN_S)
+
+    def _turns_of(self, base_url: str) -> Turns:
+        turns = self._turns.get(base_url)
+        if turns is None:
+            turns = self._turns[base_url] = Turns(self._connections)
+        return turns
 
     async def _ask(self, base_url: str, body: bytes, within_s: float) -> Reply | Failure:
         line = self._lines.get(base_url)

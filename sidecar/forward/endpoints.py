@@ -53,7 +53,7 @@ class Endpoints:
         random: Callable[[], float],
         max_body_bytes: int,
         return_after_s: float,
-        on_down: Callable[[], None] = lambda: None,
+        on_down: Callable[[str], None] = lambda _: None,
     ) -> None:
         ordered = list(urls) if choose == "failover" else sorted(urls, key=lambda url: _weight(host, url))
         self.all = [Endpoint(url, max_body_bytes=max_body_bytes) for url in ordered]
@@ -109,7 +109,7 @@ class Endpoints:
         if fresh:
             endpoint.down_since_s = now_s
             endpoint.relapses += 1
-            self._on_down()
+            self._on_down(endpoint.url)
         endpoint.state, endpoint.last_error, endpoint.well_since_s = "down", error, None
         if started_s >= endpoint.failed_at_s:
             endpoint.failures += 1

@@ -22,14 +22,13 @@ import msgspec
 import structlog
 
 from sidecar.errors import Unavailable
-from sidecar.forward.allowance import Allowance
 from sidecar.forward.backoff import Backoff
 from sidecar.forward.batch import fitting, room_bytes, splice
+from sidecar.forward.budget import Budget
 from sidecar.forward.client import Client
 from sidecar.forward.endpoints import Endpoint, Endpoints
 from sidecar.forward.hold import Hold
 from sidecar.forward.isolation import Isolation, Waiting, is_single
-from sidecar.forward.limiter import Limiter
 from sidecar.forward.outcome import (
     Busy,
     DataFault,
@@ -42,6 +41,7 @@ from sidecar.forward.outcome import (
     Throttled,
     TooLarge,
     Unauthorized,
+    is_own,
     judge,
     skew_s,
 )
@@ -49,6 +49,7 @@ from sidecar.forward.way import Way
 from sidecar.meter import Meter
 from sidecar.model import BEFORE_ALL, Chunk, LaneName, StreamKey
 
+_NOTHING_LEFT: Sequence[Chunk] = []  # known by its identity
 _LINGER_FACTOR = 3.0
 _LINGER_MAX_S = 0.02
 
@@ -61,6 +62,10 @@ class Source(Waiting, Protocol):
     @property
     def queued(self) -> int:
         """Events that wait."""
+
+    @property
+    def queued_bytes(self) -> int:
+        """Their bytes, uncompressed."""
 
     async def read(self, after_seq: int, budget_bytes: int) -> list[Chunk]:
         """The next chunks that fit."""
@@ -81,17 +86,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
     random: Callable[[], float]
-
-
-class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lane may send. `limiter`: all that its token may. Of that, `search`: what may go into finding bad events;
-    `refusals`: fresh batches that may be refused beside that; `share`: what lanes that are less urgent may take.
-    """
-
-    limiter: Limiter
-    search: Allowance
-    refusals: Allowance
-    share: Allowance | None = None
 
 
 class Forwarder:
@@ -115,19 +109,12 @@ class Forwarder:
         self.requests = Meter()
         self.next_attempt_s: float | None = None
         self.budget = budget
-        self.isolation = Isolation(
-            name,
-            lane,
-            source,
-            search=budget.search,
-            refusals=budget.refusals,
-            clock=settings.clock,
-            wall_clock=settings.wall_clock,
-        )
+        self.isolation = Isolation(name, lane, source, budget, clock=settings.clock, wall_clock=settings.wall_clock)
         self.way = Way(endpoints, self.hold, settings.backoff, clock=settings.clock, wake_all=wake_all)
         self._key, self._source, self._client, self._settings = key, source, client, settings
         self._digest = token_digest(key)
         self._lingers_until_s = float("-inf")
+        self._sent_seq = BEFORE_ALL
         self._stopping = False
 
     def stop(self) -> None:
@@ -155,8 +142,8 @@ class Forwarder:
         return wait_s
 
     async def _send_all(self) -> float | None:
-        sent_seq = BEFORE_ALL
         ahead: Sequence[Chunk] | None = None
+        self._sent_seq = BEFORE_ALL
         while not self._stopping and (ahead or self._source.queued):
             wait_s = await self._wait_s()
             if wait_s > 0:
@@ -164,18 +151,13 @@ class Forwarder:
             endpoint = self.way.pick()
             if endpoint is None:
                 continue
-            chunks = ahead or await self._source.read(sent_seq, self._room(endpoint))
-            if not chunks:
-                break
-            if self.isolation.active:
-                chunks, ahead, sent_seq = await self.isolation.choose(chunks), None, BEFORE_ALL
-                if not chunks:
-                    continue
-            self.hold.state = "sending"
-            chunks = fitting(chunks, self._room(endpoint))
-            delivered, ahead = await self._send(endpoint, chunks)
-            # What was cut in two stands ahead of where it was: look from the beginning.
-            sent_seq = chunks[-1].seq if delivered and not self.isolation.active else BEFORE_ALL
+            size = min(self._source.queued_bytes, self._room(endpoint))
+            async with self._client.turn(endpoint.url, self, size) as granted:
+                # Only now is anything read or spent: while it waited for its turn, all may have changed.
+                if granted and not self._stopping and self.way.pick() is endpoint and await self._wait_s() == 0:
+                    ahead = await self._send_one(endpoint, ahead)
+                    if ahead is _NOTHING_LEFT:
+                        break
         self.hold.state = "idle"
         return None
 
@@ -184,8 +166,7 @@ class Forwarder:
         now_s = self._settings.clock()
         if (wait_s := max(self.hold.wait_s(now_s), self._lingers_until_s - now_s)) > 0:
             return wait_s
-        share_s = self.budget.share.wait_s(now_s) if self.budget.share else 0.0
-        if (wait_s := max(await self.isolation.wait_s(), share_s, self.budget.limiter.wait_s(now_s))) > 0:
+        if (wait_s := max(await self.isolation.wait_s(), self.budget.wait_s(now_s))) > 0:
             self.hold.state = "rate_limited"
             return wait_s
         if (wait_s := self.way.wait_s()) > 0:
@@ -195,45 +176,61 @@ class Forwarder:
     def _room(self, endpoint: Endpoint) -> int:
         return room_bytes(self._key, endpoint.body.bytes(self._settings.clock()))
 
-    async def _send(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> tuple[bool, Sequence[Chunk] | None]:
+    async def _send_one(self, endpoint: Endpoint, ahead: Sequence[Chunk] | None) -> Sequence[Chunk] | None:
+        """Sends one batch, `ahead` if it was read already. The next one, if that was read meanwhile."""
+        searching = self.isolation.active
+        chunks: Sequence[Chunk] = ()
+        if searching:  # what to send may first have to be cut, which is no request
+            self._sent_seq = BEFORE_ALL
+            chunks = await self.isolation.choose(await self._source.read(BEFORE_ALL, self._room(endpoint)))
+            if not chunks:
+                return None
+        if self.budget.wait_s(self._settings.clock()) > 0:
+            return None
+        self.budget.spend(self._settings.clock())  # without an await since the budget was looked at
+        if not searching:
+            chunks = ahead or await self._source.read(self._sent_seq, self._room(endpoint))
+            if not chunks:
+                return _NOTHING_LEFT
+        self.isolation.spend()
+        self.hold.state = "sending"
+        return await self._post_and_act(endpoint, fitting(chunks, self._room(endpoint)))
+
+    async def _post_and_act(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> Sequence[Chunk] | None:
         body = splice(self._key, chunks)
-        await self._spend()
+        await self._write_budget()
         # Last, since it may be the one attempt for all lanes.
         if not self.way.claim(endpoint):
-            return False, None
+            return None
         started_s = self._settings.clock()
         self.requests.count(started_s)
         reading = self._read_ahead(endpoint, chunks)
         try:
             outcome = await self._post(endpoint, body)
             delivered = await self._act(outcome, endpoint, chunks, len(body), started_s)
-            return delivered, await reading if reading and delivered else None
+            # What was cut in two stands ahead of where it was: look from the beginning.
+            self._sent_seq = chunks[-1].seq if delivered and not self.isolation.active else BEFORE_ALL
+            return await reading if reading and delivered else None
         finally:
             if reading and not reading.done():
                 reading.cancel()
 
-    async def _spend(self) -> None:
-        now_s = self._settings.clock()
-        self.budget.limiter.spend(now_s)
-        if self.budget.share:
-            self.budget.share.charge(now_s)
-        self.isolation.spend()
-        await self._write_budget()
-
     async def _write_budget(self) -> None:
-        await self._source.spend(self._digest, msgspec.json.encode(self.budget.limiter.snapshot()))
+        await self._source.spend(self._digest, self.budget.snapshot())
 
     def _read_ahead(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> asyncio.Task[list[Chunk]] | None:
         """The next batch, if it may leave right after this one; else it is read later, when more has gathered."""
         more = self._source.queued > sum(chunk.events for chunk in chunks)
-        if not more or self.isolation.active or self.budget.limiter.wait_s(self._settings.clock()) > 0:
+        if not more or self.isolation.active or self.budget.wait_s(self._settings.clock()) > 0:
+            return None
+        if self._client.is_contended(endpoint.url):  # it would be kept in memory while others have their turns
             return None
         return asyncio.create_task(self._source.read(chunks[-1].seq, self._room(endpoint)))
 
     async def _post(self, endpoint: Endpoint, body: bytes) -> Outcome:
         sent_s = self._settings.wall_clock()
-        answer = await self._client.post(endpoint.url, body, turn_of=self)
-        if isinstance(answer, Reply):
+        answer = await self._client.post(endpoint.url, body)
+        if isinstance(answer, Reply) and is_own(answer):
             learned = skew_s(answer, sent_s, self._settings.wall_clock())
             endpoint.skew_s = endpoint.skew_s if learned is None else learned
         return judge(answer, datetime.now(UTC), secret=self._key.token)

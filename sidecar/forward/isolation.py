@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from sidecar.forward.allowance import Allowance
+from sidecar.forward.budget import Budget
 from sidecar.forward.suspicion import Cut, Suspicion, halve
 from sidecar.model import Chunk, LaneName
 
@@ -34,7 +34,7 @@ class Waiting(Protocol):
 class Isolation:
     """The search in one lane. In the lane of suspects it never ends, since a bad event may be anywhere there.
 
-    `search` is what it may spend; `refusals`, how often fresh events may be refused while that is used up.
+    Of the `budget` it may spend `search`; `refusals` is for fresh events that are refused while that is used up.
     """
 
     def __init__(
@@ -42,15 +42,14 @@ class Isolation:
         name: str,
         lane: LaneName,
         waiting: Waiting,
+        budget: Budget,
         *,
-        search: Allowance,
-        refusals: Allowance,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self.suspicion: Suspicion | None = None
         self._name, self._lane, self._waiting = name, lane, waiting
-        self._search, self._refusals = search, refusals
+        self._search, self._refusals = budget.search, budget.refusals
         self._clock, self._wall_clock = clock, wall_clock
         self._flooded_until_s = float("-inf")
         self._burials, self._logged_s = 0, float("-inf")

@@ -139,9 +139,14 @@ def judge(answer: Reply | Failure, now: datetime, *, secret: str) -> Outcome:
             return ProxyDown(reason, later_s)
 
 
+def is_own(reply: Reply) -> bool:
+    """Whether these are the proxy's own words, and not those of a portal or a gateway."""
+    return "result" in (_object(reply.body) or {})
+
+
 def is_alive(answer: Reply | Failure) -> bool:
     """Whether the answer to an empty document came from a proxy: it refuses in its own words, and spends no rate."""
-    return isinstance(answer, Reply) and answer.status < 500 and "result" in (_object(answer.body) or {})
+    return isinstance(answer, Reply) and answer.status < 500 and is_own(answer)
 
 
 def skew_s(reply: Reply, sent_s: float, received_s: float) -> float | None:

@@ -15,7 +15,7 @@ _QUANTUM_BYTES = 64_000
 
 class _Waiting(msgspec.Struct):
     size: int
-    turn: asyncio.Future[None]
+    turn: asyncio.Future[bool]
     deficit: int = 0
 
 
@@ -26,28 +26,41 @@ class Turns:
         self._free = limit
         self._circle: OrderedDict[Hashable, _Waiting] = OrderedDict()
 
+    @property
+    def contended(self) -> bool:
+        """Whether somebody waits."""
+        return bool(self._circle)
+
     @contextlib.asynccontextmanager
-    async def turn(self, stream: Hashable, size: int) -> AsyncIterator[None]:
-        """Waits until `stream` may send `size` bytes."""
+    async def turn(self, stream: Hashable, size: int) -> AsyncIterator[bool]:
+        """Waits until `stream` may send about `size` bytes. False: it may not, since `dismiss` was called."""
         if self._free > 0 and not self._circle:
             self._free -= 1
-        else:
-            await self._wait(stream, size)
+        elif not await self._wait(stream, size):
+            yield False
+            return
         try:
-            yield
+            yield True
         finally:
             self._free += 1
             self._next()
 
-    async def _wait(self, stream: Hashable, size: int) -> None:
+    def dismiss(self) -> None:
+        """Sends all away that wait: there is something new to think about."""
+        waiting, self._circle = list(self._circle.values()), OrderedDict()
+        for each in waiting:
+            if not each.turn.done():
+                each.turn.set_result(False)
+
+    async def _wait(self, stream: Hashable, size: int) -> bool:
         waiting = _Waiting(size, asyncio.get_running_loop().create_future())
         self._circle[stream] = waiting
         try:
-            await waiting.turn
+            return await waiting.turn
         except asyncio.CancelledError:
             self._circle.pop(stream, None)
-            if waiting.turn.done() and not waiting.turn.cancelled():  # its turn came at the same moment
-                self._free += 1
+            if waiting.turn.done() and not waiting.turn.cancelled() and waiting.turn.result():
+                self._free += 1  # its turn came at the same moment
                 self._next()
             raise
 
@@ -59,5 +72,6 @@ class Turns:
                 self._circle.move_to_end(stream)
                 continue
             del self._circle[stream]
-            self._free -= 1
-            waiting.turn.set_result(None)
+            if not waiting.turn.done():  # else it was cancelled, and will hear of it in a moment
+                self._free -= 1
+                waiting.turn.set_result(True)

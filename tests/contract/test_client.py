@@ -33,7 +33,7 @@ def play(answer: Answer, body: bytes = b"{}", times: int = 1, timeout_s: float =
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         client = Client(timeout_s=timeout_s, tls=ssl.create_default_context, connections=4)
-        answers = [await client.post(f"http://127.0.0.1:{port}", body, turn_of="stream") for _ in range(times)]
+        answers = [await client.post(f"http://127.0.0.1:{port}", body) for _ in range(times)]
         await client.close()
         server.close()
         await asyncio.sleep(0.01)

@@ -88,7 +88,7 @@ async def proxies(*addresses: str) -> AsyncIterator[tuple[Callable[[], Awaitable
     client = Client(timeout_s=0.6, tls=ssl.create_default_context, connections=8)
 
     async def post() -> str:
-        match await client.post(f"http://{NAME}:{started[0].port}", b"{}", turn_of=None):
+        match await client.post(f"http://{NAME}:{started[0].port}", b"{}"):
             case Reply(_, _, body):
                 return body.decode()
             case Failure(error):
@@ -220,7 +220,7 @@ def test_the_reason_for_which_a_server_refuses_the_client_is_told(tmp_path: Path
     async def post(port: int) -> Reply | Failure:
         client = Client(timeout_s=2.0, tls=lambda: trusts, connections=8)
         try:
-            return await client.post(f"https://127.0.0.1:{port}", b"{}", turn_of=None)
+            return await client.post(f"https://127.0.0.1:{port}", b"{}")
         finally:
             await client.close()
 

@@ -1,6 +1,7 @@
 """Fakes that behave: the contract suites hold them and the real things to the same tests."""
 
-from collections.abc import Callable, Hashable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Hashable
 
 import msgspec
 
@@ -38,6 +39,10 @@ class FakeSource:
     @property
     def queued(self) -> int:
         return sum(chunk.events for chunk in self.chunks)
+
+    @property
+    def queued_bytes(self) -> int:
+        return sum(len(chunk.body) for chunk in self.chunks)
 
     async def read(self, after_seq: int, budget_bytes: int) -> list[Chunk]:
         found: list[Chunk] = []
@@ -84,9 +89,18 @@ class FakeClient:
         self.answers = list(answers)
         self.posts: list[tuple[str, bytes]] = []
         self.before: Callable[[], None] = lambda: None
+        self.before_turn: Callable[[], None] = lambda: None
         self.judge: Callable[[bytes], Reply | Failure] = lambda _: GOOD
 
-    async def post(self, base_url: str, body: bytes, *, turn_of: Hashable) -> Reply | Failure:
+    @contextlib.asynccontextmanager
+    async def turn(self, base_url: str, stream: Hashable, size: int) -> AsyncIterator[bool]:
+        self.before_turn()
+        yield True
+
+    def is_contended(self, base_url: str) -> bool:
+        return False
+
+    async def post(self, base_url: str, body: bytes) -> Reply | Failure:
         self.posts.append((base_url, body))
         self.before()
         return self.answers.pop(0) if self.answers else self.judge(body)

@@ -126,7 +126,7 @@ def test_a_429_slows_down_the_token_and_is_remembered() -> None:
     share = bench.limiter.share_per_s
     wait_s = bench.run()
     assert wait_s is not None
-    assert 7 <= wait_s < 8
+    assert 7 <= wait_s <= 17  # and up to ten seconds of chance on top
     assert bench.limiter.share_per_s < share
     assert bench.source.spent[-1][1] == msgspec.json.encode(bench.limiter.snapshot())
 
@@ -324,8 +324,27 @@ def test_retry_ends_a_hold_at_once() -> None:
     assert bench.source.delivered == 1
 
 
-def test_what_the_proxys_clock_says_is_learned_from_any_answer() -> None:
-    bench = Bench(Reply(401, {"date": "Tue, 14 Nov 2023 23:30:00 GMT"}, b"")).add(b"1")
+def test_what_a_portals_clock_says_is_not_believed() -> None:
+    bench = Bench(Reply(200, {"date": "Thu, 01 Jan 1970 00:00:00 GMT"}, b"<html>")).add(b"1")
+    bench.run()
+    assert bench.endpoints.all[0].skew_s is None
+
+
+def test_while_it_waited_for_its_turn_the_budget_may_have_gone_or_the_proxy() -> None:
+    bench = Bench(rate=Rate(1, 60.0)).add(b"1")
+    bench.client.before_turn = lambda: bench.limiter.spend(bench.clock.now_s)
+    assert bench.run() is not None
+    assert bench.client.posts == []
+    assert bench.source.spent == []
+    bench = Bench(urls=("http://a", "http://b")).add(b"1")
+    first = bench.endpoints.all[0]
+    bench.client.before_turn = lambda: bench.endpoints.failed(first, "refused", started_s=2000, now_s=2000)
+    assert bench.run() is None
+    assert [url for url, _ in bench.client.posts] == ["http://b"]
+
+
+def test_what_the_proxys_clock_says_is_learned_from_its_own_answers() -> None:
+    bench = Bench(Reply(401, {"date": "Tue, 14 Nov 2023 23:30:00 GMT"}, b'{"result":"false"}')).add(b"1")
     bench.run()
     assert bench.endpoints.all[0].skew_s == pytest.approx(1_700_004_600.5 - 1_700_001_000)
 
