@@ -4,7 +4,7 @@ Each answers within a moment: what is large is done in rounds, and the command a
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -19,6 +19,7 @@ from sidecar.queue import DeadFilter, KeptFilter, Moved, Queue, QueueStream
 
 _BODY_MAX_BYTES = 1_000_000
 T = TypeVar("T", bound=msgspec.Struct)
+RowId = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
 
 
 class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,7 +32,7 @@ class DeadRound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Put back or purge dead letters behind row `after_id`."""
 
     wanted: DeadFilter
-    after_id: int = 0
+    after_id: RowId = 0
 
 
 class ReplayRound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +40,11 @@ class ReplayRound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     wanted: KeptFilter
     proxy: str | None = None
-    after_id: int = 0
+    after_id: RowId = 0
+
+
+class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Drop what waits to be replayed."""
 
 
 class Control:
@@ -55,6 +60,7 @@ class Control:
             _route("/control/dead/retry", DeadRound, self.put_back),
             _route("/control/dead/purge", DeadRound, self.purge),
             _route("/control/replay", ReplayRound, self.replay),
+            _route("/control/replay/cancel", Cancel, self.cancel_replay),
         ]
 
     async def retry(self, asked: Retry) -> Books:
@@ -74,12 +80,17 @@ class Control:
 
     async def replay(self, asked: ReplayRound) -> Moved:
         """Raises Refused (409) while another replay goes somewhere else, or Unavailable."""
-        for stream in self._queue.streams():
-            lane = stream.lane("replay")
-            if lane.events and (lane.target or None) != asked.proxy:
-                where = lane.target or "the usual proxies"
-                raise Refused(409, f"a replay to {where} is under way ({lane.events} events); wait until it has ended")
-        return await self._queue.replay(asked.wanted, asked.proxy, asked.after_id)
+        moved = await self._queue.replay(asked.wanted, asked.proxy, asked.after_id)
+        if moved.elsewhere is not None:
+            raise Refused(
+                409,
+                f"a replay to {moved.elsewhere} is under way; wait until it has ended, or `sidecar replay --cancel`",
+            )
+        return moved
+
+    async def cancel_replay(self, _: Cancel) -> Moved:
+        """Raises Unavailable."""
+        return await self._queue.cancel_replay()
 
     def find(self, name: str) -> list[QueueStream]:
         """The streams that go by this name or data_id. Raises Refused (404)."""
@@ -96,7 +107,7 @@ def _route(path: str, kind: type[T], act: Callable[[T], Awaitable[Any]]) -> Rout
         try:
             asked = msgspec.json.decode(await _body(request), type=kind)
             return _json(await act(asked))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return _json({"error": str(error)}, 400)
         except Refused as refused:
             return _json({"error": refused.message}, refused.status)

@@ -94,9 +94,13 @@ class Dispatch:
 
     @property
     def skew_s(self) -> float:
-        """By how much the proxies' clock is ahead of ours; what is hardly noticeable counts as nothing."""
-        known = [endpoint.skew_s for endpoint in self.endpoints.all if endpoint.skew_s is not None]
-        return known[0] if known and abs(known[0]) >= _SKEW_OF_NOTE_S else 0.0
+        """By how much the clock of the proxies in use is ahead of ours, of several the one furthest behind.
+
+        What is hardly noticeable counts as nothing.
+        """
+        known = [each.skew_s for each in self.endpoints.all if each.skew_s is not None and each.state == "up"]
+        skew_s = min(known, default=0.0)
+        return skew_s if abs(skew_s) >= _SKEW_OF_NOTE_S else 0.0
 
     def stop(self) -> None:
         """Lets every forwarder end after its present request."""
@@ -209,6 +213,9 @@ class _LaneSource:
 
     async def set_aside(self, through_seq: int) -> None:
         await self._queue.set_aside(self._lane, through_seq)
+
+    async def put_off(self, through_seq: int, latest_ms: int) -> int:
+        return await self._queue.put_off(self._lane, through_seq, latest_ms)
 
     async def spend(self, token_digest: str, state: bytes) -> None:
         await self._queue.spend(token_digest, self._boot_id, state)

@@ -21,6 +21,8 @@ _TIDY_EVERY_S = 30.0
 _TIDY_PAGES = 2048
 _AUDIT_EVERY_S = 3600.0
 _FIRST_ROUND_S = 1.0
+_DEAD_PART = 4
+"""Of the room, dead letters may take one part in so many, however large `dead.max_size` is."""
 _ALIVE_WITHIN_S = 10.0
 log = structlog.get_logger("upkeep")
 
@@ -66,12 +68,12 @@ class Upkeep:
         )
 
     async def _promote(self) -> None:
-        now_ms = int((time.time() + self._dispatch.skew_s) * 1000)
+        proxy_ms = int((time.time() + self._dispatch.skew_s) * 1000)
         due_ms = await self._queue.next_due_ms()
-        if due_ms is None or due_ms > now_ms:
+        if due_ms is None or due_ms > proxy_ms:
             return
         try:
-            await self._queue.promote(now_ms)
+            await self._queue.promote(proxy_ms)
         except Unavailable:
             return  # the writer has logged why
 
@@ -86,7 +88,7 @@ class Upkeep:
             await self._queue.tidy(
                 kept_before_ms=kept_before_ms,
                 dead_before_ms=now_ms - int(self._config.dead.max_age * 1000),
-                dead_max_bytes=self._config.dead.max_size,
+                dead_max_bytes=min(self._config.dead.max_size, self._queue.room.bytes // _DEAD_PART),
                 pages=_TIDY_PAGES,
             )
             await self._report_drops()

@@ -12,7 +12,7 @@ import msgspec
 
 from sidecar.cli.control import command
 from sidecar.cli.options import located
-from sidecar.cli.output import console, print_json, progress, table
+from sidecar.cli.output import console, print_json, printable, progress, table
 from sidecar.cli.streams import names_of, numbers_of, open_lookup
 from sidecar.cli.times import When
 from sidecar.config import Loaded
@@ -20,6 +20,7 @@ from sidecar.control import DeadRound
 from sidecar.queue import DeadFilter, DeadLetter, Moved
 
 _SHOWN_CHARACTERS = 200
+_NUMBER = click.IntRange(0, 2**63 - 1)
 
 
 @click.group()
@@ -75,7 +76,7 @@ class Selection:
 
 @dead.command("list")
 @filtered
-@click.option("--limit", default=50, show_default=True, help="Show the newest so many.")
+@click.option("--limit", type=_NUMBER, default=50, show_default=True, help="Show the newest so many.")
 @click.option("--json", "as_json", is_flag=True, help="For programs, with the events.")
 def list_(loaded: Loaded, *, limit: int, as_json: bool, **filters: Any) -> None:
     """List dead letters, the newest last."""
@@ -87,8 +88,8 @@ def list_(loaded: Loaded, *, limit: int, as_json: bool, **filters: Any) -> None:
     shown = table("id", "stream", "buried", "tried", "reason", "event", numbers=("id", "tried"))
     for letter in letters:
         shown.add_row(
-            str(letter.id), selection.names[letter.stream], _time(letter.last_ms), str(letter.attempts), letter.reason,
-            _excerpt(letter),
+            str(letter.id), selection.names[letter.stream], _time(letter.last_ms), str(letter.attempts),
+            printable(letter.reason), _excerpt(letter),
         )  # fmt: skip
     console().print(shown)
     total = selection.count()
@@ -97,7 +98,7 @@ def list_(loaded: Loaded, *, limit: int, as_json: bool, **filters: Any) -> None:
 
 @dead.command()
 @located
-@click.argument("number", metavar="ID", type=int)
+@click.argument("number", metavar="ID", type=_NUMBER)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def show(loaded: Loaded, number: int, *, as_json: bool) -> None:
     """Show one dead letter whole."""
@@ -117,12 +118,13 @@ def show(loaded: Loaded, number: int, *, as_json: bool) -> None:
         ("accepted", _time(letter.accepted_ms)),
     ):
         click.echo(f"{name:9} {value}")
-    click.echo(msgspec.json.format(letter.event).decode())
+    for line in msgspec.json.format(letter.event).decode(errors="replace").splitlines():
+        click.echo(printable(line))
 
 
 @dead.command()
 @filtered
-@click.argument("ids", metavar="[ID]...", type=int, nargs=-1)
+@click.argument("ids", metavar="[ID]...", type=_NUMBER, nargs=-1)
 @click.option("--all", "all_", is_flag=True, help="All of them.")
 def retry(
     loaded: Loaded,
@@ -142,7 +144,7 @@ def retry(
 
 @dead.command()
 @filtered
-@click.argument("ids", metavar="[ID]...", type=int, nargs=-1)
+@click.argument("ids", metavar="[ID]...", type=_NUMBER, nargs=-1)
 @click.option("--all", "all_", is_flag=True, help="All of them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(
@@ -220,5 +222,5 @@ def _time(at_ms: int) -> str:
 
 
 def _excerpt(letter: DeadLetter) -> str:
-    text = bytes(letter.event).decode(errors="replace")
+    text = printable(bytes(letter.event).decode(errors="replace"))
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

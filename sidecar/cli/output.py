@@ -28,6 +28,11 @@ def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
     return made
 
 
+def printable(text: str) -> str:
+    """`text` without what could drive a terminal: events and proxies may hold anything."""
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
 def print_json(document: Any) -> None:
     """For programs, and still readable."""
     encoded = document if isinstance(document, bytes) else msgspec.json.encode(document)

@@ -11,32 +11,40 @@ from sidecar.cli.streams import numbers_of, open_lookup
 from sidecar.cli.times import When
 from sidecar.config import Loaded
 from sidecar.config.bind import parse_url
-from sidecar.control import ReplayRound
+from sidecar.control import Cancel, ReplayRound
 from sidecar.queue import KeptFilter, Moved
 
 
 @click.command()
 @located
-@click.option("--from", "from_ms", type=When(time.time), required=True, metavar="TIME",
+@click.option("--from", "from_ms", type=When(time.time), metavar="TIME",
               help="Delivered since then: 2026-01-31T08:00, or 2h for two hours ago.")  # fmt: skip
 @click.option("--to", "to_ms", type=When(time.time), metavar="TIME", help="Delivered until then. Default: now.")
 @click.option("--stream", "streams", multiple=True, metavar="NAME", help="Of this stream (or data_id) only.")
 @click.option("--proxy", "target", metavar="URL", help="Send them to this proxy instead of the usual ones.")
+@click.option("--cancel", is_flag=True, help="Drop what still waits to be replayed instead.")
 @click.option("--dry-run", is_flag=True, help="Only say how many events that would be.")
 def replay(
     loaded: Loaded,
-    from_ms: int,
+    from_ms: int | None,
     to_ms: int | None,
     streams: tuple[str, ...],
     target: str | None,
     *,
     dry_run: bool,
+    cancel: bool,
 ) -> None:
     """Send deliveries again that queue.keep_delivered has kept.
 
     They go out in a lane of their own, after new events, and are counted as accepted once more.
     """
     to_ms = int(time.time() * 1000) if to_ms is None else to_ms
+    if cancel:
+        moved = command(loaded.config.state, "/control/replay/cancel", Cancel(), Moved)
+        click.echo(f"{moved.events} events dropped that waited to be replayed")
+        return
+    if from_ms is None:
+        raise click.UsageError("--from is missing")
     try:
         target = parse_url(target) if target else None
     except ValueError as error:

@@ -12,7 +12,7 @@ import msgspec
 
 from sidecar.cli.control import NotRunningError, ask_status
 from sidecar.cli.options import located
-from sidecar.cli.output import print_json
+from sidecar.cli.output import print_json, printable
 from sidecar.cli.streams import names_of, open_lookup
 from sidecar.config import Loaded
 from sidecar.queue import DeadFilter, Found, Lookup
@@ -44,7 +44,7 @@ def why(loaded: Loaded, what: str, *, as_json: bool) -> None:
         print_json(answer)
     else:
         for line in answer["lines"]:
-            click.echo(line)
+            click.echo(printable(line))
     sys.exit(0 if answer["found"] else 1)
 
 

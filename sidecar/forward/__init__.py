@@ -9,9 +9,10 @@ from sidecar.forward.backoff import Backoff
 from sidecar.forward.budget import Budget
 from sidecar.forward.client import Client
 from sidecar.forward.endpoints import Endpoint, Endpoints
-from sidecar.forward.forwarder import Forwarder, Settings, token_digest
+from sidecar.forward.forwarder import Forwarder, token_digest
 from sidecar.forward.limiter import Limiter, Snapshot
 from sidecar.forward.outcome import is_alive
+from sidecar.forward.source import Settings
 
 __all__ = [
     "Allowance",

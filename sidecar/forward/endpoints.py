@@ -68,7 +68,7 @@ class Endpoints:
         """
         up = [endpoint for endpoint in self.all if endpoint.state != "down"]
         for endpoint in up:
-            if failed_at.get(endpoint.url, _NEVER) <= max(endpoint.up_since_s, now_s - _FORGET_S):
+            if failed_at.get(endpoint.url, _NEVER) < max(endpoint.up_since_s, now_s - _FORGET_S):
                 return endpoint
         for endpoint in self.all:
             if endpoint.state == "down" and (endpoint.retry_at_s <= now_s or _untried(endpoint, failed_at)):

@@ -16,19 +16,16 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
 
-import msgspec
 import structlog
 
 from sidecar.errors import Unavailable
-from sidecar.forward.backoff import Backoff
 from sidecar.forward.batch import fitting, room_bytes, splice
 from sidecar.forward.budget import Budget
 from sidecar.forward.client import Client
 from sidecar.forward.endpoints import Endpoint, Endpoints
 from sidecar.forward.hold import Hold
-from sidecar.forward.isolation import Isolation, Waiting, is_single
+from sidecar.forward.isolation import Isolation, is_single
 from sidecar.forward.outcome import (
     Busy,
     DataFault,
@@ -45,47 +42,19 @@ from sidecar.forward.outcome import (
     judge,
     skew_s,
 )
+from sidecar.forward.source import Settings, Source
 from sidecar.forward.way import Way
+from sidecar.future import latest_ms
 from sidecar.meter import Meter
 from sidecar.model import BEFORE_ALL, Chunk, LaneName, StreamKey
 
 _NOTHING_LEFT: Sequence[Chunk] = []  # known by its identity
+_CLOCK_PRECISION_S = 2.0
+_TOO_LARGE_IN_A_ROW = 10
 _LINGER_FACTOR = 3.0
 _LINGER_MAX_S = 0.02
 
 log = structlog.get_logger("forward")
-
-
-class Source(Waiting, Protocol):
-    """One lane of the queue, as the forwarder needs it. All but `read` raise Unavailable."""
-
-    @property
-    def queued(self) -> int:
-        """Events that wait."""
-
-    @property
-    def queued_bytes(self) -> int:
-        """Their bytes, uncompressed."""
-
-    async def read(self, after_seq: int, budget_bytes: int) -> list[Chunk]:
-        """The next chunks that fit."""
-
-    async def acknowledge(self, through_seq: int) -> None:
-        """Forget them."""
-
-    async def spend(self, token_digest: str, state: bytes) -> None:
-        """Write the budget down."""
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What all forwarders have in common. `clock` is in seconds and never jumps, `wall_clock` since 1970."""
-
-    max_body_bytes: int
-    backoff: Backoff
-    slow_backoff: Backoff
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
-    random: Callable[[], float]
 
 
 class Forwarder:
@@ -115,6 +84,7 @@ class Forwarder:
         self._digest = token_digest(key)
         self._lingers_until_s = float("-inf")
         self._sent_seq = BEFORE_ALL
+        self._too_large_in_a_row = 0
         self._stopping = False
 
     def stop(self) -> None:
@@ -246,13 +216,15 @@ class Forwarder:
             case Delivered():
                 self.budget.limiter.accepted(self._settings.clock())
                 endpoint.body.fitted(size)
+                self._too_large_in_a_row = 0
                 await self._source.acknowledge(chunks[-1].seq)
                 self.hold.recovered()
                 self._linger(size, started_s)
                 return True
             case DataFault(reason, status):
                 self.budget.limiter.accepted(self._settings.clock())  # the proxy looks at the rate first
-                await self.isolation.refused(reason, status, chunks)
+                if not await self._put_off(endpoint, chunks):
+                    await self.isolation.refused(reason, status, chunks)
             case TooLarge(reason, status):
                 await self._too_large(endpoint, reason, status, chunks, size)
             case Unauthorized(reason):
@@ -275,12 +247,28 @@ class Forwarder:
     ) -> None:
         """Sends less at once; cuts a chunk that is too large by itself; buries an event that is."""
         if is_single(chunks):
-            await self.isolation.bury(reason, status, chunks[0])
+            if not self.way.elsewhere(endpoint):
+                await self.isolation.bury(reason, status, chunks[0])
+                self._brake(reason)
             return
         endpoint.body.too_large(size, self._settings.clock())
         log.warning("body too large for the way to the proxy", stream=self.name, proxy=endpoint.url, bytes=size)
         if len(chunks) == 1:
             await self._source.split(chunks[0].seq, chunks[0].events // 2)
+
+    async def _put_off(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> bool:
+        """What the proxy refuses only since its clock is behind is no bad event, and waits until it will take it."""
+        if endpoint.skew_s is None:
+            return False
+        proxy_ms = int((self._settings.wall_clock() + endpoint.skew_s - _CLOCK_PRECISION_S) * 1000)
+        return await self._source.put_off(chunks[-1].seq, latest_ms(proxy_ms)) > 0
+
+    def _brake(self, reason: str) -> None:
+        """Something that takes no size at all is out of order: it shall not make dead letters of everything."""
+        self._too_large_in_a_row += 1
+        if self._too_large_in_a_row >= _TOO_LARGE_IN_A_ROW:
+            self.hold.failed(reason, logging.ERROR)
+            self.hold.back_off("held", self._settings.slow_backoff)
 
     def _linger(self, size: int, started_s: float) -> None:
         """After a small batch: spends most of the time gathering the next one, not on sending ever so many."""

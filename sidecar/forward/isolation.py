@@ -4,31 +4,18 @@ What to send next is decided in `suspicion.py`; this is the shell around it, for
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import structlog
 
 from sidecar.forward.budget import Budget
+from sidecar.forward.source import Source
 from sidecar.forward.suspicion import Cut, Suspicion, halve
 from sidecar.model import Chunk, LaneName
 
 _LOG_EVERY_S = 60.0
 _FLOOD_S = 60.0
-"""For so long after something was set aside a lane is expected to hold more bad events."""
+"""For so long after something was set aside a lane is expected to hold more bad events, and searches no more."""
 log = structlog.get_logger("forward")
-
-
-class Waiting(Protocol):
-    """What the search does to the waiting chunks. All raise Unavailable."""
-
-    async def split(self, seq: int, events: int) -> None:
-        """Cut the first `events` off the head chunk."""
-
-    async def bury(self, seq: int, *, reason: str, status: int, attempts: int, first_ms: int) -> None:
-        """Make the only event of the head chunk a dead letter."""
-
-    async def set_aside(self, through_seq: int) -> None:
-        """Move the chunks from the head on to the lane of suspects."""
 
 
 class Isolation:
@@ -41,7 +28,7 @@ class Isolation:
         self,
         name: str,
         lane: LaneName,
-        waiting: Waiting,
+        waiting: Source,
         budget: Budget,
         *,
         clock: Callable[[], float],
@@ -67,15 +54,16 @@ class Isolation:
         Raises Unavailable.
         """
         now_s = self._clock()
+        flooded = now_s < self._flooded_until_s
         wait_s = self._search.wait_s(now_s) if self.active else 0.0
-        if wait_s > 0 and self._lane == "fresh" and self.suspicion is not None:
+        if self.suspicion is not None and self._lane == "fresh" and (wait_s > 0 or flooded):
             await self._waiting.set_aside(self.suspicion.through_seq)
             self.suspicion = None
-            self._flooded_until_s = now_s + _FLOOD_S
+            self._flooded_until_s, flooded = now_s + _FLOOD_S, True
             self._refusals.charge(now_s)
-        if now_s < self._flooded_until_s and not self.active and self._search.wait_s(now_s) > 0:
-            return self._refusals.wait_s(now_s)
-        return wait_s if self.active else 0.0
+        if not self.active:
+            return self._refusals.wait_s(now_s) if flooded else 0.0
+        return wait_s
 
     def spend(self) -> None:
         """Counts a request of the search that leaves now."""
@@ -107,7 +95,7 @@ class Isolation:
         """
         if self.suspicion is None:
             self.suspicion = Suspicion(through_seq=chunks[-1].seq, first_ms=self._now_ms())
-            if self._search.wait_s(self._clock()) == 0:
+            if self._clock() >= self._flooded_until_s:  # in a flood the allowance is for the lane of suspects
                 self._search.charge(self._clock())
         else:
             self.suspicion.refused(chunks[-1].seq)

@@ -6,6 +6,7 @@
     401, 403                           Unauthorized    hold the stream, a person is needed
     other 4xx                          Refused         hold the stream, a person is needed
     3xx, 404, 405                      Misrouted       this is no proxy's address: hold the proxy, a person is needed
+    400, 401, 403, 422 without result  Misrouted       not the proxy's word either: a gateway, an https port
     429                                Throttled       slow down, all streams of the token
     408, 425, 429 without a word       Busy            the same again, later
     5xx                                ProxyDown       another proxy, or later
@@ -119,24 +120,30 @@ def judge(answer: Reply | Failure, now: datetime, *, secret: str) -> Outcome:
             if _is_acknowledgement(answer.body):
                 return Delivered()
             return ProxyDown(f"{reason}: not a proxy's acknowledgement")
-        case 400 | 422:
-            return DataFault(reason, answer.status)
-        case 413:
-            return TooLarge(reason, answer.status)
-        case 401 | 403:
-            return Unauthorized(reason)
-        case 404 | 405:
-            return Misrouted(reason)
         case 429 if answer.body:
             return Throttled(reason, later_s)
         case 408 | 425 | 429:
             return Busy(reason, later_s)
-        case status if 300 <= status < 400:
-            return Misrouted(reason)
-        case status if 400 <= status < 500:
-            return Refused(reason)
+        case status if 300 <= status < 500:
+            return _refusal(status, reason, own=is_own(answer))
         case _:
             return ProxyDown(reason, later_s)
+
+
+def _refusal(status: int, reason: str, *, own: bool) -> Outcome:
+    match status:
+        case 413:
+            return TooLarge(reason, status)
+        case 400 | 422 if own:
+            return DataFault(reason, status)
+        case 401 | 403 if own:
+            return Unauthorized(reason)
+        case 400 | 401 | 403 | 422:
+            return Misrouted(f"{reason}: not in a proxy's words")
+        case 404 | 405:
+            return Misrouted(reason)
+        case _:
+            return Misrouted(reason) if status < 400 else Refused(reason)
 
 
 def is_own(reply: Reply) -> bool:

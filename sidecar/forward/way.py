@@ -47,6 +47,12 @@ class Way:
         """Takes what was picked; False if another lane was faster."""
         return self.endpoints.claim(endpoint, self._clock(), self._failed_at)
 
+    def elsewhere(self, endpoint: Endpoint) -> bool:
+        """Whether another proxy is left to try what this one does not take; this lane then prefers it for a while."""
+        self._failed_at[endpoint.url] = self._clock()
+        other = self.pick()
+        return other is not None and other is not endpoint and other.url not in self._failed_at
+
     def worked(self, endpoint: Endpoint) -> None:
         """The proxy answered as only a proxy does, whatever it said."""
         self._failed_at.pop(endpoint.url, None)

@@ -1,18 +1,20 @@
 """Which dead letters and which kept deliveries are meant, and how far one transaction got with them."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+Number = Annotated[int, msgspec.Meta(ge=-(2**63), lt=2**63)]
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which dead letters. None: whatever it is. `reason` is a part of the words; times are those of the burial."""
 
-    ids: tuple[int, ...] | None = None
-    streams: tuple[int, ...] | None = None
+    ids: tuple[Number, ...] | None = None
+    streams: tuple[Number, ...] | None = None
     reason: str | None = None
-    from_ms: int | None = None
-    to_ms: int | None = None
+    from_ms: Number | None = None
+    to_ms: Number | None = None
 
     def where(self) -> tuple[str, list[Any]]:
         """The condition in SQL, and its values."""
@@ -29,9 +31,9 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
 class KeptFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which kept deliveries. None: whatever it is. Times are those of the delivery."""
 
-    streams: tuple[int, ...] | None = None
-    from_ms: int | None = None
-    to_ms: int | None = None
+    streams: tuple[Number, ...] | None = None
+    from_ms: Number | None = None
+    to_ms: Number | None = None
 
     def where(self) -> tuple[str, list[Any]]:
         """The condition in SQL, and its values."""
@@ -40,10 +42,14 @@ class KeptFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """How many events one transaction moved; and after which row to go on, None: there are no more."""
+    """How many events one transaction moved; and after which row to go on, None: there are no more.
+
+    `elsewhere`: nothing was done, since a replay to that address is under way.
+    """
 
     events: int
     last_id: int | None
+    elsewhere: str | None = None
 
 
 def _common(

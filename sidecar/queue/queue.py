@@ -19,6 +19,7 @@ from sidecar.queue.operations import (
     Acknowledge,
     Append,
     Bury,
+    CancelReplay,
     Done,
     Expire,
     Nothing,
@@ -26,6 +27,7 @@ from sidecar.queue.operations import (
     Promote,
     Purge,
     PutBack,
+    PutOff,
     Replay,
     SetAside,
     SpendBudget,
@@ -160,9 +162,13 @@ class Queue:
         """Moves the chunks up to `through_seq` to the stream's suspects. Raises Unavailable."""
         await self._commit(lambda done: SetAside(lane, through_seq, done))
 
-    async def promote(self, now_ms: int) -> None:
-        """Makes fresh what is due at `now_ms` by the proxy's clock. Raises Unavailable."""
-        await self._commit(lambda done: Promote(self._by_id(), now_ms, done))
+    async def put_off(self, lane: QueueLane, through_seq: int, latest_ms: int) -> int:
+        """Lets events up to `through_seq` wait that are dated after `latest_ms`; how many. Raises Unavailable."""
+        return (await self._commit(lambda done: PutOff(lane, through_seq, latest_ms, done))).moved
+
+    async def promote(self, due_ms: int) -> None:
+        """Makes fresh what is due by the proxy's clock. Raises Unavailable."""
+        await self._commit(lambda done: Promote(self._by_id(), due_ms, _now_ms(), done))
 
     async def put_back(self, wanted: DeadFilter, after_id: int) -> Moved:
         """Queues dead letters again, in the retry lanes, as many as fit one transaction. Raises Unavailable."""
@@ -176,7 +182,12 @@ class Queue:
 
     async def replay(self, wanted: KeptFilter, target: str | None, after_id: int) -> Moved:
         """Queues kept deliveries again, in the replay lanes, as many as fit one transaction. Raises Unavailable."""
-        return await self._move(lambda done: Replay(self._by_id(), wanted, target, after_id, _now_ms(), done))
+        replay = await self._commit(lambda done: Replay(self._by_id(), wanted, target, after_id, _now_ms(), done))
+        return Moved(replay.moved, replay.last_id, replay.elsewhere)
+
+    async def cancel_replay(self) -> Moved:
+        """Drops what waits to be replayed. Raises Unavailable."""
+        return Moved((await self._commit(lambda done: CancelReplay(self._by_id(), done))).moved, None)
 
     async def expire(self, before_ms: int) -> None:
         """Drops what was accepted before `before_ms`. Raises Unavailable."""
@@ -228,7 +239,7 @@ class Queue:
     def _by_id(self) -> dict[int, QueueStream]:
         return {stream.id: stream for stream in self.streams() if stream.saved}
 
-    async def _move(self, make: Callable[[Done], PutBack | Purge | Replay]) -> Moved:
+    async def _move(self, make: Callable[[Done], PutBack | Purge]) -> Moved:
         operation = await self._commit(make)
         return Moved(operation.moved, operation.last_id)
 

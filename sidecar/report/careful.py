@@ -11,17 +11,15 @@ from typing import Any, Literal, NoReturn
 import msgspec
 
 from sidecar.errors import Refused
+from sidecar.future import FUTURE_S, due_ms, latest_ms
 from sidecar.model import Kind
 from sidecar.report.limits import (
-    FUTURE_S,
     MAX_DEPTH,
     METRIC_NAME,
     MS_MAX,
     MS_MIN,
     SECONDS_MAX,
     SECONDS_MIN,
-    due_ms,
-    latest_ms,
 )
 from sidecar.report.strings import strings_decoded, strings_written
 from sidecar.report.words import describe
@@ -59,7 +57,7 @@ def check_item(raw: bytes, kind: Kind, rules: Rules, now_ms: int, skew_ms: int =
     _check_event(item) if kind == "event" else _check_metrics(item)
     changed |= _normalise_dimension(item, kind)
     changed |= _normalise_timestamp(item, rules, now_ms)
-    due = _due(item["timestamp"], rules, now_ms + skew_ms)
+    due = _due(item["timestamp"], rules, now_ms, skew_ms)
     if changed or strings_written(raw) != strings:
         return msgspec.json.encode(item), due
     return raw, due
@@ -227,13 +225,14 @@ def _normalise_timestamp(item: dict[str, Any], rules: Rules, now_ms: int) -> boo
     return True
 
 
-def _due(stamp_ms: int, rules: Rules, now_ms: int) -> int | None:
-    """When an event that is dated beyond what the proxy takes will be valid; None: it is now."""
-    if stamp_ms <= latest_ms(now_ms):
-        return None
+def _due(stamp_ms: int, rules: Rules, now_ms: int, skew_ms: int) -> int | None:
+    """When an event that is dated beyond what the proxy takes will be valid; None: it is now.
+
+    Too far ahead is what is so by our own clock: that the proxy's is wrong is no fault of the event.
+    """
     if stamp_ms - now_ms > rules.max_ahead_ms + FUTURE_S * 1000:
         ahead, limit = (stamp_ms - now_ms) // 1000, rules.max_ahead_ms // 1000
         _refuse(
             ".timestamp", f"{ahead} s in the future; the proxy takes at most {FUTURE_S} s, and it can wait {limit} s"
         )
-    return due_ms(stamp_ms)
+    return due_ms(stamp_ms) if stamp_ms > latest_ms(now_ms + skew_ms) else None

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from sidecar.future import latest_ms
 from sidecar.model import Kind
-from sidecar.report.limits import METRIC_NAME, MS_MAX, MS_MIN, latest_ms
+from sidecar.report.limits import METRIC_NAME, MS_MAX, MS_MIN
 from sidecar.report.strings import strings_written
 
 _Millis = Annotated[int, msgspec.Meta(ge=MS_MIN, le=MS_MAX)]

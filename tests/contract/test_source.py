@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.dispatch import _LaneSource
-from sidecar.forward.forwarder import Source
+from sidecar.forward.source import Source
 from sidecar.model import BEFORE_ALL, Block, StreamKey
 from sidecar.queue import Queue
 from tests.support.fakes import FakeSource

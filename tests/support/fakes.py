@@ -78,6 +78,9 @@ class FakeSource:
         self.aside += [chunk for chunk in self.chunks if chunk.seq <= through_seq]
         self.chunks = [chunk for chunk in self.chunks if chunk.seq > through_seq]
 
+    async def put_off(self, through_seq: int, latest_ms: int) -> int:
+        return 0
+
     async def spend(self, token_digest: str, state: bytes) -> None:
         self.spent.append((token_digest, state))
 

@@ -17,6 +17,7 @@ from sidecar.units import Rate
 from tests.support.fakes import GOOD, Clock, FakeClient, FakeSource
 
 KEY = StreamKey(5, "the-token")
+OWN = b'{"code":"400","message":"no","result":"false"}'
 
 
 class Bench:
@@ -88,8 +89,8 @@ def test_everything_that_waits_goes_out_in_order_in_full_batches() -> None:
 @pytest.mark.parametrize(
     ("answer", "state", "wait_s"),
     [
-        (Reply(401, {}, b'{"message":"token the-token is wrong"}'), "unauthorized", 4),
-        (Reply(403, {}, b""), "unauthorized", 4),
+        (Reply(401, {}, b'{"message":"token the-token is wrong","result":"false"}'), "unauthorized", 4),
+        (Reply(403, {}, OWN), "unauthorized", 4),
         (Reply(418, {}, b'{"message":"bad"}'), "held", 4),
         (Reply(408, {}, b""), "held", 0.5),
         (Reply(425, {}, b""), "held", 0.5),
@@ -132,7 +133,7 @@ def test_a_429_slows_down_the_token_and_is_remembered() -> None:
 
 
 def test_an_early_wake_does_not_shorten_a_hold() -> None:
-    bench = Bench(Reply(401, {}, b"")).add(b"1")
+    bench = Bench(Reply(401, {}, OWN)).add(b"1")
     assert bench.run() == 4
     bench.clock.now_s += 1
     assert bench.run() == 3
@@ -160,7 +161,7 @@ def test_a_stream_that_fails_where_others_get_through_is_held_alone(answer: Any)
 
 
 def test_waits_grow_while_it_goes_on_failing() -> None:
-    bench = Bench(*[Reply(401, {}, b"")] * 8).add(b"1")
+    bench = Bench(*[Reply(401, {}, OWN)] * 8).add(b"1")
     waits = []
     for _ in range(8):
         wait_s = bench.run()
@@ -188,7 +189,7 @@ def test_when_a_proxy_comes_back_everybody_is_woken() -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 408, 413, 418, 429])
 def test_a_proxy_that_refuses_one_stream_is_up_for_all_others(status: int) -> None:
-    bench = Bench(Failure("ConnectError"), Reply(status, {}, b"")).add(b"1")
+    bench = Bench(Failure("ConnectError"), Reply(status, {}, OWN)).add(b"1")
     wait_s = bench.run()
     assert wait_s is not None
     assert bench.endpoints.all[0].state == "down"
@@ -220,6 +221,29 @@ def test_if_everything_is_too_large_every_event_is_tried_alone_and_buried() -> N
     assert len(bench.client.posts) <= 5 + 3
 
 
+def test_what_takes_no_size_at_all_does_not_make_dead_letters_of_everything() -> None:
+    bench = Bench().add(*[b"1"] * 50)
+    bench.client.judge = only_bodies_up_to(0)
+    assert bench.run() == 4
+    assert len(bench.source.dead) == 10
+    assert bench.forwarder.hold.state == "held"
+    bench.client.judge = only_bodies_up_to(10**6)
+    bench.run_to_the_end()
+    assert bench.source.delivered == 40
+
+
+def test_another_proxy_is_asked_before_an_event_counts_as_too_large() -> None:
+    bench = Bench(urls=("http://a", "http://b")).add(b"1" * 300)
+    bench.client.answers = [Reply(413, {}, b"")]
+    assert bench.run() is None
+    assert [url for url, _ in bench.client.posts] == ["http://a", "http://b"]
+    assert (bench.source.delivered, bench.source.dead) == (1, [])
+    bench.add(b"2" * 300)
+    bench.client.judge = only_bodies_up_to(0)
+    bench.run_to_the_end()
+    assert [url for url, _ in bench.client.posts[2:]] == ["http://b"] or len(bench.source.dead) == 1
+
+
 def test_a_chunk_that_is_too_large_is_cut_and_an_event_that_is_too_large_is_buried() -> None:
     bench = Bench(max_body_bytes=4000)
     bench.source.add(b",".join([b"1" * 400] * 7 + [b"2" * 1500] + [b"3" * 400]), 9)
@@ -238,7 +262,7 @@ def refusing(*bad: int) -> Any:
 
     def judge(body: bytes) -> Reply:
         found = any(number in bad for number in json.loads(body)["data"])
-        return Reply(400, {}, b'{"message":"bad event"}') if found else GOOD
+        return Reply(400, {}, b'{"message":"bad event","result":"false"}') if found else GOOD
 
     return judge
 
@@ -315,7 +339,7 @@ def test_a_lane_that_is_less_urgent_takes_only_its_share() -> None:
 
 
 def test_retry_ends_a_hold_at_once() -> None:
-    bench = Bench(Reply(401, {}, b""), Failure("ConnectError")).add(b"1")
+    bench = Bench(Reply(401, {}, OWN), Failure("ConnectError")).add(b"1")
     assert bench.run() == 4
     bench.forwarder.retry()
     assert bench.run() == pytest.approx(0.6)

@@ -1,6 +1,7 @@
 """What moves inside the queue: chunks that are split, set aside, buried, put back, replayed; and the books."""
 
 import functools
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.model import BEFORE_ALL, Block, Books
-from sidecar.queue import DeadFilter
+from sidecar.queue import DeadFilter, KeptFilter
 from sidecar.queue.operations import (
     Append,
     Bury,
+    CancelReplay,
     Expire,
     Promote,
     Purge,
     PutBack,
+    PutOff,
     Replay,
     SetAside,
     Split,
@@ -194,9 +197,16 @@ def test_dead_letters_go_by_age_and_by_size_oldest_first(queue: DirectQueue) -> 
     assert queue.reader.audit() == []
 
 
-def replay(queue: DirectQueue, from_ms: int, to_ms: int, only: int | None = None, target: str | None = None) -> None:
-    make = functools.partial(Replay, queue.streams(), from_ms, to_ms, only, target, 0, 77)
+def replay(queue: DirectQueue, from_ms: int, to_ms: int, only: int | None = None, target: str | None = None) -> Replay:
+    wanted = KeptFilter(streams=None if only is None else (only,), from_ms=from_ms, to_ms=to_ms)
+    operations: list[Replay] = []
+
+    def make(done: Any) -> Replay:
+        operations.append(Replay(queue.streams(), wanted, target, 0, 77, done))
+        return operations[0]
+
     assert queue.do(make) is None
+    return operations[0]
 
 
 def test_kept_deliveries_are_sent_again_in_a_lane_of_their_own(queue: DirectQueue) -> None:
@@ -208,11 +218,31 @@ def test_kept_deliveries_are_sent_again_in_a_lane_of_their_own(queue: DirectQueu
     assert (queue.waiting(), queue.waiting(lane="replay")) == ([], ["1", "x", "2", "x"])
     assert stream.books == Books(accepted=12, queued=4, delivered=8)
     assert (stream.replayed, stream.lane("replay").target) == (4, "http://other")
-    replay(queue, 0, 9, only=5)
+    replay(queue, 0, 9, only=5, target="http://other")
     assert stream.replayed == 4
-    replay(queue, 0, 0)
+    assert replay(queue, 0, 0).elsewhere == "http://other"
+    assert stream.replayed == 4
+    queue.do(lambda done: CancelReplay(queue.streams(), done))
+    assert stream.books == Books(accepted=12, delivered=8, dropped=4)
+    assert queue.reader.dropped() == {1: {"replay_cancelled": 4}}
+    assert replay(queue, 0, 0).elsewhere is None
     assert (stream.lane("replay").target, stream.replayed) == ("", 6)
     assert queue.reader.audit() == []
+
+
+def test_room_is_made_from_replays_first(tmp_path: Path) -> None:
+    with direct_queue(tmp_path / "queue.db", 62_000, drop_beyond_bytes=3_000_000) as queue:
+        bodies = [f'"{os.urandom(30_000).hex()}"' for _ in range(20)]
+        queue.append(*bodies)
+        queue.acknowledge(10**6, keep=True, now_ms=1)
+        queue.append('"older and never delivered"')
+        replay(queue, 0, 9)
+        for _ in range(85):
+            queue.append(f'"{os.urandom(30_000).hex()}"')
+        assert queue.writer.size_bytes <= 3_000_000
+        assert queue.waiting()[0] == '"older and never delivered"'
+        assert queue.stream().lane("replay").events < 20
+        assert queue.reader.audit() == []
 
 
 def test_a_lane_keeps_its_target_over_a_restart(tmp_path: Path) -> None:
@@ -237,12 +267,34 @@ def test_what_lies_in_the_future_waits_until_it_is_due(queue: DirectQueue) -> No
     assert queue.waiting() == ["now"]
     assert queue.stream().books == Books(accepted=3, queued=3)
     assert (queue.reader.next_due_ms(), queue.reader.due_ms()) == (20, {1: 20})
-    queue.do(lambda done: Promote(queue.streams(), 19, done))
+    queue.do(lambda done: Promote(queue.streams(), 19, 500, done))
     assert queue.waiting() == ["now"]
-    queue.do(lambda done: Promote(queue.streams(), 30, done))
+    queue.do(lambda done: Promote(queue.streams(), 30, 500, done))
     assert queue.waiting() == ["now", "20", "30"]
     assert queue.stream().books == Books(accepted=3, queued=3)
     assert (queue.reader.next_due_ms(), queue.reader.due_ms(), queue.reader.audit()) == (None, {}, [])
+
+
+def stamped(*stamps: int) -> list[str]:
+    return [f'{{"timestamp":{stamp}}}' for stamp in stamps]
+
+
+def test_what_the_proxys_clock_is_not_ready_for_is_put_off_and_the_rest_stays(queue: DirectQueue) -> None:
+    hour_ms = 3_600_000
+    late = 10**12 + hour_ms
+    queue.append(*stamped(late + 5, 1, late + 20_000))
+    queue.append(*stamped(late + 7))
+    queue.append(*stamped(late + 9))
+    assert queue.do(lambda done: PutOff(queue.stream().fresh, 1, late, done)) is None
+    assert queue.waiting() == stamped(1, late + 9)
+    assert queue.reader.next_due_ms() == 10**12 + 10_000
+    assert queue.stream().lane("later").events == 3
+    assert queue.stream().books == Books(accepted=5, queued=5)
+    assert queue.reader.audit() == []
+    queue.do(lambda done: Promote(queue.streams(), 10**12 + 20_000, 500, done))
+    assert queue.waiting() == stamped(1, late + 9, late + 5, late + 7, late + 20_000)
+    assert queue.stream().queued_bytes == sum(len(chunk.body) for chunk in queue.reader.chunks(8, BEFORE_ALL, 10**6))
+    assert queue.reader.audit() == []
 
 
 def test_what_waits_for_its_time_grows_too_old_too(queue: DirectQueue) -> None:

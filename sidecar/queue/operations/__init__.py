@@ -4,7 +4,7 @@
 `retention.py` forgets. Nothing is done twice or by halves.
 """
 
-from sidecar.queue.operations.again import Promote, Purge, PutBack, Replay
+from sidecar.queue.operations.again import CancelReplay, Promote, Purge, PutBack, PutOff, Replay
 from sidecar.queue.operations.append import Append, append_all
 from sidecar.queue.operations.forwarding import Acknowledge, Bury, SetAside, SpendBudget, Split
 from sidecar.queue.operations.retention import Expire, Nothing, Tidy, file_bytes, forget_kept, make_room, used_bytes
@@ -14,6 +14,7 @@ __all__ = [
     "Acknowledge",
     "Append",
     "Bury",
+    "CancelReplay",
     "Done",
     "Expire",
     "Nothing",
@@ -21,6 +22,7 @@ __all__ = [
     "Promote",
     "Purge",
     "PutBack",
+    "PutOff",
     "Replay",
     "SetAside",
     "SpendBudget",

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from sidecar.future import due_ms
 from sidecar.model import Block
 from sidecar.queue.filters import DeadFilter, KeptFilter
-from sidecar.queue.operations.transaction import Done, Transaction, add_chunk, add_chunks
-from sidecar.queue.records import QueueStream
+from sidecar.queue.operations.transaction import Done, Transaction, add_chunk, add_chunks, add_later
+from sidecar.queue.records import QueueLane, QueueStream
+from sidecar.queue.schema import chunk_id, end_id, lowest_id
 
 _AT_ONCE_BYTES = 4_000_000
 _AT_ONCE_ROWS = 10_000
@@ -103,7 +105,8 @@ def count_dropped(tx: Transaction, stream: QueueStream, events: int, reason: str
 class Replay(msgspec.Struct):
     """Put kept deliveries into the replay lanes of their streams, as many as are good for one transaction.
 
-    `target`: the proxy to send them to, else the usual ones. `moved` counts the events.
+    `target`: the proxy to send them to, else the usual ones; while a replay to another one is under way, nothing is
+    done, and `elsewhere` says where that goes. `moved` counts the events.
     """
 
     streams: Mapping[int, QueueStream]
@@ -114,10 +117,16 @@ class Replay(msgspec.Struct):
     done: Done
     moved: int = 0
     last_id: int | None = None
+    elsewhere: str | None = None
 
     def apply(self, tx: Transaction) -> None:
         """They are accepted once more; the kept copies stay for as long as they would have."""
-        self.moved, self.last_id = 0, None
+        self.moved, self.last_id, self.elsewhere = 0, None, None
+        lanes = [stream.lane("replay") for stream in self.streams.values()]
+        busy = [lane.target or "" for lane in lanes if tx.waiting(lane)]
+        if any(target != (self.target or "") for target in busy):
+            self.elsewhere = next(target or "the usual proxies" for target in busy)
+            return
         condition, values = self.wanted.where()
         size = 0
         for number, stream_id, events, bytes_, codec, stored in tx.execute(
@@ -136,10 +145,38 @@ class Replay(msgspec.Struct):
                 break
 
 
-class Promote(msgspec.Struct, frozen=True):
-    """Make fresh what waited for its time, up to `now_ms`; in the order in which it becomes due."""
+class CancelReplay(msgspec.Struct):
+    """Take back what waits to be replayed: it is dropped, by the operator's own word. `moved` counts the events."""
 
     streams: Mapping[int, QueueStream]
+    done: Done
+    moved: int = 0
+    last_id: None = None
+    elsewhere: None = None
+
+    def apply(self, tx: Transaction) -> None:
+        """At once: rows are only deleted."""
+        self.moved = 0
+        for stream in self.streams.values():
+            lane = stream.lane("replay")
+            bounds = (lowest_id(lane.id), end_id(lane.id))
+            events, size = tx.execute(
+                "SELECT coalesce(sum(events), 0), coalesce(sum(bytes), 0) FROM chunk WHERE id >= ? AND id < ?", bounds
+            ).fetchone()
+            if events:
+                tx.execute("DELETE FROM chunk WHERE id >= ? AND id < ?", bounds)
+                count_dropped(tx, stream, events, "replay_cancelled")
+                change = tx.lane_delta(lane)
+                change.events -= events
+                change.bytes -= size
+                self.moved += events
+
+
+class Promote(msgspec.Struct, frozen=True):
+    """Make fresh what waited for its time, up to `due_ms` by the proxy's clock; in the order of becoming due."""
+
+    streams: Mapping[int, QueueStream]
+    due_ms: int
     now_ms: int
     done: Done
 
@@ -148,7 +185,7 @@ class Promote(msgspec.Struct, frozen=True):
         size = 0
         for number, stream_id, events, bytes_, codec, stored in tx.execute(
             "SELECT id, stream, events, bytes, codec, body FROM later WHERE due_ms <= ? ORDER BY due_ms, id",
-            (self.now_ms,),
+            (self.due_ms,),
         ).fetchmany(1000):
             stream = self.streams[stream_id]
             tx.execute("DELETE FROM later WHERE id = ?", (number,))
@@ -159,3 +196,56 @@ class Promote(msgspec.Struct, frozen=True):
             size += len(stored)
             if size >= _AT_ONCE_BYTES:
                 break
+
+
+class PutOff(msgspec.Struct):
+    """Let those events of `lane` up to chunk `through_seq` wait that are dated after `latest_ms`: the proxy's clock is
+    behind, and would refuse them now. `moved` counts them."""
+
+    lane: QueueLane
+    through_seq: int
+    latest_ms: int
+    done: Done
+    moved: int = 0
+
+    def apply(self, tx: Transaction) -> None:
+        """At most a batch, so that the rows fit into memory."""
+        self.moved = 0
+        for number, accepted_ms, size, codec, stored in tx.execute(
+            "SELECT id, accepted_ms, bytes, codec, body FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
+            (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq)),
+        ).fetchall():
+            self._sift(tx, number, accepted_ms, tx.codec.unpack(codec, stored, size))
+
+    def _sift(self, tx: Transaction, number: int, accepted_ms: int, body: bytes) -> None:
+        array = b"[%b]" % body
+        stamps = [item.timestamp for item in _stamps(array)]
+        if max(stamps) <= self.latest_ms:
+            return
+        by_due: dict[int | None, list[msgspec.Raw]] = {}
+        for stamp, event in zip(stamps, _events(array), strict=True):
+            by_due.setdefault(due_ms(int(stamp)) if stamp > self.latest_ms else None, []).append(event)
+        stay = by_due.pop(None, [])
+        change, left = tx.lane_delta(self.lane), b",".join(stay)
+        for due, events in by_due.items():
+            assert due is not None
+            add_later(tx, self.lane.stream, b",".join(events), len(events), due, accepted_ms)
+            change.events -= len(events)
+            self.moved += len(events)
+        change.bytes += len(left) - len(body)
+        if not stay:
+            tx.execute("DELETE FROM chunk WHERE id = ?", (number,))
+            return
+        codec, stored = tx.codec.pack(left)
+        tx.execute(
+            "UPDATE chunk SET events = ?, bytes = ?, codec = ?, body = ? WHERE id = ?",
+            (len(stay), len(left), codec, stored, number),
+        )
+
+
+class _Stamped(msgspec.Struct, gc=False):
+    timestamp: int | float = 0
+
+
+_stamps = msgspec.json.Decoder(list[_Stamped]).decode
+_events = msgspec.json.Decoder(list[msgspec.Raw]).decode

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from sidecar.model import Block
-from sidecar.queue.operations.transaction import Done, Transaction, add_chunks
+from sidecar.queue.operations.transaction import Done, Transaction, add_chunks, add_later
 from sidecar.queue.records import QueueStream
 
 
@@ -35,16 +35,5 @@ def append_all(tx: Transaction, appends: Iterable[Append], chunk_bytes: int) -> 
         tx.delta(stream).accepted += add_chunks(tx, stream.fresh, now, accepted_ms, chunk_bytes)
         for block in blocks if len(now) < len(blocks) else ():
             if block.due_ms is not None:
-                _put_off(tx, stream, block, accepted_ms)
-
-
-def _put_off(tx: Transaction, stream: QueueStream, block: Block, accepted_ms: int) -> None:
-    codec, stored = tx.codec.pack(block.body)
-    tx.execute(
-        "INSERT INTO later (stream, due_ms, accepted_ms, events, bytes, codec, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (stream.id, block.due_ms, accepted_ms, block.events, len(block.body), codec, stored),
-    )
-    change = tx.lane_delta(stream.lane("later"))
-    change.events += block.events
-    change.bytes += len(block.body)
-    tx.delta(stream).accepted += block.events
+                add_later(tx, stream, block.body, block.events, block.due_ms, accepted_ms)
+                tx.delta(stream).accepted += block.events

@@ -11,7 +11,7 @@ from sidecar.queue.operations.transaction import Done, Transaction
 from sidecar.queue.records import QueueLane, QueueStream
 from sidecar.queue.schema import end_id, lowest_id
 
-_KEPT_AT_ONCE = 64
+_AT_ONCE = 64
 
 
 class Expire(msgspec.Struct, frozen=True):
@@ -80,7 +80,7 @@ class Nothing(msgspec.Struct, frozen=True):
 def forget_kept(tx: Transaction, max_bytes: int) -> None:
     """Kept deliveries are a luxury: the oldest go first when the room gets short."""
     while used_bytes(tx.execute) > max_bytes:
-        gone = tx.execute("DELETE FROM kept WHERE id IN (SELECT id FROM kept ORDER BY id LIMIT ?)", (_KEPT_AT_ONCE,))
+        gone = tx.execute("DELETE FROM kept WHERE id IN (SELECT id FROM kept ORDER BY id LIMIT ?)", (_AT_ONCE,))
         if not gone.rowcount:
             return
 
@@ -94,6 +94,10 @@ def make_room(tx: Transaction, streams: Collection[QueueStream], max_bytes: int,
     if used_bytes(tx.execute) <= max_bytes:
         return
     goal = max_bytes - max_bytes // 100
+    replays = [stream.lane("replay") for stream in streams]
+    for lane in replays:  # those were delivered once, and are no match for what was not
+        while used_bytes(tx.execute) > goal and _drop_head(tx, lane, reason):
+            pass
     while (excess := used_bytes(tx.execute) - goal) > 0:
         if not _drop_oldest(tx, streams, excess, reason) and not _drop_oldest_later(tx, streams, reason):
             return
@@ -112,6 +116,14 @@ def _drop_oldest(tx: Transaction, streams: Iterable[QueueStream], size: int, rea
     for lane_id, number in last.items():
         _drop(tx, lanes[lane_id], number, reason)
     return bool(last)
+
+
+def _drop_head(tx: Transaction, lane: QueueLane, reason: str) -> bool:
+    """Drops some chunks at the head of `lane`; False if there were none."""
+    heads = [number for _, number, _, _ in _ages(tx, lane).fetchmany(_AT_ONCE)]
+    if heads:
+        _drop(tx, lane, heads[-1], reason)
+    return bool(heads)
 
 
 def _lanes_in_use(tx: Transaction, stream: QueueStream) -> Iterator[QueueLane]:
@@ -144,7 +156,7 @@ def _drop(tx: Transaction, lane: QueueLane, last_id: int, reason: str) -> None:
 def _drop_oldest_later(tx: Transaction, streams: Iterable[QueueStream], reason: str) -> bool:
     by_id = {stream.id: stream for stream in streams}
     oldest = "id IN (SELECT id FROM later ORDER BY id LIMIT ?)"
-    return _drop_later(tx, by_id, oldest, (_KEPT_AT_ONCE,), reason)
+    return _drop_later(tx, by_id, oldest, (_AT_ONCE,), reason)
 
 
 def _drop_later(

@@ -32,6 +32,12 @@ class Transaction:
         """The change of `lane` so far, to be added to."""
         return self.delta(lane.stream).lane(lane)
 
+    def waiting(self, lane: QueueLane) -> int:
+        """Events in `lane`, as this transaction has it."""
+        delta = self.deltas.get(lane.stream)
+        changed = delta.lanes.get(lane) if delta else None
+        return lane.events + (changed.events if changed else 0)
+
 
 class Operation(Protocol):
     """Something to be done in a transaction. `done` is told how it ended: None once it is on disk, else the error."""
@@ -68,6 +74,18 @@ def add_chunk(
     change.bytes += size
     change.seqs += 1
     tx.grown.add(lane)
+
+
+def add_later(tx: Transaction, stream: QueueStream, body: bytes, events: int, due_ms: int, accepted_ms: int) -> None:
+    """Lets `events` of `stream` wait until `due_ms`, by the proxy's clock."""
+    codec, stored = tx.codec.pack(body)
+    tx.execute(
+        "INSERT INTO later (stream, due_ms, accepted_ms, events, bytes, codec, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (stream.id, due_ms, accepted_ms, events, len(body), codec, stored),
+    )
+    change = tx.lane_delta(stream.lane("later"))
+    change.events += events
+    change.bytes += len(body)
 
 
 def runs(blocks: Iterable[Block], chunk_bytes: int) -> Iterable[list[Block]]:

@@ -1,0 +1,53 @@
+"""What the forwarding of one lane is given: the lane itself, and what all lanes have in common."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from sidecar.forward.backoff import Backoff
+from sidecar.model import Chunk
+
+
+class Source(Protocol):
+    """One lane of the queue, as the forwarder needs it. All but `read` raise Unavailable."""
+
+    @property
+    def queued(self) -> int:
+        """Events that wait."""
+
+    @property
+    def queued_bytes(self) -> int:
+        """Their bytes, uncompressed."""
+
+    async def read(self, after_seq: int, budget_bytes: int) -> list[Chunk]:
+        """The next chunks that fit."""
+
+    async def acknowledge(self, through_seq: int) -> None:
+        """Forget them."""
+
+    async def split(self, seq: int, events: int) -> None:
+        """Cut the first `events` off the head chunk."""
+
+    async def bury(self, seq: int, *, reason: str, status: int, attempts: int, first_ms: int) -> None:
+        """Make the only event of the head chunk a dead letter."""
+
+    async def set_aside(self, through_seq: int) -> None:
+        """Move the chunks from the head on to the lane of suspects."""
+
+    async def put_off(self, through_seq: int, latest_ms: int) -> int:
+        """Let events up to there wait that are dated after `latest_ms`; how many."""
+
+    async def spend(self, token_digest: str, state: bytes) -> None:
+        """Write the budget down."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What all forwarders have in common. `clock` is in seconds and never jumps, `wall_clock` since 1970."""
+
+    max_body_bytes: int
+    backoff: Backoff
+    slow_backoff: Backoff
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    random: Callable[[], float]

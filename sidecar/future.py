@@ -1,0 +1,21 @@
+"""What the proxy takes of events that are dated in the future, and when it will take the others. Pure.
+
+Source: bk-collector, `max_future_time_offset`; it compares whole seconds.
+"""
+
+FUTURE_S = 3600
+"""How far ahead of the proxy's clock a timestamp may lie."""
+
+_DUE_STEP_MS = 10_000
+"""Events wait together with those that become valid within the same ten seconds."""
+
+
+def latest_ms(now_ms: int) -> int:
+    """The last timestamp that the proxy takes at `now_ms`, by its own clock."""
+    return (now_ms // 1000 + FUTURE_S) * 1000 + 999
+
+
+def due_ms(stamp_ms: int) -> int:
+    """When the proxy will take an event of `stamp_ms`, by its own clock; rounded up, so that many wait together."""
+    valid_ms = stamp_ms - FUTURE_S * 1000
+    return valid_ms - valid_ms % -_DUE_STEP_MS
