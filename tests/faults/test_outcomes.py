@@ -173,7 +173,7 @@ def test_retry_after_is_honoured_in_both_forms_and_capped(
     row.post(event())
     wait_until(lambda: row.status()["next_attempt_at"], what="the hold")
     left_s = row.status()["next_attempt_at"] / 1000 - time.time()
-    assert seconds - 1.5 <= left_s <= seconds * 1.05 + 6  # the pause that grows with failures comes on top
+    assert seconds - 1.5 <= left_s <= seconds * 1.05 + 10.5  # a pause that depends on chance comes on top
     proxy.fault("none")
     row.retry()
     if mode != "429":  # there it is the token's rate, which a retry does not overrule
