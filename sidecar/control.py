@@ -19,7 +19,7 @@ from sidecar.queue import DeadFilter, KeptFilter, Moved, Queue, QueueStream
 
 _BODY_MAX_BYTES = 1_000_000
 T = TypeVar("T", bound=msgspec.Struct)
-RowId = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+RowId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,7 +107,7 @@ def _route(path: str, kind: type[T], act: Callable[[T], Awaitable[Any]]) -> Rout
         try:
             asked = msgspec.json.decode(await _body(request), type=kind)
             return _json(await act(asked))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return _json({"error": str(error)}, 400)
         except Refused as refused:
             return _json({"error": refused.message}, refused.status)

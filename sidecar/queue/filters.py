@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-Number = Annotated[int, msgspec.Meta(ge=-(2**63), lt=2**63)]
+Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -226,6 +226,57 @@ def test_retry_ends_a_long_wait_at_once(keeping: tuple[Proxy, Sidecar]) -> None:
     sidecar.wait_empty(5)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("dead/retry", b'{"wanted":{"ids":[99999999999999999999]}}'),
+        ("dead/purge", b'{"wanted":{},"after_id":99999999999999999999}'),
+        ("dead/purge", b"[" * 100_000),
+        ("retry", b'{"stream":"\xff"}'),
+        ("retry", b'{"streem":"x"}'),
+        ("replay", b""),
+        ("replay", b"x" * 1_100_000),
+    ],
+)
+def test_odd_words_on_the_control_socket_get_an_answer_and_harm_nothing(
+    keeping: tuple[Proxy, Sidecar], path: str, body: bytes
+) -> None:
+    _, sidecar = keeping
+    transport = httpx.HTTPTransport(uds=str(sidecar.state / "control.sock"))
+    with httpx.Client(transport=transport, base_url="http://localhost", trust_env=False) as client:
+        answer = client.post(f"/control/{path}", content=body)
+    assert answer.status_code in (400, 413)
+    assert answer.json()["error"]
+    assert sidecar.status()["state"] == "ok"
+    assert "level=error" not in sidecar.text()
+
+
+def test_a_replay_can_be_taken_back(keeping: tuple[Proxy, Sidecar]) -> None:
+    proxy, sidecar = keeping
+    sidecar.post(report(event(), event()))
+    sidecar.wait_empty()
+    call(sidecar, "replay", "--from", "1h", "--proxy", "http://127.0.0.1:9")
+    assert "2 events dropped" in call(sidecar, "replay", "--cancel")
+    books = sidecar.books()
+    assert (books["queued"], books["dropped"], books["balanced"]) == (0, 2, True)
+    assert sidecar.stream()["dropped_by"] == {"replay_cancelled": 2}
+    assert "--from is missing" in call(sidecar, "replay", code=2)
+
+
+def test_numbers_beyond_all_measure_are_wrong_usage_and_terminals_are_not_driven(
+    keeping: tuple[Proxy, Sidecar],
+) -> None:
+    _, sidecar = keeping
+    for arguments in (("show", "9" * 20), ("retry", "9" * 20), ("list", "--limit", "9" * 20)):
+        assert "is not in the range" in call(sidecar, "dead", *arguments, code=2)
+    sidecar.post(report(poison("\x9b31m\u202eevil")))
+    wait_until(lambda: sidecar.stream()["dead"] == 1)
+    for arguments in (("dead", "list"), ("dead", "show", "1"), ("why", "event_name=login_failed")):
+        shown = call(sidecar, *arguments)
+        assert "evil" in shown
+        assert not {"\x9b", "\u202e", "\x1b"} & set(shown)
+
+
 def test_the_commands_are_only_on_the_control_socket(keeping: tuple[Proxy, Sidecar]) -> None:
     _, sidecar = keeping
     for path in ("retry", "dead/retry", "dead/purge", "replay"):
