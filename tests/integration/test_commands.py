@@ -155,7 +155,7 @@ def test_deliveries_are_replayed_to_another_proxy_and_to_the_same(
         assert call(sidecar, "replay", "--from", "1h", "--to", "30min").startswith("0 events")
         other.fault("down")
         assert "5 events queued again" in call(sidecar, "replay", "--from", "1h", "--proxy", other.url)
-        assert "is under way (5 events)" in call(sidecar, "replay", "--from", "1h", code=1)
+        assert "is under way" in call(sidecar, "replay", "--from", "1h", code=1)
         assert f"for {other.url}" in call(sidecar, "why", "app-events")
         sidecar.post(report(named("new")))
         wait_until(lambda: proxy.ids()["new"] == 1, what="new events are not held up by the other proxy")
@@ -252,7 +252,7 @@ def test_odd_words_on_the_control_socket_get_an_answer_and_harm_nothing(
 
 
 def test_a_replay_can_be_taken_back(keeping: tuple[Proxy, Sidecar]) -> None:
-    proxy, sidecar = keeping
+    _, sidecar = keeping
     sidecar.post(report(event(), event()))
     sidecar.wait_empty()
     call(sidecar, "replay", "--from", "1h", "--proxy", "http://127.0.0.1:9")
