@@ -100,7 +100,7 @@ class Sidecar:
         schedule.start()
         undo.push_async_callback(self._stop_forwarding, schedule, dispatch)
         upkeep = Upkeep(config, queue, dispatch, self._notifier)
-        await upkeep.look_at_disk()
+        upkeep.look_at_disk()
         upkeep.start(schedule)
         undo.callback(upkeep.stop)
         await dispatch.start()

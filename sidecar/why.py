@@ -18,6 +18,12 @@ _LANES = {
     "later": "{n} dated in the future, beyond what the proxy takes",
 }
 
+_PARTS = {
+    "suspect": "proxy.isolation, for all that are under suspicion with this access token",
+    "retry": "a quarter, behind what is new",
+    "replay": "a quarter, behind what is new",
+}
+
 
 def explain(status: Status, stream: StreamStatus, now_ms: int) -> list[str]:
     """One line for each thing to know, the first about the stream as a whole."""
@@ -52,6 +58,8 @@ def _lane(status: Status, stream: StreamStatus, lane: LaneStatus, now_ms: int) -
         yield from (_down(proxy) for proxy in down)
     elif lane.searching:
         yield f"behind the search for a bad event: the proxy refused it {_times(lane.searching)} so far"
+    elif lane.state == "rate_limited" and lane.name in _PARTS and not lane.last_error:
+        yield f"it may take only a part of the rate: {_PARTS[lane.name]}"
     elif lane.state == "rate_limited":
         sent = f"{stream.rate_per_min:.0f} requests of {stream.name} in the last minute"
         yield f"the rate of its access token is used up: {sent}"

@@ -160,8 +160,11 @@ class Forwarder:
         self.budget.spend(self._settings.clock())  # without an await since the budget was looked at
         if not searching:
             chunks = ahead or await self._source.read(self._sent_seq, self._room(endpoint))
-            if not chunks:
+            if not chunks and self._sent_seq == BEFORE_ALL:
                 return _NOTHING_LEFT
+            if not chunks:  # whatever still waits stands ahead of what was sent last
+                self._sent_seq = BEFORE_ALL
+                return None
         self.isolation.spend()
         self.hold.state = "sending"
         return await self._post_and_act(endpoint, fitting(chunks, self._room(endpoint)))
