@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test lint unit soak fuzz fleet deb browser constraints clean
+.PHONY: install demo test lint unit soak fuzz fleet deb browser openssl constraints clean
 
 install: .venv/installed
 	@echo "installed: $(BIN)/sidecar"
@@ -35,6 +35,10 @@ install: .venv/installed
 	$(PIP) install -c constraints.txt -e '.[test]'
 	@touch $@
 
+# Certificates for the tests are made with the openssl command.
+openssl:
+	@command -v openssl >/dev/null || { $(SUDO) apt-get update -qq; $(SUDO) apt-get install -y -qq openssl; }
+
 # The status page is tested in Debian's Chromium.
 browser:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
@@ -44,7 +48,7 @@ browser:
 demo: install
 	@$(BIN)/sidecar demo
 
-test: lint browser
+test: lint browser openssl
 	$(PYTEST)
 
 lint: .venv/installed-test

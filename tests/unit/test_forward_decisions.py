@@ -40,6 +40,17 @@ def test_backoff_doubles_up_to_its_cap() -> None:
     assert [backoff.delay_s(n, lambda: 1.0) for n in (1, 2, 3, 7, 8, 1000)] == [0.5, 1, 2, 30, 30, 30]
 
 
+@pytest.mark.property
+@given(st.floats(0.01, 100), st.floats(0.01, 1000), st.integers(1, 10**6), st.floats(0, 1, exclude_max=True))
+def test_backoff_stays_below_its_cap_and_never_shrinks(
+    first_s: float, cap_s: float, failures: int, draw: float
+) -> None:
+    backoff = Backoff(first_s=first_s, cap_s=cap_s)
+    delay_s = backoff.delay_s(failures, lambda: draw)
+    assert 0 <= delay_s <= cap_s
+    assert delay_s <= backoff.delay_s(failures + 1, lambda: draw)
+
+
 def test_backoff_has_full_jitter() -> None:
     draw = random.Random(1).random
     delays = [Backoff(first_s=1, cap_s=8).delay_s(4, draw) for _ in range(2000)]

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.errors import Unavailable
 from sidecar.forward import Allowance, Budget, Endpoints, Forwarder, Limiter, Settings, token_digest
@@ -462,6 +464,41 @@ def test_if_another_stream_took_the_one_attempt_it_waits() -> None:
     bench.source.spend = slowly  # type: ignore[method-assign]
     assert bench.run() == 5
     assert len(bench.client.posts) == 1
+
+
+@pytest.mark.property
+@given(
+    st.lists(st.tuples(st.integers(1, 200), st.integers(1, 40)), min_size=1, max_size=30),
+    st.integers(200, 3_000),
+    st.lists(st.sampled_from([503, 429, 408, 413]), max_size=6),
+    st.sets(st.integers(0, 300), max_size=4),
+)
+def test_the_batches_together_are_the_queue(
+    sizes: list[tuple[int, int]], max_body_bytes: int, faults: list[int], bad: set[int]
+) -> None:
+    """Whatever the chunks and the limit are, and whatever fails: every event once, in order, but for the bad ones."""
+    bench = Bench(*[Reply(status, {}, b"{}") for status in faults], max_body_bytes=max_body_bytes)
+    number = 0
+    for events, width in sizes:
+        body = b",".join(b'{"n":%d,"x":"%b"}' % (n, b"x" * width) for n in range(number, number + events))
+        bench.source.add(body, events)
+        number += events
+    expected = list(range(number))
+    delivered: list[int] = []
+
+    def judge(body: bytes) -> Reply:
+        sent = [item["n"] for item in json.loads(body)["data"]]
+        if bad & set(sent):
+            return Reply(400, {}, OWN)
+        delivered.extend(sent)
+        return GOOD
+
+    bench.client.judge = judge
+    bench.run_to_the_end()
+    dead = [json.loads(body)["n"] for body, *_ in bench.source.dead]
+    too_large = [n for n, (_, _, status, _, _) in zip(dead, bench.source.dead, strict=True) if status == 413]
+    assert sorted(set(dead) - set(too_large)) == sorted(bad & set(expected) - set(too_large))
+    assert delivered == [n for n in expected if n not in dead]
 
 
 def test_after_a_small_batch_it_gathers_for_a_moment_and_after_a_full_one_it_goes_on() -> None:

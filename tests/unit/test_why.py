@@ -1,0 +1,86 @@
+"""Why something has not been delivered, in plain words."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from sidecar.status import LaneStatus, ProxyStatus, Status, StreamStatus
+from sidecar.why import explain
+from tests.unit.test_status import DOWN, PROXY, STREAM, status
+
+NOW_MS = 1_700_000_000_000
+LANE = LaneStatus(
+    name="fresh", queued=3, queued_bytes=9, oldest_age_s=75.0, state="held", searching=0, failures=2,
+    failing_since=NOW_MS - 60_000, next_attempt_at=NOW_MS + 4_000, last_error="HTTP 418: no", due_at=None, target=None,
+)  # fmt: skip
+
+
+def told(lane: LaneStatus | None = None, proxies: tuple[ProxyStatus, ...] = (PROXY,), **changes: Any) -> list[str]:
+    """What is said of a stream with this one lane."""
+    lanes = [msgspec.structs.replace(lane or LANE, **changes)]
+    stream = msgspec.structs.replace(STREAM, lanes=lanes, queued=lanes[0].queued, dead=0)
+    return explain(status(proxies=list(proxies)), stream, NOW_MS)
+
+
+def test_nothing_waits() -> None:
+    stream = msgspec.structs.replace(STREAM, queued=0, dead=0)
+    assert explain(status(), stream, NOW_MS) == ["app: nothing waits; nothing was delivered yet"]
+    stream = msgspec.structs.replace(stream, last_delivered_at=NOW_MS - 90_000, dead=2)
+    assert explain(status(), stream, NOW_MS) == [
+        "app: nothing waits; the last delivery was 1min 30s ago",
+        "2 events refused for good; see `sidecar dead list --stream app`",
+    ]
+
+
+def test_the_whole_answer() -> None:
+    assert told() == [
+        "app: 3 events not delivered yet, 6 delivered",
+        "3 events waiting, the oldest for 1min 15s:",
+        "  it fails since 2023-11-14 22:12:20Z (2 times): HTTP 418: no",
+        "  next attempt in 4.0s, at 2023-11-14 22:13:24Z",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"state": "unauthorized", "failures": 1},
+            "the proxy refuses the access token since 2023-11-14 22:12:20Z (once)",
+        ),
+        ({"state": "unauthorized"}, "correct the token of app in the configuration"),
+        ({"proxies": (DOWN,)}, "the proxy cannot be reached"),
+        ({"proxies": (DOWN,)}, "http://a is down since 1970-01-01 00:00:00Z: refused"),
+        ({"proxies": (DOWN, DOWN)}, "no proxy can be reached"),
+        ({"proxies": (DOWN, PROXY)}, "it fails since"),
+        ({"proxies": (DOWN,), "target": "http://other"}, "it fails since"),
+        ({"searching": 3}, "behind the search for a bad event: the proxy refused it 3 times so far"),
+        ({"state": "rate_limited"}, "the rate of its access token is used up: 3 requests of app in the last minute"),
+        ({"state": "rate_limited"}, "the proxy said: HTTP 418: no"),
+        ({"name": "suspect", "state": "rate_limited", "last_error": None}, "only a part of the rate: proxy.isolation"),
+        ({"name": "replay", "state": "rate_limited", "last_error": None}, "only a part of the rate: a quarter"),
+        ({"state": "sending", "last_error": None}, "it is on its way"),
+        ({"state": "idle", "last_error": None}, "its turn has not come yet"),
+        ({"next_attempt_at": None}, "next attempt: now"),
+        ({"name": "suspect"}, "3 events set aside, since a bad one is among them"),
+        ({"name": "retry"}, "3 events put back by `sidecar dead retry`"),
+        (
+            {"name": "replay", "target": "http://other"},
+            "in again by `sidecar replay`, for http://other, the oldest",
+        ),
+        ({"name": "later", "due_at": NOW_MS + 60_000}, "the next becomes valid in 1min, by the proxy's clock"),
+        ({"name": "later", "due_at": NOW_MS - 1}, "the next becomes valid any moment"),
+        ({"queued": 1}, "1 event waiting"),
+    ],
+)
+def test_each_reason_has_its_words(changes: dict[str, Any], words: str) -> None:
+    assert words in "\n".join(told(**changes))
+
+
+def test_every_lane_is_told_of() -> None:
+    stream: StreamStatus = msgspec.structs.replace(
+        STREAM, queued=6, lanes=[LANE, msgspec.structs.replace(LANE, name="later", due_at=NOW_MS)]
+    )
+    document: Status = status()
+    assert len(explain(document, stream, NOW_MS)) == 7
