@@ -11,22 +11,24 @@ import gc
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
 
 from sidecar import __version__, log
-from sidecar.config import Address, Config, Loaded
-from sidecar.control import Control
+from sidecar.config import Address, Config, Loaded, merge_reloadable
+from sidecar.control import Control, Reloaded
 from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
+from sidecar.errors import ConfigError, Refused
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import Guard, Shared, intake_protocol, make_app
 from sidecar.intake import Intake
 from sidecar.model import Room
 from sidecar.queue import Queue, StateLock
 from sidecar.schedule import Schedule
+from sidecar.status import ConfigStatus
 from sidecar.systemd import Notifier
 from sidecar.upkeep import Upkeep
 from sidecar.views import StatusViews
@@ -43,14 +45,21 @@ logger = structlog.get_logger("sidecar")
 class Sidecar:
     """One running sidecar."""
 
-    def __init__(self, loaded: Loaded, environ: Mapping[str, str]) -> None:
+    def __init__(self, load: Callable[[], Loaded], environ: Mapping[str, str]) -> None:
+        """`load` reads the configuration, now and whenever it is to be reloaded. Raises ConfigError."""
+        loaded = load()
+        self._load = load
         self.pid = os.getpid()
         self.started_ms = int(time.time() * 1000)
         self.stopping = False
         self.inputs = [InputCounts("http", "http")]
         self.config: Config = loaded.config
         self.listens_on: Address = loaded.config.http.listen
+        self.config_status = ConfigStatus(generation=1, loaded_at=self.started_ms, error=None)
         self._files = loaded.files
+        self._reloaders: list[Callable[[Config], None]] = []
+        self._dispatch: Dispatch | None = None
+        self._reloading = asyncio.Lock()
         self._notifier = Notifier(environ)
         self._running = contextlib.AsyncExitStack()
 
@@ -73,6 +82,42 @@ class Sidecar:
             logger.error("stopped by force; what was acknowledged is on disk", error=str(error))
         logger.info("stopped", after_s=round(time.time() - self.started_ms / 1000, 1))
 
+    async def reload(self) -> Reloaded:
+        """Puts the configuration of now in force, but for what needs a restart. Raises Refused with what is wrong."""
+        async with self._reloading:
+            try:
+                config, at_restart = merge_reloadable(self.config, self._load().config)
+            except ConfigError as error:
+                self._note_config(error=str(error))
+                raise Refused(400, str(error)) from None
+            if not await self._put_in_force(config):
+                self._note_config(error="requests under way did not end")
+                raise Refused(503, "requests under way did not end in time; try again")
+            self._note_config(error=None)
+        logger.info("configuration reloaded", generation=self.config_status.generation, at_restart=",".join(at_restart))
+        return Reloaded(self.config_status.generation, at_restart)
+
+    async def _put_in_force(self, config: Config) -> bool:
+        assert self._dispatch is not None
+        log.mask(stream.access_token for stream in config.streams.values())
+        for reload in self._reloaders:
+            reload(config)
+        done = await self._dispatch.reload(config)
+        if done:
+            self.config = config
+        else:
+            for reload in self._reloaders:
+                reload(self.config)
+        return done
+
+    def _note_config(self, *, error: str | None) -> None:
+        now = self.config_status
+        if error is not None:
+            logger.error("configuration not reloaded, the old one stays in force", error=error)
+            self.config_status = ConfigStatus(now.generation, now.loaded_at, error)
+        else:
+            self.config_status = ConfigStatus(now.generation + 1, int(time.time() * 1000), None)
+
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
         config = self.config
         _raise_file_limit()
@@ -92,8 +137,7 @@ class Sidecar:
         undo.push_async_callback(queue.close, _STOP_S)
 
         directory = Directory(config)
-        for key in directory.configured_keys():
-            queue.stream(key, configured=True)
+        _prepare(queue, directory)
         schedule = Schedule()
         dispatch = Dispatch(config, directory, queue, schedule)
         undo.push_async_callback(dispatch.close)
@@ -115,7 +159,15 @@ class Sidecar:
             skew_s=lambda: dispatch.skew_s,
         )
         views = StatusViews(config, directory, queue, dispatch, upkeep, intake, self)
-        await self._open_control(views, Control(directory, queue, dispatch), undo)
+        self._dispatch = dispatch
+        self._reloaders = [
+            directory.reload,
+            upkeep.reload,
+            views.reload,
+            lambda _: intake.reload(),
+            lambda _: _prepare(queue, directory),
+        ]
+        await self._open_control(views, Control(directory, queue, dispatch, self.reload), undo)
         await self._open_http(intake, views, undo)
         undo.callback(intake.stop)
 
@@ -160,6 +212,11 @@ class Sidecar:
         )
         if not books.balanced:
             logger.error("the books do not balance; please report this bug", books=str(books))
+
+
+def _prepare(queue: Queue, directory: Directory) -> None:
+    for key in directory.configured_keys():
+        queue.stream(key, configured=True)
 
 
 def _raise_file_limit() -> None:

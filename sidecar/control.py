@@ -47,16 +47,30 @@ class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Drop what waits to be replayed."""
 
 
-class Control:
-    """The commands, for the control socket alone."""
+class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Read the configuration again."""
 
-    def __init__(self, directory: Directory, queue: Queue, dispatch: Dispatch) -> None:
-        self._directory, self._queue, self._dispatch = directory, queue, dispatch
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """What is in force now. `at_restart`: keys that have changed, and count only after a restart."""
+
+    generation: int
+    at_restart: list[str]
+
+
+class Control:
+    """The commands, for the control socket alone. `reload` raises Refused (400), with what is wrong."""
+
+    def __init__(
+        self, directory: Directory, queue: Queue, dispatch: Dispatch, reload: Callable[[], Awaitable[Reloaded]]
+    ) -> None:
+        self._directory, self._queue, self._dispatch, self._reload = directory, queue, dispatch, reload
 
     def routes(self) -> list[Route]:
         """For the application on the control socket."""
         return [
             _route("/control/retry", Retry, self.retry),
+            _route("/control/reload", Reload, self.reload),
             _route("/control/dead/retry", DeadRound, self.put_back),
             _route("/control/dead/purge", DeadRound, self.purge),
             _route("/control/replay", ReplayRound, self.replay),
@@ -69,6 +83,10 @@ class Control:
         for stream in found:
             self._dispatch.retry(stream)
         return sum((stream.books for stream in found), Books())
+
+    async def reload(self, _: Reload) -> Reloaded:
+        """Raises Refused (400, 503)."""
+        return await self._reload()
 
     async def put_back(self, asked: DeadRound) -> Moved:
         """Raises Unavailable."""

@@ -30,6 +30,10 @@ class Directory:
     """The configured streams, by name and by `data_id`."""
 
     def __init__(self, config: Config) -> None:
+        self.reload(config)
+
+    def reload(self, config: Config) -> None:
+        """From now on `config` counts."""
         self._by_name: Mapping[str, Stream] = config.streams
         self._by_data_id = {stream.data_id: name for name, stream in config.streams.items()}
         self._rules = {name: _rules(config, stream) for name, stream in config.streams.items()}

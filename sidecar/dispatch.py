@@ -36,6 +36,7 @@ _PROXY_BACKOFF = Backoff(first_s=0.5, cap_s=30.0)
 _STREAM_BACKOFF = Backoff(first_s=0.5, cap_s=60.0)
 _SLOW_BACKOFF = Backoff(first_s=4.0, cap_s=120.0)
 _PATIENCE_S = 5.0
+_WHOLE_REQUEST = 4  # times the time-out of one stage
 _PROBE_JOB, _PROBE_EVERY_S = "probe", 2.0
 _USUAL_RATE = Rate(1000, 60.0)
 _LESS_URGENT_SHARE = 0.25
@@ -51,7 +52,14 @@ class Dispatch:
 
     def __init__(self, config: Config, directory: Directory, queue: Queue, schedule: Schedule) -> None:
         self.forwarders: dict[QueueLane, Forwarder] = {}
-        self._config, self._directory, self._queue, self._schedule = config, directory, queue, schedule
+        self._directory, self._queue, self._schedule = directory, queue, schedule
+        self._tokens: dict[str, Budget] = {}
+        self._remembered: dict[str, tuple[str, bytes]] = {}
+        self._reloading = False
+        self._set_up(config)
+
+    def _set_up(self, config: Config) -> None:
+        self._config = config
         self.endpoints = self._make_endpoints(config.proxy.urls)
         self._targets: dict[str, Endpoints] = {}
         self._client = Client(
@@ -59,8 +67,6 @@ class Dispatch:
             tls=lambda: tls_context(config.proxy),
             connections=config.proxy.connections,
         )
-        self._tokens: dict[str, Budget] = {}
-        self._remembered: dict[str, tuple[str, bytes]] = {}
         self._settings = Settings(
             max_body_bytes=config.proxy.max_body,
             backoff=_STREAM_BACKOFF,
@@ -75,11 +81,39 @@ class Dispatch:
         self._remembered = await self._queue.budgets()
         self._schedule.add_answering(_PROBE_JOB, self._probe)
         self._queue.on_commit = self.committed
+        self._take_up_what_waits()
+
+    async def reload(self, config: Config) -> bool:
+        """Ends the requests under way, and goes on with `config` and nothing on hold. False: they would not end.
+
+        What the tokens have spent still counts.
+        """
+        self._reloading = True
+        try:
+            self.stop()
+            if not await self._schedule.drain(config.proxy.timeout * _WHOLE_REQUEST + _PATIENCE_S):
+                return False
+            for lane in self.forwarders:
+                self._schedule.remove(_job(lane))
+            self.forwarders.clear()
+            await self._client.close()
+            for digest, budget in self._tokens.items():
+                self._remembered[digest] = (boot_id(), budget.snapshot())
+            self._tokens.clear()
+            self._set_up(config)
+            return True
+        finally:
+            self._reloading = False
+            for forwarder in self.forwarders.values():
+                forwarder.go_on()
+            self._take_up_what_waits()
+
+    def _take_up_what_waits(self) -> None:
         self.committed(lane for stream in self._queue.streams() for lane in _sending_lanes(stream) if lane.events)
 
     def committed(self, lanes: Iterable[QueueLane]) -> None:
         """Something waits in `lanes`. A forwarder that knows its next attempt is left alone until then."""
-        for lane in lanes:
+        for lane in lanes if not self._reloading else ():
             forwarder = self.forwarders.get(lane) or self._add(lane)
             if forwarder.next_attempt_s is None:
                 self._schedule.wake(_job(lane))

@@ -51,6 +51,10 @@ class Intake:
         self.refused_by: Counter[str] = Counter()
         self._refused = self._refused_ms = 0
 
+    def reload(self) -> None:
+        """Forgets which report goes where, since the directory has changed."""
+        self._known.clear()
+
     def stop(self) -> None:
         """Refuses everything from now on; what was taken before is still committed."""
         self._stopping = True

@@ -75,6 +75,11 @@ class Schedule:
         """A job that runs every `seconds`."""
         self._scheduler.add_job(job, IntervalTrigger(seconds=seconds), id=name)
 
+    def remove(self, name: str) -> None:
+        """Forgets an answering job that does not run now."""
+        del self._woken[name]
+        self._scheduler.remove_job(name)
+
     def wake(self, name: str) -> None:
         """Runs an answering job now, or once more after its present run."""
         if not self._woken[name]:
@@ -87,11 +92,12 @@ class Schedule:
         for name in self._woken:
             self.wake(name)
 
-    async def drain(self, timeout_s: float) -> None:
-        """Waits until no answering job runs, but not longer than `timeout_s`."""
+    async def drain(self, timeout_s: float) -> bool:
+        """Waits until no answering job runs, but not longer than `timeout_s`; whether that is so."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
+        return not self._running
 
     def _run_in(self, name: str, seconds: float) -> None:
         self._scheduler.modify_job(name, next_run_time=datetime.now(UTC) + timedelta(seconds=seconds))

@@ -45,6 +45,11 @@ class Upkeep:
         if self._notifier.watchdog_s:
             schedule.add_every("watchdog", self._notifier.watchdog_s / 3, self.feed_watchdog)
 
+    def reload(self, config: Config) -> None:
+        """From now on `config` counts."""
+        self._config = config
+        self.look_at_disk()
+
     def stop(self) -> None:
         """May be called twice."""
         if self._first is not None:

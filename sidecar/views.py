@@ -38,6 +38,7 @@ class Facts(Protocol):
     pid: int
     started_ms: int
     stopping: bool
+    config_status: ConfigStatus
     inputs: list[InputCounts]
 
 
@@ -57,6 +58,10 @@ class StatusViews:
         self._config, self._directory, self._queue = config, directory, queue
         self._dispatch, self._upkeep, self._intake, self._facts = dispatch, upkeep, intake, facts
         self._growth = _Growth(boot_clock(), queue.size_bytes)
+
+    def reload(self, config: Config) -> None:
+        """From now on `config` counts."""
+        self._config = config
 
     async def status(self) -> Status:
         """The whole document."""
@@ -88,7 +93,7 @@ class StatusViews:
             streams=streams,
             proxies=proxies,
             inputs=[InputStatus(i.name, i.kind, i.events, i.rejected, i.repaired, i.bytes) for i in self._facts.inputs],
-            config=ConfigStatus(generation=1, loaded_at=self._facts.started_ms, error=None),
+            config=self._facts.config_status,
         )
 
     async def alive(self) -> Health:

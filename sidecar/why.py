@@ -52,7 +52,7 @@ def _lane(status: Status, stream: StreamStatus, lane: LaneStatus, now_ms: int) -
     since = f" since {_clock(lane.failing_since)} ({_times(lane.failures)})" if lane.failing_since else ""
     if lane.state == "unauthorized":
         yield f"the proxy refuses the access token{since}: {lane.last_error}"
-        yield f"correct the token of {stream.name} in the configuration, then reload; nothing is lost meanwhile"
+        yield f"correct the token of {stream.name} in the configuration, then `sidecar reload`; nothing is lost"
     elif lane.target is None and len(down) == len(status.proxies) > 0:
         yield "no proxy can be reached" if len(down) > 1 else "the proxy cannot be reached"
         yield from (_down(proxy) for proxy in down)

@@ -13,6 +13,7 @@ from sidecar.cli.dead import dead
 from sidecar.cli.demo import demo
 from sidecar.cli.drain import drain
 from sidecar.cli.proxy import proxy
+from sidecar.cli.reload import reload
 from sidecar.cli.replay import replay
 from sidecar.cli.retry import retry
 from sidecar.cli.run import run
@@ -34,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (run, check, status, why, dead, retry, replay, drain, proxy, demo):
+for command in (run, check, status, why, dead, retry, reload, replay, drain, proxy, demo):
     cli.add_command(command)
 
 

@@ -45,14 +45,18 @@ def located(command: Callable[..., None]) -> Callable[..., None]:
 
 def load(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, need_proxy: bool = True) -> Loaded:
     """The configuration that the options name. Raises ConfigError."""
-    options = Options(
+    return load_config(options_of(config, proxies, state), os.environ, need_proxy=need_proxy)
+
+
+def options_of(config: Path | None, proxies: tuple[str, ...], state: Path | None) -> Options:
+    """The options, with where they were given."""
+    return Options(
         config=config,
         proxies=proxies,
         proxies_from=_given_by("proxies", "--proxy"),
         state=state,
         state_from=_given_by("state", "--state"),
     )
-    return load_config(options, os.environ, need_proxy=need_proxy)
 
 
 def _given_by(parameter: str, option: str) -> str:

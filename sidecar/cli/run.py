@@ -12,8 +12,8 @@ import uvloop
 
 from sidecar import log
 from sidecar.app import Sidecar
-from sidecar.cli.options import configured, load
-from sidecar.config import Loaded
+from sidecar.cli.options import configured, options_of
+from sidecar.config import load_config
 
 logger = structlog.get_logger("sidecar")
 
@@ -36,18 +36,18 @@ def run(
     SIGTERM or Ctrl-C stops it in order; a second one at once.
     """
     os.umask(0o077)
-    loaded = load(config, proxies, state)
+    options = options_of(config, proxies, state)
+    sidecar = Sidecar(lambda: load_config(options, os.environ), os.environ)
     log.set_up(log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(loaded))
+        runner.run(_run(sidecar))
 
 
-async def _run(loaded: Loaded) -> None:
+async def _run(sidecar: Sidecar) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, _signalled, stop)
-    sidecar = Sidecar(loaded, os.environ)
     await sidecar.start()
     await stop.wait()
     await sidecar.stop()

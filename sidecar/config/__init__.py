@@ -7,6 +7,19 @@ context, `show.py` prints the result with origins.
 
 from sidecar.config.load import Loaded, Options, load_config
 from sidecar.config.model import Address, Config, Http, Proxy, Queue, Stream
+from sidecar.config.reload import merge_reloadable
 from sidecar.config.tls import tls_context
 
-__all__ = ["Address", "Config", "Http", "Loaded", "Options", "Proxy", "Queue", "Stream", "load_config", "tls_context"]
+__all__ = [
+    "Address",
+    "Config",
+    "Http",
+    "Loaded",
+    "Options",
+    "Proxy",
+    "Queue",
+    "Stream",
+    "load_config",
+    "merge_reloadable",
+    "tls_context",
+]

@@ -91,6 +91,10 @@ class Forwarder:
         """Ends `run` after the request that is under way."""
         self._stopping = True
 
+    def go_on(self) -> None:
+        """Takes `stop` back."""
+        self._stopping = False
+
     def retry(self) -> None:
         """Forgets why it waits; only the rate still counts. It must be woken to notice."""
         self.way.release()
