@@ -95,7 +95,7 @@ def make_room(tx: Transaction, streams: Collection[QueueStream], max_bytes: int,
         return
     goal = max_bytes - max_bytes // 100
     replays = [stream.lane("replay") for stream in streams]
-    for lane in replays:  # those were delivered once, and are no match for what was not
+    for lane in filter(tx.waiting, replays):  # those were delivered once, and are no match for what was not
         while used_bytes(tx.execute) > goal and _drop_head(tx, lane, reason):
             pass
     while (excess := used_bytes(tx.execute) - goal) > 0:
