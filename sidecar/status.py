@@ -179,7 +179,8 @@ def worries(*, queue: QueueStatus, streams: Sequence[StreamStatus], proxies: Seq
     """What somebody should look at before it becomes a failure."""
     found = [f"proxy {proxy.url} is down: {proxy.last_error}" for proxy in proxies if proxy.state == "down"]
     found += [
-        f"clocks differ: that of proxy {proxy.url} is ahead of this host's by {proxy.clock_ahead_s:.0f} s"
+        f"clocks differ: that of proxy {proxy.url} is {abs(proxy.clock_ahead_s):.0f} s "
+        f"{'ahead of' if proxy.clock_ahead_s > 0 else 'behind'} this host's"
         for proxy in proxies
         if proxy.clock_ahead_s is not None and abs(proxy.clock_ahead_s) > _CLOCK_OFF_S
     ]

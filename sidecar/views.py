@@ -188,7 +188,7 @@ class StatusViews:
             failing_since=_wall_ms(hold.failing_since_s if hold else None, now_s),
             next_attempt_at=_wall_ms(forwarder.next_attempt_s if forwarder else None, now_s),
             last_error=hold.last_error if hold else None,
-            due_at=due_ms if lane.name == LANES[-1] else None,
+            due_at=due_ms - int(self._dispatch.skew_s * 1000) if lane.name == LANES[-1] and due_ms else None,
             target=lane.target or None,
         )
 

@@ -52,7 +52,7 @@ def _lane(status: Status, stream: StreamStatus, lane: LaneStatus, now_ms: int) -
     since = f" since {_clock(lane.failing_since)} ({_times(lane.failures)})" if lane.failing_since else ""
     if lane.state == "unauthorized":
         yield f"the proxy refuses the access token{since}: {lane.last_error}"
-        yield f"correct the token of {stream.name} in the configuration, then `sidecar reload`; nothing is lost"
+        yield f"configure data_id {stream.data_id} with the right token, then `sidecar reload`; nothing is lost"
     elif lane.target is None and len(down) == len(status.proxies) > 0:
         yield "no proxy can be reached" if len(down) > 1 else "the proxy cannot be reached"
         yield from (_down(proxy) for proxy in down)
@@ -61,8 +61,8 @@ def _lane(status: Status, stream: StreamStatus, lane: LaneStatus, now_ms: int) -
     elif lane.state == "rate_limited" and lane.name in _PARTS and not lane.last_error:
         yield f"it may take only a part of the rate: {_PARTS[lane.name]}"
     elif lane.state == "rate_limited":
-        sent = f"{stream.rate_per_min:.0f} requests of {stream.name} in the last minute"
-        yield f"the rate of its access token is used up: {sent}"
+        sent = f"{stream.rate_per_min:.0f} requests of {stream.name} in the last minute, and those of others"
+        yield f"the rate of its access token allows no request now: {sent}"
         if lane.last_error:
             yield f"the proxy said: {lane.last_error}"
     elif lane.last_error:
@@ -77,7 +77,7 @@ def _lane(status: Status, stream: StreamStatus, lane: LaneStatus, now_ms: int) -
 def _later(lane: LaneStatus, now_ms: int) -> Iterator[str]:
     if lane.due_at is not None:
         when = f"in {format_duration((lane.due_at - now_ms) / 1000)}" if lane.due_at > now_ms else "any moment"
-        yield f"the next becomes valid {when}, by the proxy's clock"
+        yield f"the next becomes valid {when}"
 
 
 def _down(proxy: ProxyStatus) -> str:

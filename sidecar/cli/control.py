@@ -1,6 +1,7 @@
 """Speaks to the running sidecar over its control socket, which only its own user and root can reach."""
 
 import http.client
+import os
 import socket
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,6 +65,7 @@ def _request(state: Path, method: str, path: str, body: bytes | None = None) -> 
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise NotRunningError(f"no sidecar runs on {state}: {error}") from error
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise NotRunningError(f"no sidecar runs on {state}: {why}") from error
     finally:
         connection.close()

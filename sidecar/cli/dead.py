@@ -12,7 +12,7 @@ import msgspec
 
 from sidecar.cli.control import command
 from sidecar.cli.options import located
-from sidecar.cli.output import console, print_json, printable, progress, table
+from sidecar.cli.output import console, counted, print_json, printable, progress, table
 from sidecar.cli.streams import names_of, numbers_of, open_lookup
 from sidecar.cli.times import When
 from sidecar.config import Loaded
@@ -93,7 +93,7 @@ def list_(loaded: Loaded, *, limit: int, as_json: bool, **filters: Any) -> None:
         )  # fmt: skip
     console().print(shown)
     total = selection.count()
-    click.echo(f"{total} dead letters" + (f", the newest {len(letters)} shown" if total > len(letters) else ""))
+    click.echo(counted(total, "dead letter") + (f", the newest {len(letters)} shown" if total > len(letters) else ""))
 
 
 @dead.command()
@@ -139,7 +139,7 @@ def retry(
     """
     selection = _chosen(Selection(loaded, filters, ids), all_=all_)
     moved = _in_rounds(selection, "/control/dead/retry", "putting back")
-    click.echo(f"{moved} put back into the queue")
+    _report(moved, ids, "put back into the queue")
 
 
 @dead.command()
@@ -163,9 +163,9 @@ def purge(
     count = selection.count()
     if count and not yes:
         if not sys.stdin.isatty():
-            raise click.UsageError(f"{count} dead letters would be lost; say --yes")
-        click.confirm(f"Drop {count} dead letters for good?", abort=True)
-    click.echo(f"{_in_rounds(selection, '/control/dead/purge', 'dropping')} dropped")
+            raise click.UsageError(f"{counted(count, 'dead letter')} would be lost; say --yes")
+        click.confirm(f"Drop {counted(count, 'dead letter')} for good?", abort=True)
+    _report(_in_rounds(selection, "/control/dead/purge", "dropping"), ids, "dropped")
 
 
 @dead.command()
@@ -182,7 +182,7 @@ def export(loaded: Loaded, *, output: Path | None, **filters: Any) -> None:
         count = _export(selection, output)
     except OSError as error:
         raise click.ClickException(f"{output}: {error.strerror}") from None
-    click.echo(f"{count} written to {output}")
+    click.echo(f"{counted(count, 'dead letter')} written to {output}")
 
 
 def _export(selection: Selection, output: Path) -> int:
@@ -203,6 +203,12 @@ def _chosen(selection: Selection, *, all_: bool) -> Selection:
     if selection.everything != all_:
         raise click.UsageError("either --all, or numbers or filters that say which")
     return selection
+
+
+def _report(moved: int, ids: tuple[int, ...], done: str) -> None:
+    click.echo(f"{counted(moved, 'dead letter')} {done}")
+    if ids and not moved:
+        raise click.ClickException("no dead letters have these numbers; see `sidecar dead list`")
 
 
 def _in_rounds(selection: Selection, path: str, doing: str) -> int:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -40,10 +41,17 @@ class _Process:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
@@ -55,7 +63,11 @@ class _Process:
         """Raises StartError with the end of the log if the process does not become ready."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  # our own command
-                [sys.executable, "-m", "sidecar", *self.command()], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [sys.executable, "-m", "sidecar", *self.command()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")},
             )
         give_up_s = time.monotonic() + _START_S
         while not self.ready():

@@ -7,7 +7,7 @@ import click
 
 from sidecar.cli.control import ask_status
 from sidecar.cli.options import located
-from sidecar.cli.output import progress
+from sidecar.cli.output import counted, progress
 from sidecar.config import Loaded
 from sidecar.status import Status
 from sidecar.units import parse_duration
@@ -38,10 +38,11 @@ def drain(loaded: Loaded, timeout: str | None) -> None:
             show_progress(settled(status) - start)
     left = status.books.queued - waiting(status)
     if left:
-        click.echo(f"{left} events dated in the future are still waiting for their time")
+        click.echo(f"still waiting for their time, since dated in the future: {counted(left, 'event')}")
     if not waiting(status):
         click.echo("the queue is empty" if not left else "all others are delivered")
         return
+    click.echo(f"gave up after {timeout}", err=True)
     for stream in status.streams:
         if stream.queued:
             click.echo("\n".join(explain(status, stream, int(time.time() * 1000))), err=True)

@@ -28,6 +28,11 @@ def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
     return made
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 event`, `2 events`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def printable(text: str) -> str:
     """`text` without what could drive a terminal: events and proxies may hold anything."""
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)

@@ -6,11 +6,12 @@ import click
 
 from sidecar.cli.control import command
 from sidecar.cli.options import located
-from sidecar.cli.output import progress
+from sidecar.cli.output import counted, progress
 from sidecar.cli.streams import numbers_of, open_lookup
 from sidecar.cli.times import When
 from sidecar.config import Loaded
 from sidecar.config.bind import parse_url
+from sidecar.config.load import is_own_listener
 from sidecar.control import Cancel, ReplayRound
 from sidecar.queue import KeptFilter, Moved
 
@@ -38,17 +39,21 @@ def replay(
 
     They go out in a lane of their own, after new events, and are counted as accepted once more.
     """
-    to_ms = int(time.time() * 1000) if to_ms is None else to_ms
     if cancel:
+        if from_ms is not None or to_ms is not None or streams or target or dry_run:
+            raise click.UsageError("--cancel takes back every replay, and goes with no other option")
         moved = command(loaded.config.state, "/control/replay/cancel", Cancel(), Moved)
-        click.echo(f"{moved.events} events dropped that waited to be replayed")
+        click.echo(f"{counted(moved.events, 'event')} dropped that waited to be replayed")
         return
+    to_ms = int(time.time() * 1000) if to_ms is None else to_ms
     if from_ms is None:
         raise click.UsageError("--from is missing")
     try:
         target = parse_url(target) if target else None
     except ValueError as error:
         raise click.BadParameter(f"expected {error}", param_hint="--proxy") from None
+    if target and is_own_listener(target, loaded.config.http.listen):
+        raise click.BadParameter("this is the sidecar's own http.listen", param_hint="--proxy")
     if from_ms > to_ms:
         raise click.UsageError("--from is later than --to")
     with open_lookup(loaded) as lookup:
@@ -57,7 +62,7 @@ def replay(
     if not count and not loaded.config.queue.keep_delivered:
         raise click.ClickException("nothing is kept: queue.keep_delivered is 0s")
     if dry_run:
-        click.echo(f"{count} events would be sent again")
+        click.echo(f"{counted(count, 'event')} would be sent again")
         return
     total, after_id = 0, 0
     with progress("queueing again", count) as show_progress:
@@ -69,4 +74,4 @@ def replay(
             if moved.last_id is None:
                 break
             after_id = moved.last_id
-    click.echo(f"{total} events queued again; `sidecar drain` waits for them")
+    click.echo(f"{counted(total, 'event')} queued again; `sidecar drain` waits for them")

@@ -4,6 +4,7 @@ import click
 
 from sidecar.cli.control import command
 from sidecar.cli.options import located
+from sidecar.cli.output import counted
 from sidecar.config import Loaded
 from sidecar.control import Retry
 from sidecar.model import Books
@@ -16,4 +17,5 @@ def retry(loaded: Loaded, stream: str) -> None:
     """Try STREAM (a name or a data_id) at once, whatever it waits for; only the rate still counts."""
     directory = loaded.config.state
     books = command(directory, "/control/retry", Retry(stream), Books)
-    click.echo(f"{stream}: trying now, {books.queued} events wait; `sidecar why {stream}` tells how it goes")
+    waiting = counted(books.queued, "event")
+    click.echo(f"{stream}: released, {waiting} waiting; `sidecar why {stream}` tells how it goes")

@@ -12,7 +12,7 @@ from rich.table import Table
 from sidecar.app import database
 from sidecar.cli.control import NotRunningError, ask
 from sidecar.cli.options import configured, load
-from sidecar.cli.output import console, print_json, table
+from sidecar.cli.output import console, counted, print_json, table
 from sidecar.errors import StartError
 from sidecar.model import Books
 from sidecar.queue import books_on_disk
@@ -54,7 +54,7 @@ def _show(document: Status, out: Console) -> None:
         _books_line(Books(books.accepted, books.queued, books.delivered, books.dead, books.dropped), books.balanced)
     )
     full = f", full in {format_duration(queue.full_in_s)}" if queue.full_in_s is not None else ""
-    oldest = f", oldest event {format_duration(queue.oldest_age_s)} old" if books.queued else ""
+    oldest = f", oldest event {format_duration(queue.oldest_age_s)} old" if queue.oldest_age_s else ""
     out.print(f"queue: {format_size(queue.bytes)} of {format_size(queue.max_bytes)}{oldest}{full}\n")
     out.print(_streams(document.streams))
     for proxy in document.proxies:
@@ -63,9 +63,10 @@ def _show(document: Status, out: Console) -> None:
         ahead = f", its clock {clock:+.0f} s" if clock is not None and abs(clock) >= 2 else ""
         out.print(f"proxy {proxy.url} {proxy.state}{ahead}{error}")
     for reason, reports in queue.refused_by.items():
-        out.print(f"{reports} reports not taken since the start: {reason}")
+        out.print(f"{counted(reports, 'report')} not taken since the start: {reason}")
     for entry in document.inputs:
-        out.print(f"input {entry.name}: {entry.events} events, {entry.rejected} reports refused")
+        taken, refused = counted(entry.events, "event"), counted(entry.rejected, "report")
+        out.print(f"input {entry.name}: {taken}, {refused} refused")
 
 
 def _streams(streams: list[StreamStatus]) -> Table:
@@ -74,7 +75,7 @@ def _streams(streams: list[StreamStatus]) -> Table:
     now_ms = int(time.time() * 1000)
     for s in streams:
         counts = map(str, (s.accepted, s.queued, s.delivered, s.dead, s.dropped))
-        oldest = format_duration(s.oldest_age_s) if s.queued else "-"
+        oldest = format_duration(s.oldest_age_s) if s.oldest_age_s else "-"
         wait_ms = s.next_attempt_at - now_ms if s.next_attempt_at else None
         after = "-" if wait_ms is None else f"in {format_duration(wait_ms / 1000)}" if wait_ms > 0 else "now"
         aside = ", ".join(f"{lane.queued} {lane.name}" for lane in s.lanes if lane.name != "fresh")

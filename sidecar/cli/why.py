@@ -12,7 +12,7 @@ import msgspec
 
 from sidecar.cli.control import NotRunningError, ask_status
 from sidecar.cli.options import located
-from sidecar.cli.output import print_json, printable
+from sidecar.cli.output import counted, print_json, printable
 from sidecar.cli.streams import names_of, open_lookup
 from sidecar.config import Loaded
 from sidecar.queue import DeadFilter, Found, Lookup
@@ -37,7 +37,7 @@ def why(loaded: Loaded, what: str, *, as_json: bool) -> None:
         status = ask_status(loaded.config.state)
     except NotRunningError:
         status = None
-    answer = _of_stream(status, what) if status else None
+    answer = _of_stream(status, what) if status else _of_stopped(loaded, what)
     if answer is None:
         answer = _of_event(loaded, status, what)
     if as_json:
@@ -54,6 +54,14 @@ def _of_stream(status: Status, name: str) -> dict[str, Any] | None:
         return None
     lines = [line for stream in streams for line in explain(status, stream, int(time.time() * 1000))]
     return {"found": True, "streams": streams, "lines": lines}
+
+
+def _of_stopped(loaded: Loaded, name: str) -> dict[str, Any] | None:
+    with open_lookup(loaded) as lookup:
+        names = names_of(loaded, lookup.streams)
+        found = [s for s in lookup.streams.values() if name in (names[s.id], str(s.key.data_id))]
+    lines = [f"{names[s.id]}: {counted(s.books.queued, 'event')} waiting, and no sidecar runs" for s in found]
+    return {"found": True, "lines": lines} if found else None
 
 
 def _of_event(loaded: Loaded, status: Status | None, what: str) -> dict[str, Any]:
@@ -98,12 +106,15 @@ def _describe(lookup: Lookup, names: dict[int, str], found: Found) -> list[str]:
         case "queue":
             return [f"waits in the queue of {name} (lane {found.lane}), accepted at {at}: {event}"]
         case "later":
-            return [f"waits in the queue of {name} for its time, {_time(found.due_ms or 0)}: {event}"]
+            return [
+                f"waits in the queue of {name} for its time, {_time(found.due_ms or 0)} by the proxy's clock: {event}"
+            ]
         case "kept":
             return [f"was delivered to the proxy from {name} at {at}: {event}"]
     (letter,) = lookup.dead(DeadFilter(ids=(found.row,)))
+    tried = counted(letter.attempts, "attempt")
     return [
-        f"was refused by the proxy for good ({name}), at {at} after {letter.attempts} attempts: {event}",
+        f"was refused by the proxy for good ({name}), at {at} after {tried}: {event}",
         f"  {letter.reason}",
         f"  `sidecar dead retry {letter.id}` sends it again",
     ]

@@ -148,12 +148,13 @@ def _across_proxy(proxy: Proxy, http: Http | None, origins: Mapping[str, str], *
     for key, why in tls_problems(proxy):
         yield f"{origins[f'proxy.{key}']}: proxy.{key}: {why}"
     for url in proxy.urls:
-        if http is not None and _is_own_listener(url, http.listen):
+        if http is not None and is_own_listener(url, http.listen):
             place = origins["proxy.urls"]
             yield f"{place}: proxy.urls: {url} is this sidecar's own http.listen; expected the cloud area's proxy"
 
 
-def _is_own_listener(url: str, listen: Address) -> bool:
+def is_own_listener(url: str, listen: Address) -> bool:
+    """Whether `url` leads to what listens on `listen`."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     host = parts.hostname or ""

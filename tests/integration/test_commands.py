@@ -68,7 +68,7 @@ def test_dead_letters_from_burial_to_purge(keeping: tuple[Proxy, Sidecar], tmp_p
     assert "no dead letter has the number 99" in call(sidecar, "dead", "show", "99", code=1)
 
     exported = tmp_path / "dead.jsonl"
-    assert "3 written" in call(sidecar, "dead", "export", "--output", str(exported))
+    assert "3 dead letters written" in call(sidecar, "dead", "export", "--output", str(exported))
     assert [json.loads(line)["event"]["dimension"]["id"] for line in exported.read_text().splitlines()] == [
         "bad-1", "bad-2", "bad-3",
     ]  # fmt: skip
@@ -77,16 +77,18 @@ def test_dead_letters_from_burial_to_purge(keeping: tuple[Proxy, Sidecar], tmp_p
     assert len(call(sidecar, "dead", "export", "--reason", "POISON event", "--since", "1h").splitlines()) == 3
     assert call(sidecar, "dead", "export", "--until", "1h") == ""
 
-    assert "1 put back" in call(sidecar, "dead", "retry", "2")  # still poisonous: it comes back with a new number
+    assert "1 dead letter put back" in call(
+        sidecar, "dead", "retry", "2"
+    )  # still poisonous: it comes back with a new number
     wait_until(lambda: sidecar.stream()["dead"] == 3)
     assert [letter["id"] for letter in json.loads(call(sidecar, "dead", "list", "--json"))] == [1, 3, 4]
     proxy.fault("none", poison=[])
-    assert "2 put back" in call(sidecar, "dead", "retry", "1", "4")
+    assert "2 dead letters put back" in call(sidecar, "dead", "retry", "1", "4")
     sidecar.wait_empty()
     assert {"bad-1", "bad-2"} <= set(proxy.ids())
     assert "say --yes" in call(sidecar, "dead", "purge", "--all", code=2)
     assert "either --all" in call(sidecar, "dead", "purge", "--yes", code=2)
-    assert "1 dropped" in call(sidecar, "dead", "purge", "--all", "--yes")
+    assert "1 dead letter dropped" in call(sidecar, "dead", "purge", "--all", "--yes")
     books = sidecar.books()
     assert books == {"accepted": 5, "queued": 0, "delivered": 4, "dead": 0, "dropped": 1, "balanced": True}
     assert sidecar.stream()["dropped_by"] == {"purged": 1}
@@ -200,7 +202,7 @@ def test_why_names_the_reason_and_the_next_attempt(keeping: tuple[Proxy, Sidecar
     assert "1 event dated in the future" in call(sidecar, "why", "app-events")
     assert json.loads(call(sidecar, "why", "later", "--json"))["events"][0]["place"] == "later"
     call(sidecar, "retry", "app-events")
-    assert "1 events dated in the future" in call(sidecar, "drain", "--timeout", "20s")
+    assert "dated in the future: 1 event" in call(sidecar, "drain", "--timeout", "20s")
     assert "was delivered to the proxy from app-events" in call(sidecar, "why", "event_name=login_failed")
 
 
@@ -222,7 +224,7 @@ def test_retry_ends_a_long_wait_at_once(keeping: tuple[Proxy, Sidecar]) -> None:
         wait_until(lambda: sidecar.stream()["state"] == "unauthorized")
         call(sidecar, "retry", "app-events")
     proxy.fault("none")
-    assert "trying now" in call(sidecar, "retry", "app-events")
+    assert "released" in call(sidecar, "retry", "app-events")
     sidecar.wait_empty(5)
 
 
@@ -261,6 +263,20 @@ def test_a_replay_can_be_taken_back(keeping: tuple[Proxy, Sidecar]) -> None:
     assert (books["queued"], books["dropped"], books["balanced"]) == (0, 2, True)
     assert sidecar.stream()["dropped_by"] == {"replay_cancelled": 2}
     assert "--from is missing" in call(sidecar, "replay", code=2)
+
+
+def test_what_would_do_something_else_than_was_meant_is_refused(keeping: tuple[Proxy, Sidecar]) -> None:
+    _, sidecar = keeping
+    sidecar.post(report(event()))
+    sidecar.wait_empty()
+    assert "goes with no other option" in call(sidecar, "replay", "--cancel", "--dry-run", code=2)
+    own = ("--proxy", "http://127.0.0.1:10207")
+    sidecar.settings["http"]["listen"] = "127.0.0.1:10207"  # for the command, which reads the file
+    sidecar.config.write_text(json.dumps(sidecar.settings))
+    assert "own http.listen" in call(sidecar, "replay", "--from", "1h", *own, code=2)
+    assert "no dead letters have these numbers" in call(sidecar, "dead", "retry", "99", code=1)
+    assert sidecar.stop() == 0
+    assert "0 events waiting, and no sidecar runs" in call(sidecar, "why", "app-events")
 
 
 def test_numbers_beyond_all_measure_are_wrong_usage_and_terminals_are_not_driven(

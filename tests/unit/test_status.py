@@ -113,7 +113,7 @@ def test_worries_name_what_to_look_at() -> None:
 
     wrong = msgspec.structs.replace(PROXY, clock_ahead_s=-7200.0)
     assert worries(queue=QUEUE, streams=[], proxies=[wrong]) == [
-        "clocks differ: that of proxy http://a is ahead of this host's by -7200 s"
+        "clocks differ: that of proxy http://a is 7200 s behind this host's"
     ]
 
 
