@@ -36,7 +36,6 @@ _PROXY_BACKOFF = Backoff(first_s=0.5, cap_s=30.0)
 _STREAM_BACKOFF = Backoff(first_s=0.5, cap_s=60.0)
 _SLOW_BACKOFF = Backoff(first_s=4.0, cap_s=120.0)
 _PATIENCE_S = 5.0
-_WHOLE_REQUEST = 4  # times the time-out of one stage
 _PROBE_JOB, _PROBE_EVERY_S = "probe", 2.0
 _USUAL_RATE = Rate(1000, 60.0)
 _LESS_URGENT_SHARE = 0.25
@@ -91,7 +90,7 @@ class Dispatch:
         self._reloading = True
         try:
             self.stop()
-            if not await self._schedule.drain(config.proxy.timeout * _WHOLE_REQUEST + _PATIENCE_S):
+            if not await self._schedule.drain(self._client.deadline_s + _PATIENCE_S):
                 return False
             for lane in self.forwarders:
                 self._schedule.remove(_job(lane))

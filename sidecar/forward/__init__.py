@@ -1,7 +1,7 @@
 """From the queue to the proxy: what to send, when, where, and what the answer means.
 
-`forwarder.py` is the loop for one stream; the decisions (`batch`, `limiter`, `backoff`, `endpoints`, `outcome`) are
-pure, and `client.py` is the only module that knows httpx.
+`forwarder.py` is the loop for one lane; the decisions (`batch`, `limiter`, `endpoints`, `suspicion`, `outcome`)
+are pure, and `client.py` is the only module that knows httpx.
 """
 
 from sidecar.forward.allowance import Allowance

@@ -40,7 +40,7 @@ class Client:
 
     def __init__(self, *, timeout_s: float, tls: Callable[[], ssl.SSLContext], connections: int) -> None:
         self._timeout_s = timeout_s
-        self._deadline_s = timeout_s * _WHOLE_REQUEST
+        self.deadline_s = timeout_s * _WHOLE_REQUEST
         self._connections = connections
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
@@ -63,7 +63,7 @@ class Client:
 
     async def post(self, base_url: str, body: bytes) -> Reply | Failure:
         """What came back, as a value; raises nothing but CancelledError."""
-        return await self._ask(base_url, body, self._deadline_s)
+        return await self._ask(base_url, body, self.deadline_s)
 
     async def probe(self, base_url: str) -> Reply | Failure:
         """The answer to an empty document, which costs a proxy nothing, and no rate."""

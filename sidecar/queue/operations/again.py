@@ -7,7 +7,14 @@ import msgspec
 from sidecar.future import due_ms
 from sidecar.model import Block
 from sidecar.queue.filters import DeadFilter, KeptFilter
-from sidecar.queue.operations.transaction import Done, Transaction, add_chunk, add_chunks, add_later
+from sidecar.queue.operations.transaction import (
+    Done,
+    Transaction,
+    add_chunk,
+    add_chunks,
+    add_later,
+    take_away,
+)
 from sidecar.queue.records import QueueLane, QueueStream
 from sidecar.queue.schema import chunk_id, end_id, lowest_id
 
@@ -166,9 +173,7 @@ class CancelReplay(msgspec.Struct):
             if events:
                 tx.execute("DELETE FROM chunk WHERE id >= ? AND id < ?", bounds)
                 count_dropped(tx, stream, events, "replay_cancelled")
-                change = tx.lane_delta(lane)
-                change.events -= events
-                change.bytes -= size
+                take_away(tx, lane, events, size)
                 self.moved += events
 
 
@@ -190,9 +195,7 @@ class Promote(msgspec.Struct, frozen=True):
             stream = self.streams[stream_id]
             tx.execute("DELETE FROM later WHERE id = ?", (number,))
             add_chunk(tx, stream.fresh, self.now_ms, events, bytes_, codec, stored)
-            waiting = tx.lane_delta(stream.lane("later"))
-            waiting.events -= events
-            waiting.bytes -= bytes_
+            take_away(tx, stream.lane("later"), events, bytes_)
             size += len(stored)
             if size >= _AT_ONCE_BYTES:
                 break

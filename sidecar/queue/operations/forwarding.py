@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from sidecar.queue.operations.transaction import Done, Transaction, add_chunk
+from sidecar.queue.operations.transaction import Done, Transaction, add_chunk, take_away
 from sidecar.queue.records import QueueLane
 from sidecar.queue.schema import chunk_id, lowest_id
 
@@ -36,7 +36,7 @@ class Acknowledge(msgspec.Struct, frozen=True):
         delta = tx.delta(self.lane.stream)
         delta.delivered += events
         delta.last_delivered_ms = self.now_ms
-        _take_away(tx, self.lane, events, size)
+        take_away(tx, self.lane, events, size)
 
 
 class Split(msgspec.Struct, frozen=True):
@@ -106,7 +106,7 @@ class Bury(msgspec.Struct, frozen=True):
         delta = tx.delta(stream)
         delta.dead += 1
         delta.dead_bytes += size
-        _take_away(tx, self.lane, 1, size)
+        take_away(tx, self.lane, 1, size)
 
 
 class SetAside(msgspec.Struct, frozen=True):
@@ -126,7 +126,7 @@ class SetAside(msgspec.Struct, frozen=True):
         suspects = self.lane.stream.lane("suspect")
         for accepted_ms, events, size, codec, stored in rows:
             add_chunk(tx, suspects, accepted_ms, events, size, codec, stored)
-            _take_away(tx, self.lane, events, size)
+            take_away(tx, self.lane, events, size)
 
 
 class SpendBudget(msgspec.Struct, frozen=True):
@@ -143,9 +143,3 @@ class SpendBudget(msgspec.Struct, frozen=True):
             "INSERT OR REPLACE INTO budget (token_digest, boot_id, state) VALUES (?, ?, ?)",
             (self.token_digest, self.boot_id, self.state),
         )
-
-
-def _take_away(tx: Transaction, lane: QueueLane, events: int, size: int) -> None:
-    change = tx.lane_delta(lane)
-    change.events -= events
-    change.bytes -= size

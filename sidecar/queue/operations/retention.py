@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 import msgspec
 
 from sidecar.queue.operations.again import count_dropped, drop_dead
-from sidecar.queue.operations.transaction import Done, Transaction
+from sidecar.queue.operations.transaction import Done, Transaction, take_away
 from sidecar.queue.records import QueueLane, QueueStream
 from sidecar.queue.schema import end_id, lowest_id
 
@@ -148,9 +148,7 @@ def _drop(tx: Transaction, lane: QueueLane, last_id: int, reason: str) -> None:
     events, size = tx.execute("SELECT sum(events), sum(bytes) FROM chunk WHERE id BETWEEN ? AND ?", bounds).fetchone()
     tx.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", bounds)
     count_dropped(tx, lane.stream, events, reason)
-    change = tx.lane_delta(lane)
-    change.events -= events
-    change.bytes -= size
+    take_away(tx, lane, events, size)
 
 
 def _drop_oldest_later(tx: Transaction, streams: Iterable[QueueStream], reason: str) -> bool:
@@ -171,9 +169,7 @@ def _drop_later(
     for stream_id, events, size in gone:
         stream = streams[stream_id]
         count_dropped(tx, stream, events, reason)
-        change = tx.lane_delta(stream.lane("later"))
-        change.events -= events
-        change.bytes -= size
+        take_away(tx, stream.lane("later"), events, size)
     return bool(gone)
 
 

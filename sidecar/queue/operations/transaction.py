@@ -88,6 +88,13 @@ def add_later(tx: Transaction, stream: QueueStream, body: bytes, events: int, du
     change.bytes += len(body)
 
 
+def take_away(tx: Transaction, lane: QueueLane, events: int, size: int) -> None:
+    """Counts `events` of `size` bytes as gone from `lane`; whoever calls says where to."""
+    change = tx.lane_delta(lane)
+    change.events -= events
+    change.bytes -= size
+
+
 def runs(blocks: Iterable[Block], chunk_bytes: int) -> Iterable[list[Block]]:
     """Consecutive blocks that fit a chunk together; a larger one stands alone."""
     run: list[Block] = []
