@@ -10,8 +10,8 @@ import click
 import msgspec
 import uvloop
 
-from sidecar.config.bind import parse_address
 from sidecar.config.model import Address
+from sidecar.config.readers import parse_address
 from sidecar.standin import Faults, PipeRules, StandIn, parse_fault, server_context
 from sidecar.units import Bytes, Rate, parse_rate, parse_size
 

@@ -10,8 +10,8 @@ from sidecar.cli.output import counted, progress
 from sidecar.cli.streams import numbers_of, open_lookup
 from sidecar.cli.times import When
 from sidecar.config import Loaded
-from sidecar.config.bind import parse_url
-from sidecar.config.load import is_own_listener
+from sidecar.config.addresses import is_own_listener
+from sidecar.config.readers import parse_url
 from sidecar.control import Cancel, ReplayRound
 from sidecar.queue import KeptFilter, Moved
 

@@ -1,12 +1,12 @@
 """conf.d becomes one immutable `Config`, or every mistake in it at once.
 
 `model.py` holds the keys and every default, `tree.py` reads and merges YAML with places, `bind.py` turns the tree into
-the model, `load.py` joins them with the command line and the environment, `tls.py` turns the named PEM files into a
-context, `show.py` prints the result with origins.
+the model with the `readers.py` of single values, `load.py` joins them with the command line and the environment,
+`sockets.py` and `tls.py` look at what concerns several keys, `show.py` prints the result with origins.
 """
 
 from sidecar.config.load import Loaded, Options, load_config
-from sidecar.config.model import Address, Config, Http, Proxy, Queue, Stream
+from sidecar.config.model import Address, Config, Http, Listen, Proxy, Queue, Raw, Socket, Stream
 from sidecar.config.reload import merge_reloadable
 from sidecar.config.tls import tls_context
 
@@ -14,10 +14,13 @@ __all__ = [
     "Address",
     "Config",
     "Http",
+    "Listen",
     "Loaded",
     "Options",
     "Proxy",
     "Queue",
+    "Raw",
+    "Socket",
     "Stream",
     "load_config",
     "merge_reloadable",

@@ -1,37 +1,25 @@
 """Turns a tree of values with places into the model, collecting every mistake on the way.
 
-One reader for each type of the model. A problem reads `file:line: key: expected WHAT, got VALUE`.
+`readers.py` has a reader for each type of the model. A problem reads `file:line: key: expected WHAT, got VALUE`.
 """
 
 import difflib
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit
 
 import msgspec
 
-from sidecar.config.model import Address, File, Secret, Url
-from sidecar.config.tree import Leaf, List, Map, Node, Scalar
-from sidecar.model import MAX_TOKEN_CHARACTERS
-from sidecar.units import (
-    BodyBytes,
-    Bytes,
-    Interval,
-    QueueBytes,
-    Rate,
-    Seconds,
-    Share,
-    parse_duration,
-    parse_rate,
-    parse_share,
-    parse_size,
-)
+from sidecar.config.model import File, Secret
+from sidecar.config.readers import READERS, read_secret
+from sidecar.config.tree import Leaf, List, Map, Node
+from sidecar.units import Rate
 
 _FAILED: Any = object()
 _MAX_SECRET_BYTES = 10_000
+_SECRETS = (Secret, tuple[Secret, ...])
 _FILE = "_file"  # `access_token_file` reads the secret `access_token` from a file
 
 
@@ -49,7 +37,7 @@ class Binder:
 
     def bind(self, kind: Any, node: Node, name: str = "") -> Any:
         """A value of type `kind` from `node`, or a mark that only `bind` knows, with the problems noted."""
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in (Address, Rate):
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in READERS:
             return self._struct(kind, node, name)
         if get_origin(kind) is dict:
             return self._dict(get_args(kind)[1], node, name)
@@ -69,8 +57,10 @@ class Binder:
             path = _join(name, field.name)
             if field.name in node.items:
                 values[field.name] = self.bind(types_of[field.name], node.items[field.name], path)
-            elif types_of[field.name] is Secret and field.name + _FILE in node.items:
-                values[field.name] = self._secret_file(node.items[field.name + _FILE], path + _FILE)
+            elif types_of[field.name] in _SECRETS and field.name + _FILE in node.items:
+                values[field.name] = self._secret_file(
+                    types_of[field.name], node.items[field.name + _FILE], path + _FILE
+                )
             elif field.required:
                 values[field.name] = _FAILED
                 self._problem(node.place, path, "missing" + _file_hint(types_of[field.name], path))
@@ -80,7 +70,7 @@ class Binder:
         return made
 
     def _refuse_unknown(self, types_of: dict[str, Any], node: Map, name: str) -> None:
-        secrets = [key + _FILE for key, kind in types_of.items() if kind is Secret]
+        secrets = [key + _FILE for key, kind in types_of.items() if kind in _SECRETS]
         known = [*types_of, *secrets]
         for key in node.items:
             if key not in known:
@@ -120,18 +110,20 @@ class Binder:
                 return node.value
             return self._problem(node.place, name, f"expected {' or '.join(map(str, get_args(kind)))}", node)
         try:
-            value = _READERS[kind](node.value)
+            value = READERS[kind](node.value)
         except ValueError as error:
             return self._problem(node.place, name, f"expected {error}", node if kind is not Secret else None)
         return self._beside(node, value) if kind is File else value
 
-    def _secret_file(self, node: Node, name: str) -> Any:
+    def _secret_file(self, kind: Any, node: Node, name: str) -> Any:
+        """One secret, or one in each line."""
         self.origins[name] = node.place
         if not isinstance(node, Leaf) or not isinstance(node.value, str):
             return self._problem(node.place, name, "expected the path of a file", node)
         path = self._beside(node, Path(node.value))
         try:
-            return _secret(_read_small(path))
+            text = _read_small(path)
+            return read_secret(text) if kind is Secret else tuple(map(read_secret, text.splitlines() or [""]))
         except OSError as error:
             return self._problem(node.place, name, f"{path}: {os.strerror(error.errno or 0)}")
         except UnicodeDecodeError:
@@ -176,113 +168,3 @@ def _shown(node: Node) -> str:
     if isinstance(node, Leaf):
         return "nothing" if node.value is None else str(node.value)
     return "a list" if isinstance(node, List) else "keys and values"
-
-
-def _text(value: Scalar) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("text; put it in quotes")
-    if not value.isprintable():  # half surrogates are not printable either
-        raise ValueError("printable text")
-    return value
-
-
-def _flag(value: Scalar) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def _positive(value: Scalar) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
-        raise ValueError("a positive whole number")
-    return value
-
-
-def _size_of_at_least(least: str) -> Callable[[Scalar], Bytes]:
-    def read(value: Scalar) -> Bytes:
-        size = parse_size(_quantity(value, "a size such as 500KB, 64MiB or 2GiB"))
-        if size < parse_size(least):
-            raise ValueError(f"a size of at least {least}")
-        return size
-
-    return read
-
-
-def _duration(value: Scalar) -> Seconds:
-    return parse_duration(_quantity(value, "a duration such as 250ms, 10s, 5min, 12h or 7d"))
-
-
-def _some_time(value: Scalar) -> Interval:
-    duration = _duration(value)
-    if duration <= 0:
-        raise ValueError("a duration above zero")
-    return Interval(duration)
-
-
-def _quantity(value: Scalar, expected: str) -> str:
-    if isinstance(value, bool) or value is None:
-        raise ValueError(expected)
-    return str(value)
-
-
-def _rate(value: Scalar) -> Rate | None:
-    return parse_rate(str(value))
-
-
-def parse_address(value: Scalar) -> Address:
-    """`HOST:PORT`, an IPv6 address in brackets. Raises ValueError that says what would be right."""
-    expected = "HOST:PORT such as 127.0.0.1:10205 or [::1]:10205"
-    host, colon, port = str(value).rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not (colon and host and port.isdecimal() and int(port) < 65536) or (":" in host and not bracketed):
-        raise ValueError(expected)
-    return Address(host.strip("[]"), int(port))
-
-
-def parse_url(value: Scalar) -> Url:
-    """An address of a proxy. Raises ValueError that says what would be right."""
-    expected = "a URL such as http://10.0.0.1:10205"
-    try:
-        parts = urlsplit(str(value))
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise ValueError(expected) from None
-    if not good or parts.query or parts.fragment or any(c.isspace() or ord(c) < 33 for c in str(value)):
-        raise ValueError(expected)
-    if parts.username or parts.password:
-        raise ValueError(f"{expected}, without a user or password")
-    return Url(str(value).rstrip("/"))
-
-
-def _secret(value: Scalar) -> Secret:
-    if value is None or isinstance(value, bool) or not str(value):
-        raise ValueError("a token")
-    if len(str(value)) > MAX_TOKEN_CHARACTERS or not str(value).isprintable():
-        raise ValueError(f"a token of at most {MAX_TOKEN_CHARACTERS} printable characters")
-    return Secret(str(value))
-
-
-def _path(value: Scalar) -> Path:
-    try:
-        return Path(_text(value)).expanduser()
-    except RuntimeError:
-        raise ValueError("a path; there is no such user") from None
-
-
-_READERS: dict[Any, Callable[[Scalar], Any]] = {
-    str: _text,
-    bool: _flag,
-    int: _positive,
-    Path: _path,
-    File: _path,
-    Bytes: _size_of_at_least("0"),
-    BodyBytes: _size_of_at_least("20KB"),
-    QueueBytes: _size_of_at_least("1MB"),
-    Seconds: _duration,
-    Interval: _some_time,
-    Rate: _rate,
-    Share: lambda value: parse_share(str(value)),
-    Address: parse_address,
-    Url: parse_url,
-    Secret: _secret,
-}

@@ -1,16 +1,15 @@
 """Joins the files, the command line and the environment, and checks what concerns more than one key."""
 
-import ipaddress
 import os
-import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
+from sidecar.config.addresses import host_address, is_loopback, is_own_listener
 from sidecar.config.bind import Binder
-from sidecar.config.model import Address, Config, Http, Proxy, Stream
+from sidecar.config.model import Config, Http, Proxy, Socket, Stream
+from sidecar.config.sockets import socket_problems
 from sidecar.config.tls import tls_problems
 from sidecar.config.tree import Leaf, List, Map, Node, files_of, read_tree
 from sidecar.errors import ConfigError
@@ -41,7 +40,9 @@ def load_config(options: Options, environ: Mapping[str, str], *, need_proxy: boo
     """Raises ConfigError with every problem. Without `need_proxy` a missing `proxy.urls` is none of them."""
     problems: list[str] = []
     files = _files(options, problems)
-    tree = read_tree(files, _Environment(environ), problems)
+    variables = _Environment(environ)
+    tree = read_tree(files, variables, problems)
+    tree = _override(tree, "defaults.ip", _own_address(variables, tree))
     tree = _override(tree, "proxy.urls", _urls(options))
     tree = _override(tree, "state", _state(options, tree))
     binder = Binder(environ)
@@ -60,16 +61,6 @@ class _Environment(dict[str, str]):
         super().__init__(environ)
         if "HOST_IP" not in self:
             self["HOST_IP"] = host_address()
-
-
-def host_address() -> str:
-    """The address that this host would send from; asks the routing table, sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: a route is looked up, no packet leaves
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
 
 
 def _files(options: Options, problems: list[str]) -> list[Path]:
@@ -93,6 +84,13 @@ def _urls(options: Options) -> Node | None:
     if not options.proxies:
         return None
     return List(tuple(Leaf(url, options.proxies_from) for url in options.proxies), options.proxies_from)
+
+
+def _own_address(environ: Mapping[str, str], tree: Map) -> Node | None:
+    defaults = tree.items.get("defaults")
+    given = isinstance(defaults, Map) and "ip" in defaults.items
+    unreadable = defaults is not None and not isinstance(defaults, Map) and defaults != Leaf(None, defaults.place)
+    return None if given or unreadable else Leaf(environ["HOST_IP"], "default")
 
 
 def _state(options: Options, tree: Map) -> Node | None:
@@ -127,7 +125,7 @@ def _across(binder: Binder, tree: Map, *, need_proxy: bool) -> Iterable[str]:
     http = binder.bound.get("http") if "http" in tree.items else Http()
     if isinstance(proxy, Proxy):
         yield from _across_proxy(proxy, http if isinstance(http, Http) else None, binder.origins, need_proxy=need_proxy)
-    if isinstance(http, Http) and not _is_loopback(http.listen.host) and not http.allow_remote:
+    if isinstance(http, Http) and not is_loopback(http.listen.host) and not http.allow_remote:
         place = binder.origins.get("http.listen", "default")
         yield (
             f"{place}: http.listen: {http.listen} is open to other hosts; "
@@ -140,6 +138,12 @@ def _across(binder: Binder, tree: Map, *, need_proxy: bool) -> Iterable[str]:
             if other != name:
                 place = binder.origins[f"{name}.data_id"]
                 yield f"{place}: {name}.data_id: {stream.data_id} is already the data_id of {other}"
+    sockets = {name: socket for name, socket in binder.bound.items() if isinstance(socket, Socket)}
+    yield from socket_problems(sockets, _names(tree.items.get("streams")), binder.origins)
+
+
+def _names(node: Node | None) -> Iterable[str]:
+    return node.items if isinstance(node, Map) else ()
 
 
 def _across_proxy(proxy: Proxy, http: Http | None, origins: Mapping[str, str], *, need_proxy: bool) -> Iterable[str]:
@@ -151,37 +155,3 @@ def _across_proxy(proxy: Proxy, http: Http | None, origins: Mapping[str, str], *
         if http is not None and is_own_listener(url, http.listen):
             place = origins["proxy.urls"]
             yield f"{place}: proxy.urls: {url} is this sidecar's own http.listen; expected the cloud area's proxy"
-
-
-def is_own_listener(url: str, listen: Address) -> bool:
-    """Whether `url` leads to what listens on `listen`."""
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    host = parts.hostname or ""
-    return port == listen.port != 0 and (host == listen.host or _is_loopback(host) or _is_ours(host, listen.host))
-
-
-def _is_ours(host: str, listen_host: str) -> bool:
-    """Whether a listener for all addresses is reached under `host`, an address of this host's own."""
-    try:
-        address = ipaddress.ip_address(host)
-        if not ipaddress.ip_address(listen_host).is_unspecified:
-            return False
-    except ValueError:
-        return False
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((host, 0))
-        except OSError:
-            return False
-    return True
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

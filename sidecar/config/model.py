@@ -1,6 +1,6 @@
 """Every key of conf.d with its type and its default. This is the only place where a default stands.
 
-A value's meaning is its type: `bind.py` has one reader for each type named here.
+A value's meaning is its type: `readers.py` has one reader for each type named here.
 """
 
 from pathlib import Path
@@ -14,6 +14,11 @@ from sidecar.units import BodyBytes, Bytes, Interval, QueueBytes, Rate, Seconds,
 Url = NewType("Url", str)
 Secret = NewType("Secret", str)
 File = NewType("File", Path)
+FileMode = NewType("FileMode", int)
+Account = NewType("Account", str)
+"""The name or the number of a user or a group."""
+Number = NewType("Number", int)
+"""From zero on."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -24,6 +29,27 @@ class Address(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Listen(msgspec.Struct, frozen=True):
+    """Where a socket listens: at a `path` (`@name`: in the abstract namespace), or at an `address`."""
+
+    scheme: Literal["unix", "unixgram", "tcp", "udp"]
+    path: str | None = None
+    address: Address | None = None
+
+    @property
+    def datagrams(self) -> bool:
+        """Whether what comes in are datagrams, which get no answer."""
+        return self.scheme in ("unixgram", "udp")
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, with a mode and an owner."""
+        return self.path is not None and not self.path.startswith("@")
+
+    def __str__(self) -> str:
+        return f"{self.scheme}:{self.path or self.address}"
 
 
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,8 +96,26 @@ class Http(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in for a field that an event leaves out; None refuses the event."""
+    """What stands in for a field that an event leaves out, and what this host is called.
 
+    `target` None refuses a report in which it is missing. `ip` is found out at every load, unless it is set.
+    """
+
+    target: str | None = None
+    cloud_id: Number = Number(0)
+    biz_id: Number = Number(0)
+    ip: str = "127.0.0.1"
+
+    @property
+    def own_target(self) -> str:
+        """What events come from that name no target and can only be of this host."""
+        return self.target or f"{self.cloud_id}:{self.ip}"
+
+
+class Raw(msgspec.Struct, frozen=True, kw_only=True):
+    """How plain text becomes an event; `target` None: this host."""
+
+    event_name: str = "raw"
     target: str | None = None
 
 
@@ -82,6 +126,23 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     access_token: Secret
     kind: Kind | None = None
     timestamps: Literal["strict", "convert"] = "strict"
+    raw: Raw = Raw()
+
+
+class Socket(msgspec.Struct, frozen=True, kw_only=True):
+    """A socket that takes lines. `tokens`: a report must carry one of these; `stream`: where bare events go."""
+
+    listen: Listen
+    mode: FileMode = FileMode(0o600)
+    owner: Account | None = None
+    group: Account | None = None
+    stream: str | None = None
+    allow_users: tuple[Account, ...] = ()
+    allow_groups: tuple[Account, ...] = ()
+    allow_remote: bool = False
+    tokens: tuple[Secret, ...] = ()
+    max_line: BodyBytes = BodyBytes(1_000_000)
+    max_connections: int = 2048
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,3 +155,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     http: Http = Http()
     defaults: Defaults = Defaults()
     streams: dict[str, Stream] = {}
+    sockets: dict[str, Socket] = {}

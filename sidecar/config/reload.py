@@ -7,7 +7,7 @@ import msgspec
 from sidecar.config.model import Config
 
 _AT_RESTART = (
-    "state", "http", "queue.durability", "queue.when_full", "proxy.max_body",
+    "state", "http", "sockets", "queue.durability", "queue.when_full", "proxy.max_body",
 )  # fmt: skip
 
 

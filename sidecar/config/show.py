@@ -6,8 +6,9 @@ from typing import Any, get_type_hints
 import msgspec
 
 from sidecar.config.load import Loaded
-from sidecar.config.model import Address, Secret
-from sidecar.units import BodyBytes, Bytes, Interval, QueueBytes, Rate, Seconds, Share, format_duration
+from sidecar.config.model import FileMode, Secret
+from sidecar.config.readers import READERS
+from sidecar.units import BodyBytes, Bytes, Interval, QueueBytes, Seconds, Share, format_duration
 
 MASK = "********"
 
@@ -29,7 +30,7 @@ def _rows(struct: msgspec.Struct, above: str, origins: dict[str, str]) -> Iterat
     types_of = get_type_hints(type(struct))
     for field in msgspec.structs.fields(type(struct)):
         name, value = f"{above}{field.name}", getattr(struct, field.name)
-        if isinstance(value, msgspec.Struct) and not isinstance(value, Address | Rate):
+        if isinstance(value, msgspec.Struct) and type(value) not in READERS:
             yield from _rows(value, f"{name}.", origins)
         elif isinstance(value, dict):
             for key, inner in value.items():
@@ -42,6 +43,10 @@ def _rows(struct: msgspec.Struct, above: str, origins: dict[str, str]) -> Iterat
 def _shown(value: Any, kind: Any, name: str) -> str:
     if kind is Secret:
         return MASK
+    if kind == tuple[Secret, ...]:
+        return f"[{', '.join(MASK for _ in value)}]"
+    if kind is FileMode:
+        return f"{value:04o}"
     if value is None:
         return "unlimited" if name == "proxy.rate" else "-"
     if kind in (Seconds, Interval):

@@ -13,10 +13,9 @@ import pytest
 from sidecar import __version__
 from sidecar.cli import cli
 from sidecar.config import Config
-from sidecar.config.model import Address
+from sidecar.config.readers import READERS
 from sidecar.metrics import INPUT_COUNTERS, QUEUE_GAUGES, STREAM_COUNTERS, STREAM_GAUGES
 from sidecar.standin.faults import MODES, Faults
-from sidecar.units import Rate
 from tests.unit.test_status import samples, status
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +28,7 @@ TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, check=False, capture_out
 def keys(struct: Any, above: str = "") -> list[str]:
     found = []
     for name, kind in get_type_hints(struct).items():
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in (Address, Rate):
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in READERS:
             found += keys(kind, f"{above}{name}.")
         elif getattr(kind, "__origin__", None) is dict:
             found += keys(get_args(kind)[1], f"{above}{name}.NAME.")

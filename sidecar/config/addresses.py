@@ -1,0 +1,52 @@
+"""Which addresses are this host's own, and which of them only this host can reach."""
+
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+from sidecar.config.model import Address
+
+
+def host_address() -> str:
+    """The address that this host would send from; asks the routing table, sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: a route is looked up, no packet leaves
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def is_own_listener(url: str, listen: Address) -> bool:
+    """Whether `url` leads to what listens on `listen`."""
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    host = parts.hostname or ""
+    return port == listen.port != 0 and (host == listen.host or is_loopback(host) or _is_ours(host, listen.host))
+
+
+def _is_ours(host: str, listen_host: str) -> bool:
+    """Whether a listener for all addresses is reached under `host`, an address of this host's own."""
+    try:
+        address = ipaddress.ip_address(host)
+        if not ipaddress.ip_address(listen_host).is_unspecified:
+            return False
+    except ValueError:
+        return False
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host reaches `host`, a name or an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

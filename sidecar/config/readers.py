@@ -1,0 +1,177 @@
+"""One reader for each type of the model: a scalar of YAML becomes a value, or ValueError says what would be right.
+
+It knows nothing of keys or files; `bind.py` adds those.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sidecar.config.model import Account, Address, File, FileMode, Listen, Number, Secret, Url
+from sidecar.config.tree import Scalar
+from sidecar.model import MAX_TOKEN_CHARACTERS
+from sidecar.units import (
+    BodyBytes,
+    Bytes,
+    Interval,
+    QueueBytes,
+    Rate,
+    Seconds,
+    Share,
+    parse_duration,
+    parse_rate,
+    parse_share,
+    parse_size,
+)
+
+_MODE = re.compile(r"0?[0-7]{3}")
+_SOCKET_PATH_BYTES = 107
+
+
+def _text(value: Scalar) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("text; put it in quotes")
+    if not value.isprintable():  # half surrogates are not printable either
+        raise ValueError("printable text")
+    return value
+
+
+def _flag(value: Scalar) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _positive(value: Scalar) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
+        raise ValueError("a positive whole number")
+    return value
+
+
+def _number(value: Scalar) -> Number:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+        raise ValueError("a whole number from 0 on")
+    return Number(value)
+
+
+def _account(value: Scalar) -> Account:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return Account(str(value))
+    return Account(_text(value))
+
+
+def _mode(value: Scalar) -> FileMode:
+    if not isinstance(value, str) or not _MODE.fullmatch(value):
+        raise ValueError('a file mode in quotes, such as "0660"')
+    return FileMode(int(value, 8))
+
+
+def _size_of_at_least(least: str) -> Callable[[Scalar], Bytes]:
+    def read(value: Scalar) -> Bytes:
+        size = parse_size(_quantity(value, "a size such as 500KB, 64MiB or 2GiB"))
+        if size < parse_size(least):
+            raise ValueError(f"a size of at least {least}")
+        return size
+
+    return read
+
+
+def _duration(value: Scalar) -> Seconds:
+    return parse_duration(_quantity(value, "a duration such as 250ms, 10s, 5min, 12h or 7d"))
+
+
+def _some_time(value: Scalar) -> Interval:
+    duration = _duration(value)
+    if duration <= 0:
+        raise ValueError("a duration above zero")
+    return Interval(duration)
+
+
+def _quantity(value: Scalar, expected: str) -> str:
+    if isinstance(value, bool) or value is None:
+        raise ValueError(expected)
+    return str(value)
+
+
+def _rate(value: Scalar) -> Rate | None:
+    return parse_rate(str(value))
+
+
+def parse_address(value: Scalar) -> Address:
+    """`HOST:PORT`, an IPv6 address in brackets. Raises ValueError that says what would be right."""
+    expected = "HOST:PORT such as 127.0.0.1:10205 or [::1]:10205"
+    host, colon, port = str(value).rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not (colon and host and port.isdecimal() and int(port) < 65536) or (":" in host and not bracketed):
+        raise ValueError(expected)
+    return Address(host.strip("[]"), int(port))
+
+
+def parse_listen(value: Scalar) -> Listen:
+    """Where a socket listens. Raises ValueError that says what would be right."""
+    expected = "unix:/PATH, unix:@NAME, unixgram:/PATH, tcp:HOST:PORT or udp:HOST:PORT"
+    scheme, _, where = str(value).partition(":")
+    if scheme in ("tcp", "udp"):
+        return Listen(scheme, address=parse_address(where))  # type: ignore[arg-type]
+    if scheme not in ("unix", "unixgram") or not where.startswith(("/", "@")) or len(where) < 2:
+        raise ValueError(expected)
+    if len(where.encode()) > _SOCKET_PATH_BYTES or not where.isprintable():
+        raise ValueError(
+            f"a path of at most {_SOCKET_PATH_BYTES} bytes, which is all that a socket's address has room for"
+        )
+    return Listen(scheme, path=where)  # type: ignore[arg-type]
+
+
+def parse_url(value: Scalar) -> Url:
+    """An address of a proxy. Raises ValueError that says what would be right."""
+    expected = "a URL such as http://10.0.0.1:10205"
+    try:
+        parts = urlsplit(str(value))
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(expected) from None
+    if not good or parts.query or parts.fragment or any(c.isspace() or ord(c) < 33 for c in str(value)):
+        raise ValueError(expected)
+    if parts.username or parts.password:
+        raise ValueError(f"{expected}, without a user or password")
+    return Url(str(value).rstrip("/"))
+
+
+def read_secret(value: Scalar) -> Secret:
+    if value is None or isinstance(value, bool) or not str(value):
+        raise ValueError("a token")
+    if len(str(value)) > MAX_TOKEN_CHARACTERS or not str(value).isprintable():
+        raise ValueError(f"a token of at most {MAX_TOKEN_CHARACTERS} printable characters")
+    return Secret(str(value))
+
+
+def _path(value: Scalar) -> Path:
+    try:
+        return Path(_text(value)).expanduser()
+    except RuntimeError:
+        raise ValueError("a path; there is no such user") from None
+
+
+READERS: dict[Any, Callable[[Scalar], Any]] = {
+    str: _text,
+    bool: _flag,
+    int: _positive,
+    Number: _number,
+    Account: _account,
+    FileMode: _mode,
+    Listen: parse_listen,
+    Path: _path,
+    File: _path,
+    Bytes: _size_of_at_least("0"),
+    BodyBytes: _size_of_at_least("20KB"),
+    QueueBytes: _size_of_at_least("1MB"),
+    Seconds: _duration,
+    Interval: _some_time,
+    Rate: _rate,
+    Share: lambda value: parse_share(str(value)),
+    Address: parse_address,
+    Url: parse_url,
+    Secret: read_secret,
+}
