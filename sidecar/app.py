@@ -1,6 +1,6 @@
 """The sidecar, wired once, in the order in which an event travels through it.
 
-    lock ─ queue ─ directory ─ schedule ─ dispatch (forwarders) ─ upkeep ─ intake ─ control ─ http ─ ready
+    lock ─ queue ─ directory ─ schedule ─ dispatch (forwarders) ─ upkeep ─ intake ─ control ─ sockets ─ http ─ ready
 
 It starts in that order and stops in reverse; both may be called twice, and stopping is bounded by a deadline.
 """
@@ -10,8 +10,9 @@ import contextlib
 import gc
 import os
 import resource
+import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import structlog
@@ -24,7 +25,9 @@ from sidecar.dispatch import Dispatch
 from sidecar.errors import ConfigError, Refused
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import Guard, Shared, intake_protocol, make_app
+from sidecar.inputs.socket import Sockets, configuration
 from sidecar.intake import Intake
+from sidecar.listening import listen_tcp, listen_unix
 from sidecar.model import Room
 from sidecar.queue import Queue, StateLock
 from sidecar.schedule import Schedule
@@ -32,7 +35,7 @@ from sidecar.status import ConfigStatus
 from sidecar.systemd import Notifier
 from sidecar.upkeep import Upkeep
 from sidecar.views import StatusViews
-from sidecar.web import HttpServer, listen_tcp, listen_unix
+from sidecar.web import HttpServer
 
 _DATABASE = "queue.db"
 _CONTROL_SOCKET = "control.sock"
@@ -57,11 +60,17 @@ class Sidecar:
         self.listens_on: Address = loaded.config.http.listen
         self.config_status = ConfigStatus(generation=1, loaded_at=self.started_ms, error=None)
         self._files = loaded.files
+        self._sockets: Sockets | None = None
         self._reloaders: list[Callable[[Config], None]] = []
         self._dispatch: Dispatch | None = None
         self._reloading = asyncio.Lock()
         self._notifier = Notifier(environ)
         self._running = contextlib.AsyncExitStack()
+
+    @property
+    def sockets_wait(self) -> str | None:
+        """Why sockets are not read at the moment."""
+        return self._sockets.waiting if self._sockets is not None else None
 
     async def start(self) -> None:
         """Raises StartError, after undoing what was done."""
@@ -99,7 +108,7 @@ class Sidecar:
 
     async def _put_in_force(self, config: Config) -> bool:
         assert self._dispatch is not None
-        log.mask(stream.access_token for stream in config.streams.values())
+        log.mask(_secrets(config))
         for reload in self._reloaders:
             reload(config)
         done = await self._dispatch.reload(config)
@@ -121,7 +130,7 @@ class Sidecar:
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
         config = self.config
         _raise_file_limit()
-        log.mask(stream.access_token for stream in config.streams.values())
+        log.mask(_secrets(config))
         undo.callback(StateLock(config.state).acquire().release)
 
         body_bytes = config.proxy.max_body - _ENVELOPE_BYTES
@@ -168,6 +177,7 @@ class Sidecar:
             lambda _: _prepare(queue, directory),
         ]
         await self._open_control(views, Control(directory, queue, dispatch, self.reload), undo)
+        await self._open_sockets(intake, undo)
         await self._open_http(intake, views, undo)
         undo.callback(intake.stop)
 
@@ -177,10 +187,20 @@ class Sidecar:
 
     async def _open_control(self, views: StatusViews, control: Control, undo: contextlib.AsyncExitStack) -> None:
         path = control_socket(self.config.state)
-        server = HttpServer(make_app(views, None, control.routes()), listen_unix(path))
+        server = HttpServer(make_app(views, None, control.routes()), listen_unix(str(path)))
         await server.start()
         undo.callback(path.unlink, missing_ok=True)
         undo.push_async_callback(server.stop)
+
+    async def _open_sockets(self, intake: Intake, undo: contextlib.AsyncExitStack) -> None:
+        defaults = self.config.defaults
+        host = configuration(
+            ip=defaults.ip, cloud_id=defaults.cloud_id, biz_id=defaults.biz_id, hostname=socket.gethostname()
+        )
+        self._sockets = Sockets(self.config.sockets, intake, host)
+        self.inputs += self._sockets.counts
+        undo.push_async_callback(self._sockets.stop)
+        await self._sockets.start()
 
     async def _open_http(self, intake: Intake, views: StatusViews, undo: contextlib.AsyncExitStack) -> None:
         listen = self.config.http.listen
@@ -212,6 +232,12 @@ class Sidecar:
         )
         if not books.balanced:
             logger.error("the books do not balance; please report this bug", books=str(books))
+
+
+def _secrets(config: Config) -> Iterator[str]:
+    yield from (stream.access_token for stream in config.streams.values())
+    for entry in config.sockets.values():
+        yield from entry.tokens
 
 
 def _prepare(queue: Queue, directory: Directory) -> None:

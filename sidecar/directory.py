@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from sidecar.config import Config
+from sidecar.config import Config, Raw
 from sidecar.config.model import Stream
 from sidecar.errors import Refused
 from sidecar.model import StreamKey
-from sidecar.report import Envelope, Rules
+from sidecar.report import Envelope, Rules, TextRule
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -38,6 +38,7 @@ class Directory:
         self._by_data_id = {stream.data_id: name for name, stream in config.streams.items()}
         self._rules = {name: _rules(config, stream) for name, stream in config.streams.items()}
         self._pass_through = Rules(default_target=config.defaults.target, max_ahead_ms=int(config.queue.max_age * 1000))
+        self._own_target = config.defaults.own_target
 
     def resolve(self, envelope: Envelope) -> Route:
         """Where the report belongs. Raises Refused: 400 unknown name, 401 wrong or missing token."""
@@ -47,6 +48,24 @@ class Directory:
         if not envelope.token:
             raise Refused(401, f"access_token: missing, and data_id {envelope.data_id} is no configured stream")
         return Route(envelope.data_id or 0, envelope.token, self._pass_through, configured=False)
+
+    def bare(self, name: str) -> Route:
+        """Where an event goes that comes without a report, and so from this host. Raises Refused (400)."""
+        stream = self._by_name.get(name)
+        if stream is None:
+            raise Refused(400, f"stream: {name!r} is no longer configured")
+        rules = msgspec.structs.replace(self._rules[name], default_target=self._own_target)
+        return Route(stream.data_id, stream.access_token, rules, configured=True)
+
+    def pipe(self, data_id: int) -> tuple[Route, TextRule]:
+        """Where goes what a client of the agent sends, and how text becomes an event; perhaps not `configured`."""
+        name = self._by_data_id.get(data_id)
+        if name is None:
+            rules = msgspec.structs.replace(self._pass_through, default_target=self._own_target)
+            route = Route(data_id, "", rules, configured=False)
+            return route, TextRule(event_name=Raw().event_name, target=self._own_target)
+        raw = self._by_name[name].raw
+        return self.bare(name), TextRule(event_name=raw.event_name, target=raw.target or self._own_target)
 
     def configured_keys(self) -> Iterator[StreamKey]:
         """The streams that are sure to be: those of the configuration whose kind is given."""

@@ -26,9 +26,10 @@ STREAM_GAUGES = {
 }
 INPUT_COUNTERS = {
     "events": "Events taken by the input since the start.",
-    "rejected": "Reports refused by the input since the start.",
-    "repaired": "Reports in which characters were replaced.",
+    "rejected": "Reports, lines or frames refused by the input since the start.",
+    "repaired": "Reports, lines or frames in which characters were replaced.",
     "bytes": "Bytes of events taken by the input since the start.",
+    "connections_refused": "Connections that were refused since the start.",
 }
 QUEUE_GAUGES = {
     "bytes": "Bytes in use by the queue.",
@@ -63,12 +64,26 @@ class _StatusCollector(Collector):
             refused.add_metric([reason], reports)
         yield refused
         yield from self._streams()
+        yield from self._inputs()
+        yield from self._proxies()
+
+    def _inputs(self) -> Iterator[Metric]:
+        labels = ["input", "kind"]
         for name, text in INPUT_COUNTERS.items():
-            counter = CounterMetricFamily(f"sidecar_input_{name}", text, labels=["input", "kind"])
-            for entry in status.inputs:
+            counter = CounterMetricFamily(f"sidecar_input_{name}", text, labels=labels)
+            for entry in self._status.inputs:
                 counter.add_metric([entry.name, entry.kind], getattr(entry, name))
             yield counter
-        yield from self._proxies()
+        connections = GaugeMetricFamily("sidecar_input_connections", "Open connections.", labels=labels)
+        dropped = CounterMetricFamily(
+            "sidecar_input_dropped", "Lines of datagrams that were not taken, by reason.", labels=[*labels, "reason"]
+        )
+        for entry in self._status.inputs:
+            if entry.connections is not None:
+                connections.add_metric([entry.name, entry.kind], entry.connections)
+            for reason, lines in entry.dropped_by.items():
+                dropped.add_metric([entry.name, entry.kind, reason], lines)
+        yield from (connections, dropped)
 
     def _streams(self) -> Iterator[Metric]:
         labels = ["stream", "data_id"]

@@ -104,7 +104,10 @@ class ProxyStatus(msgspec.Struct, frozen=True):
 
 
 class InputStatus(msgspec.Struct, frozen=True):
-    """One input, since the start."""
+    """One input, since the start. `dropped_by` counts what came in datagrams, by reason.
+
+    `connections` are those of now; None where there are none to count.
+    """
 
     name: str
     kind: str
@@ -112,6 +115,9 @@ class InputStatus(msgspec.Struct, frozen=True):
     rejected: int
     repaired: int
     bytes: int
+    connections: int | None
+    connections_refused: int
+    dropped_by: dict[str, int]
 
 
 class ConfigStatus(msgspec.Struct, frozen=True):
@@ -175,9 +181,16 @@ def failures(*, books: BooksStatus, queue: QueueStatus, broken: str | None, refu
     return found
 
 
-def worries(*, queue: QueueStatus, streams: Sequence[StreamStatus], proxies: Sequence[ProxyStatus]) -> list[str]:
+def worries(
+    *,
+    queue: QueueStatus,
+    streams: Sequence[StreamStatus],
+    proxies: Sequence[ProxyStatus],
+    sockets_wait: str | None,
+) -> list[str]:
     """What somebody should look at before it becomes a failure."""
-    found = [f"proxy {proxy.url} is down: {proxy.last_error}" for proxy in proxies if proxy.state == "down"]
+    found = [f"sockets wait, nothing of theirs is lost: {sockets_wait}"] if sockets_wait else []
+    found += [f"proxy {proxy.url} is down: {proxy.last_error}" for proxy in proxies if proxy.state == "down"]
     found += [
         f"clocks differ: that of proxy {proxy.url} is {abs(proxy.clock_ahead_s):.0f} s "
         f"{'ahead of' if proxy.clock_ahead_s > 0 else 'behind'} this host's"

@@ -41,6 +41,10 @@ class Facts(Protocol):
     config_status: ConfigStatus
     inputs: list[InputCounts]
 
+    @property
+    def sockets_wait(self) -> str | None:
+        """Why sockets are not read."""
+
 
 class StatusViews:
     """Implements what the HTTP routes show."""
@@ -81,7 +85,7 @@ class StatusViews:
         ]
         proxies = self._proxies()
         broken = failures(books=books, queue=queue, broken=self._queue.broken, refusing=self._refusing())
-        reasons = broken + worries(queue=queue, streams=streams, proxies=proxies)
+        reasons = broken + worries(queue=queue, streams=streams, proxies=proxies, sockets_wait=self._facts.sockets_wait)
         return Status(
             version=__version__,
             pid=self._facts.pid,
@@ -92,7 +96,7 @@ class StatusViews:
             queue=queue,
             streams=streams,
             proxies=proxies,
-            inputs=[InputStatus(i.name, i.kind, i.events, i.rejected, i.repaired, i.bytes) for i in self._facts.inputs],
+            inputs=[_input(counts) for counts in self._facts.inputs],
             config=self._facts.config_status,
         )
 
@@ -206,6 +210,20 @@ class StatusViews:
             )
             for endpoint in self._dispatch.endpoints.all
         ]
+
+
+def _input(counts: InputCounts) -> InputStatus:
+    return InputStatus(
+        name=counts.name,
+        kind=counts.kind,
+        events=counts.events,
+        rejected=counts.rejected,
+        repaired=counts.repaired,
+        bytes=counts.bytes,
+        connections=counts.connections,
+        connections_refused=counts.connections_refused,
+        dropped_by=dict(counts.dropped),
+    )
 
 
 class _Growth:

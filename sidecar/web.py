@@ -2,21 +2,16 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sidecar.errors import StartError
-
 _KEEP_ALIVE_S = 75
 _BACKLOG = 1024
-_UNIX_PATH_MAX = 100
 
 
 class _Server(uvicorn.Server):
@@ -80,47 +75,3 @@ class HttpServer:
             self._server.stopping.set()
             await self._serving
             self._serving = None
-
-
-def listen_tcp(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises StartError that names the address."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except (OSError, UnicodeError) as error:
-        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-        raise StartError(f"cannot listen on {host}:{port}: {why}") from None
-    listener.setblocking(False)
-    return listener
-
-
-def listen_unix(path: Path) -> socket.socket:
-    """A listening Unix socket of mode 0600 in a directory that is ours alone; replaces a stale one."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.unlink(missing_ok=True)
-        with short_path(path) as short:
-            listener.bind(short)
-        path.chmod(0o600)
-    except OSError as error:
-        listener.close()
-        raise StartError(f"{path}: {os.strerror(error.errno or 0)}") from None
-    listener.listen(_BACKLOG)
-    listener.setblocking(False)
-    return listener
-
-
-@contextlib.contextmanager
-def short_path(path: Path) -> Iterator[str]:
-    """`path` spelled in few enough bytes for a Unix socket's address."""
-    if len(os.fsencode(path)) <= _UNIX_PATH_MAX:
-        yield str(path)
-        return
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{directory}/{path.name}"
-    finally:
-        os.close(directory)

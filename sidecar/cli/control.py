@@ -10,8 +10,8 @@ import msgspec
 
 from sidecar.app import control_socket
 from sidecar.errors import SidecarError
+from sidecar.listening import short_path
 from sidecar.status import Status
-from sidecar.web import short_path
 
 _TIMEOUT_S = 60.0
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from sidecar.cli.output import console, counted, print_json, table
 from sidecar.errors import StartError
 from sidecar.model import Books
 from sidecar.queue import books_on_disk
-from sidecar.status import Status, StreamStatus
+from sidecar.status import InputStatus, Status, StreamStatus
 from sidecar.units import format_duration, format_size
 
 _COLOURS = {"ok": "green", "degraded": "yellow", "failing": "red"}
@@ -65,8 +65,7 @@ def _show(document: Status, out: Console) -> None:
     for reason, reports in queue.refused_by.items():
         out.print(f"{counted(reports, 'report')} not taken since the start: {reason}")
     for entry in document.inputs:
-        taken, refused = counted(entry.events, "event"), counted(entry.rejected, "report")
-        out.print(f"input {entry.name}: {taken}, {refused} refused")
+        out.print(_input_line(entry))
 
 
 def _streams(streams: list[StreamStatus]) -> Table:
@@ -84,6 +83,16 @@ def _streams(streams: list[StreamStatus]) -> Table:
             s.name, str(s.data_id), state, *counts, oldest, f"{s.rate_per_min:.0f}", after, s.last_error or ""
         )
     return shown
+
+
+def _input_line(entry: InputStatus) -> str:
+    parts = [counted(entry.events, "event"), f"{entry.rejected} refused"]
+    if entry.connections is not None:
+        parts.append(counted(entry.connections, "connection"))
+    if entry.connections_refused:
+        parts.append(f"{counted(entry.connections_refused, 'connection')} refused")
+    parts += [f"{lines} dropped: {reason}" for reason, lines in entry.dropped_by.items()]
+    return f"input {entry.name}: {', '.join(parts)}"
 
 
 def _books_line(books: Books, balanced: bool) -> str:

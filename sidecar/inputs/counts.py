@@ -1,11 +1,20 @@
 """What one input has seen since the start."""
 
+from collections import Counter
+
 
 class InputCounts:
-    """Plain numbers; `rejected` and `repaired` count reports, `bytes` counts their `data`."""
+    """Plain numbers; `rejected` and `repaired` count reports, lines or frames, `bytes` counts their events.
 
-    __slots__ = ("bytes", "events", "kind", "name", "rejected", "repaired")
+    `connections` are those of now; None for inputs that are not asked. `dropped` counts datagrams by reason.
+    """
+
+    __slots__ = (
+        "bytes", "connections", "connections_refused", "dropped", "events", "kind", "name", "rejected", "repaired",
+    )  # fmt: skip
 
     def __init__(self, name: str, kind: str) -> None:
         self.name, self.kind = name, kind
-        self.events = self.rejected = self.bytes = self.repaired = 0
+        self.events = self.rejected = self.bytes = self.repaired = self.connections_refused = 0
+        self.connections: int | None = None
+        self.dropped: Counter[str] = Counter()

@@ -18,6 +18,7 @@ from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
 from sidecar.queue.operations import (
     Acknowledge,
     Append,
+    AppendDead,
     Bury,
     CancelReplay,
     Done,
@@ -143,6 +144,10 @@ class Queue:
         """
         self.pending_bytes += size
         self._writer.submit(Append(stream, blocks, size, accepted_ms, done))
+
+    def append_dead(self, stream: QueueStream, bodies: Sequence[bytes], reason: str, now_ms: int, done: Done) -> None:
+        """Accepts `bodies`, one event each, as dead letters; `done` as for `append`."""
+        self._writer.submit(AppendDead(stream, bodies, reason, now_ms, done))
 
     async def acknowledge(self, lane: QueueLane, through_seq: int, *, keep: bool) -> None:
         """Forgets the chunks up to `through_seq`, since the proxy has them. Raises Unavailable."""

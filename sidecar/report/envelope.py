@@ -3,21 +3,17 @@
 It decides what is JSON and what can be made JSON; what stands inside the items is for `check.py`.
 """
 
-import re
 from typing import Any
 
 import msgspec
 
 from sidecar.errors import Refused
 from sidecar.model import MAX_TOKEN_CHARACTERS
+from sidecar.report.repair import valid_utf8, without_halves
 from sidecar.report.words import describe, describe_json
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_DATA_ID = 2**63 - 1  # int64 in bk-collector
-# An escaped backslash, a surrogate pair, or (group 1) half a pair that stands alone.
-_SURROGATES = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
-)
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -52,33 +48,19 @@ def open_envelope(body: bytes) -> Envelope:
     if not body:
         raise Refused(400, "body: empty, expected a report such as {"
                            '"data_id": 1500006, "access_token": "...", "data": [...]}')  # fmt: skip
-    clean, repaired = _valid_utf8(body.removeprefix(_BOM))
+    clean, repaired = valid_utf8(body.removeprefix(_BOM))
     try:
         document = _decode(clean)
     except msgspec.ValidationError as error:
-        raise Refused(400, f"body: {_foreign(error)}") from None
+        raise Refused(400, f"body: {foreign(error)}") from None
     except msgspec.DecodeError as error:
-        mended = _SURROGATES.sub(_replace_half, clean)
+        mended = without_halves(clean)
         if mended == clean:
-            raise Refused(400, f"body: {_foreign(error)}") from None
+            raise Refused(400, f"body: {foreign(error)}") from None
         return msgspec.structs.replace(open_envelope(mended), repaired=True)
     except RecursionError:
         raise Refused(400, "body: nested too deep") from None
     return _checked(document, repaired)
-
-
-def _valid_utf8(body: bytes) -> tuple[bytes, bool]:
-    if body.isascii():
-        return body, False
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return body.decode(errors="replace").encode(), True
-    return body, False
-
-
-def _replace_half(found: re.Match[bytes]) -> bytes:
-    return rb"\ufffd" if found[1] else found[0]
 
 
 def _checked(document: _Body, repaired: bool) -> Envelope:
@@ -104,7 +86,8 @@ def _checked(document: _Body, repaired: bool) -> Envelope:
     return Envelope(data_id, token, stream, data, repaired)
 
 
-def _foreign(error: Exception) -> str:
+def foreign(error: Exception) -> str:
+    """What msgspec has against a text, in our words."""
     text = str(error)
     if text.startswith("Expected `object`"):
         return text.replace("Expected `object`, got", "expected a JSON object, got").split(" - at")[0]

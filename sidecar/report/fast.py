@@ -58,10 +58,24 @@ def judge_plain(data: bytes, kind: Kind | None, now_ms: int) -> tuple[Kind, int]
     return None if count is None else ("time_series", count)
 
 
+def judge_plain_lines(block: bytes, kind: Kind | None, now_ms: int) -> Kind | None:
+    """The kind of the items in `block`, one on each line, if all of them can travel as they are, else None.
+
+    The lines are joined as they will travel, so whatever is accepted here is good JSON there; and the ends of lines
+    stay in, since a string may hold none. That no item goes over several lines shows in the number of items and in
+    what stands at the ends of the lines: nothing but a new item can begin with a brace behind a comma.
+    """
+    lines = block.count(b"\n")
+    if not block.startswith(b"{") or block.count(b"}\n{") != lines - 1 or not block.endswith(b"}\n"):
+        return None
+    plain = judge_plain(b"[%b]" % block[:-1].replace(b"\n", b"\n,"), kind, now_ms)
+    return plain[0] if plain is not None and plain[1] == lines else None
+
+
 def _attempt(judge: Callable[[bytes, int], int | None], data: bytes, now_ms: int) -> int | None:
     try:
         return judge(data, now_ms) or None
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

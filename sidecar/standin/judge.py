@@ -84,13 +84,15 @@ def _no_constant(name: str) -> Any:
 def judge_data(data: Any, now_s: float) -> str | None:
     """Why the items are refused, in the proxy's manner: the rule, not the index. None: they are good.
 
-    The pipe's kind is taken from its first item, since the stand-in has no register of pipes.
+    The pipe's kind is taken from its first item, since the stand-in has no register of pipes. What has both an event
+    and metrics is an event: `bkmonitorbeat -report` puts empty metrics into each.
     """
     if not isinstance(data, list):
         return "data expected an array"
     if not data:
         return "data cannot be empty"
-    judge_item = _time_series if isinstance(data[0], dict) and "metrics" in data[0] else _event
+    first = data[0] if isinstance(data[0], dict) else {}
+    judge_item = _time_series if "metrics" in first and "event" not in first else _event
     for item in data:
         if not isinstance(item, dict):
             return "each item expected an object"

@@ -15,12 +15,13 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sidecar.config.model import Address
+from sidecar.listening import listen_tcp
 from sidecar.standin.answers import TRANSPORT, Broken, answer, dated, fault_answer, reset
 from sidecar.standin.faults import MODES, Faults
 from sidecar.standin.judge import PipeRules, data_id_of, judge
 from sidecar.standin.rates import SlidingWindows, TokenBuckets
 from sidecar.standin.record import Record, Traffic
-from sidecar.web import HttpServer, listen_tcp
+from sidecar.web import HttpServer
 
 _CUT_OFF_BYTES = 64_000_000
 

@@ -78,7 +78,7 @@ def test_the_documented_defaults_are_the_defaults() -> None:
 def test_every_metric_is_documented_and_no_other() -> None:
     names = {name.split(",")[0] for name in samples(status())}
     assert documented(DOCS["docs/operations.md"].split("## Metrics")[1]) == names
-    assert len(names) == 8 + len(QUEUE_GAUGES) + len(STREAM_COUNTERS) + len(STREAM_GAUGES) + len(INPUT_COUNTERS)
+    assert len(names) == 10 + len(QUEUE_GAUGES) + len(STREAM_COUNTERS) + len(STREAM_GAUGES) + len(INPUT_COUNTERS)
 
 
 def test_every_command_is_documented_and_no_other() -> None:

@@ -34,6 +34,7 @@ def verdict(document: Any, rules: PipeRules = PipeRules(), windows: SlidingWindo
         (report(event(dimension={"a": None, "b": 1.5, "c": False})), 200),
         (report(event(dimension={"a": []})), 400),
         (report(event(target="")), 400),
+        (report(event(metrics={})), 200),  # as bkmonitorbeat sends events
         (report(event(event={"content": 5})), 200),
         (report(event(event={})), 400),
         (report(event(event_name=5)), 400),

@@ -34,12 +34,17 @@ STREAM = StreamStatus(
 PROXY = ProxyStatus("http://a", "up", None, None, down_since=None, clock_ahead_s=1.5, max_body=500_000)
 DOWN = msgspec.structs.replace(PROXY, state="down", last_error="refused", retry_at=5, down_since=1)
 
+INPUT = InputStatus(
+    "local", "socket", events=10, rejected=2, repaired=1, bytes=900, connections=4, connections_refused=5,
+    dropped_by={"the queue is full": 6},
+)  # fmt: skip
+
 
 def status(**changes: Any) -> Status:
     given: dict[str, Any] = {
         "version": "1", "pid": 1, "started_at": 5000, "state": "ok", "reasons": [],
         "books": BooksStatus(10, 1, 6, 2, 1, balanced=True), "queue": QUEUE, "streams": [STREAM], "proxies": [PROXY],
-        "inputs": [InputStatus("http", "http", events=10, rejected=2, repaired=1, bytes=900)],
+        "inputs": [INPUT],
         "config": ConfigStatus(1, 5000, None),
     }  # fmt: skip
     return Status(**(given | changes))
@@ -64,8 +69,10 @@ def test_every_metric_shows_its_own_number() -> None:
         "sidecar_reports_refused_total,the queue is full": 4, "sidecar_proxy_clock_ahead_seconds,http://a": 1.5,
         "sidecar_stream_queued,5,app": 1, "sidecar_stream_queued_bytes,5,app": 99,
         "sidecar_stream_oldest_age_seconds,5,app": 1.5, "sidecar_stream_rate_per_min,5,app": 3,
-        "sidecar_input_events_total,http,http": 10, "sidecar_input_rejected_total,http,http": 2,
-        "sidecar_input_repaired_total,http,http": 1, "sidecar_input_bytes_total,http,http": 900,
+        "sidecar_input_events_total,local,socket": 10, "sidecar_input_rejected_total,local,socket": 2,
+        "sidecar_input_repaired_total,local,socket": 1, "sidecar_input_bytes_total,local,socket": 900,
+        "sidecar_input_connections,local,socket": 4, "sidecar_input_connections_refused_total,local,socket": 5,
+        "sidecar_input_dropped_total,local,socket,the queue is full": 6,
         "sidecar_proxy_up,http://a": 1,
     }  # fmt: skip
 
@@ -76,7 +83,7 @@ def test_up_shows_the_state(state: Any, value: float) -> None:
 
 
 def test_a_proxy_that_is_down_shows_zero() -> None:
-    assert samples(status(proxies=[DOWN]))["sidecar_proxy_up,http://a"] == 0
+    assert samples(status(proxies=[DOWN], sockets_wait="the queue is full"))["sidecar_proxy_up,http://a"] == 0
 
 
 def test_books_balance_only_if_the_sum_is_right_and_nothing_is_below_zero() -> None:
@@ -101,18 +108,19 @@ def test_failures_are_what_refuses_reports_or_spoils_the_books() -> None:
 
 def test_worries_name_what_to_look_at() -> None:
     held = msgspec.structs.replace(STREAM, state="held", last_error="HTTP 500")
-    assert worries(queue=QUEUE, streams=[STREAM], proxies=[PROXY]) == []
-    assert worries(queue=QUEUE, streams=[held], proxies=[DOWN]) == [
+    assert worries(queue=QUEUE, streams=[STREAM], proxies=[PROXY], sockets_wait=None) == []
+    assert worries(queue=QUEUE, streams=[held], proxies=[DOWN], sockets_wait="the queue is full") == [
+        "sockets wait, nothing of theirs is lost: the queue is full",
         "proxy http://a is down: refused",
         "stream app is held: HTTP 500",
     ]
     nearly = msgspec.structs.replace(QUEUE, bytes=81)
-    assert worries(queue=nearly, streams=[], proxies=[]) == ["the queue is 81 % full"]
+    assert worries(queue=nearly, streams=[], proxies=[], sockets_wait=None) == ["the queue is 81 % full"]
     soon = msgspec.structs.replace(QUEUE, full_in_s=600.0)
-    assert worries(queue=soon, streams=[], proxies=[]) == ["the queue will be full in 10 min"]
+    assert worries(queue=soon, streams=[], proxies=[], sockets_wait=None) == ["the queue will be full in 10 min"]
 
     wrong = msgspec.structs.replace(PROXY, clock_ahead_s=-7200.0)
-    assert worries(queue=QUEUE, streams=[], proxies=[wrong]) == [
+    assert worries(queue=QUEUE, streams=[], proxies=[wrong], sockets_wait=None) == [
         "clocks differ: that of proxy http://a is 7200 s behind this host's"
     ]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from sidecar.model import Block
-from sidecar.queue.operations.transaction import Done, Transaction, add_chunks, add_later
+from sidecar.queue.operations.transaction import Done, Transaction, add_chunks, add_dead, add_later
 from sidecar.queue.records import QueueStream
 
 
@@ -21,6 +21,23 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     def apply(self, tx: Transaction) -> None:
         """The writer calls `append_all` for all of a commit instead."""
         raise NotImplementedError
+
+
+class AppendDead(msgspec.Struct, frozen=True, gc=False):
+    """Accept `bodies`, one event each, that can never be sent: they are dead letters from the start."""
+
+    stream: QueueStream
+    bodies: Sequence[bytes]
+    reason: str
+    now_ms: int
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """In the books they are accepted, and dead."""
+        for body in self.bodies:
+            moments = {"accepted_ms": self.now_ms, "first_ms": self.now_ms, "last_ms": self.now_ms}
+            add_dead(tx, self.stream, body, reason=self.reason, **moments)
+        tx.delta(self.stream).accepted += len(self.bodies)
 
 
 def append_all(tx: Transaction, appends: Iterable[Append], chunk_bytes: int) -> None:

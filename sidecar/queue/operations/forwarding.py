@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from sidecar.queue.operations.transaction import Done, Transaction, add_chunk, take_away
+from sidecar.queue.operations.transaction import Done, Transaction, add_chunk, add_dead, take_away
 from sidecar.queue.records import QueueLane
 from sidecar.queue.schema import chunk_id, lowest_id
 
@@ -87,7 +87,7 @@ class Bury(msgspec.Struct, frozen=True):
     done: Done
 
     def apply(self, tx: Transaction) -> None:
-        """Keeps the event as it is, uncompressed, so that the file itself can be searched."""
+        """The event goes, unless a policy dropped it meanwhile."""
         number = chunk_id(self.lane.id, self.seq)
         row = tx.execute("SELECT accepted_ms, events, bytes, codec, body FROM chunk WHERE id = ?", (number,)).fetchone()
         if row is None:
@@ -96,16 +96,18 @@ class Bury(msgspec.Struct, frozen=True):
         if events != 1:
             raise ValueError(f"chunk {number} holds {events} events; only a single one can be buried")
         body = tx.codec.unpack(codec, stored, size)
-        stream = self.lane.stream
-        tx.execute(
-            "INSERT INTO dead (stream, accepted_ms, first_ms, last_ms, attempts, reason, status, body)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (stream.id, accepted_ms, self.first_ms, self.now_ms, self.attempts, self.reason, self.status, body),
+        add_dead(
+            tx,
+            self.lane.stream,
+            body,
+            reason=self.reason,
+            accepted_ms=accepted_ms,
+            first_ms=self.first_ms,
+            last_ms=self.now_ms,
+            attempts=self.attempts,
+            status=self.status,
         )
         tx.execute("DELETE FROM chunk WHERE id = ?", (number,))
-        delta = tx.delta(stream)
-        delta.dead += 1
-        delta.dead_bytes += size
         take_away(tx, self.lane, 1, size)
 
 

@@ -88,6 +88,29 @@ def add_later(tx: Transaction, stream: QueueStream, body: bytes, events: int, du
     change.bytes += len(body)
 
 
+def add_dead(
+    tx: Transaction,
+    stream: QueueStream,
+    body: bytes,
+    *,
+    reason: str,
+    accepted_ms: int,
+    first_ms: int,
+    last_ms: int,
+    attempts: int = 0,
+    status: int | None = None,
+) -> None:
+    """Keeps one event as a dead letter: as it is, uncompressed, so that the file itself can be searched."""
+    tx.execute(
+        "INSERT INTO dead (stream, accepted_ms, first_ms, last_ms, attempts, reason, status, body)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (stream.id, accepted_ms, first_ms, last_ms, attempts, reason, status, body),
+    )
+    delta = tx.delta(stream)
+    delta.dead += 1
+    delta.dead_bytes += len(body)
+
+
 def take_away(tx: Transaction, lane: QueueLane, events: int, size: int) -> None:
     """Counts `events` of `size` bytes as gone from `lane`; whoever calls says where to."""
     change = tx.lane_delta(lane)

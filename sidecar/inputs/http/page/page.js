@@ -94,7 +94,12 @@ function show(s) {
   rows("proxies", s.proxies.map((p) => [[p.url], [p.state, p.state], [until(p.retry_at), "n"], [p.last_error ?? ""]]));
   rows("inputs", s.inputs.map((i) => [
     [i.name], [i.kind], [number.format(i.events), "n"], [size(i.bytes), "n"], [number.format(i.rejected), "n"],
+    [number.format(sum(i.dropped_by)), "n"], [i.connections === null ? "–" : number.format(i.connections), "n"],
   ]));
+}
+
+function sum(counts) {
+  return Object.values(counts).reduce((all, count) => all + count, 0);
 }
 
 function aside(lanes) {

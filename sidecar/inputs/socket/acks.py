@@ -1,0 +1,58 @@
+"""What one connection still has to be told: refusals, and how many of its lines are on disk. Pure.
+
+However many lines are settled, there is one number to say, and a bounded text of refusals: a client that never reads
+costs no more than that.
+"""
+
+import msgspec
+
+_MAX_REFUSALS_BYTES = 65_536
+_MESSAGE_CHARACTERS = 500
+
+
+class _Refusal(msgspec.Struct):
+    line: int
+    error: str
+
+
+class _Untold(msgspec.Struct):
+    not_shown: int
+    error: str = "more lines were refused than could be said, since the answers were not read"
+
+
+class _Acked(msgspec.Struct):
+    acked: int
+
+
+class Acks:
+    """Answers that wait to be written."""
+
+    __slots__ = ("_refusals", "_refusals_bytes", "_told", "_untold", "acked")
+
+    def __init__(self) -> None:
+        self.acked = self._told = self._untold = self._refusals_bytes = 0
+        self._refusals: list[bytes] = []
+
+    def on_disk(self, lines: int) -> None:
+        """So many more lines are committed."""
+        self.acked += lines
+
+    def refuse(self, line: int, error: str) -> None:
+        """Line number `line`, counted from 1, will never be taken as it is."""
+        if self._refusals_bytes >= _MAX_REFUSALS_BYTES:
+            self._untold += 1
+            return
+        refusal = msgspec.json.encode(_Refusal(line, error[:_MESSAGE_CHARACTERS])) + b"\n"
+        self._refusals.append(refusal)
+        self._refusals_bytes += len(refusal)
+
+    def take(self) -> bytes:
+        """All that is to be said now; empty if nothing has changed."""
+        parts, self._refusals, self._refusals_bytes = self._refusals, [], 0
+        if self._untold:
+            parts.append(msgspec.json.encode(_Untold(self._untold)) + b"\n")
+            self._untold = 0
+        if self.acked != self._told:
+            self._told = self.acked
+            parts.append(msgspec.json.encode(_Acked(self.acked)) + b"\n")
+        return b"".join(parts)

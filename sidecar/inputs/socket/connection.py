@@ -1,0 +1,265 @@
+"""One connection of a stream socket: from its transport to its session, and the answers back.
+
+    data ─> session.feed ─> items ─> session.take ─> in flight ──on disk──> session.on_disk ─> answer
+                              │ no room: the pool tries again        │ failed: submitted again
+                              └─ reading stops while much is held ───┘
+
+Invariant: what was read whole is held until it is on disk or refused, also when the client has gone meanwhile; and
+lines are acknowledged in order, so that a client knows of each whether it is on disk. Answers are written only while
+the client reads: at most one write waits in the transport, all else is a number and a bounded text in the session.
+"""
+
+import asyncio
+from collections import deque
+from functools import partial
+from typing import Any, Protocol
+
+from sidecar.errors import Unavailable
+from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.socket.frames import Frame
+from sidecar.inputs.socket.pool import Pool
+from sidecar.inputs.socket.sessions import Handed, Item, Session
+
+_MAX_HELD_BYTES = 1_000_000
+
+
+class Door(Protocol):
+    """The socket that a connection came in by."""
+
+    counts: InputCounts
+    pool: Pool
+
+    def enter(self, connection: "Connection") -> bool:
+        """Whether this client may stay."""
+
+    def leave(self, connection: "Connection") -> None:
+        """It has gone; what it sent may still be on its way."""
+
+    def session(self, connection: "Connection", first_byte: int) -> Session:
+        """How it wants to speak."""
+
+    def lost(self, connection: "Connection", why: str) -> None:
+        """It sent something after which nothing can be understood."""
+
+
+class _Flight:
+    """Something on its way to the disk."""
+
+    __slots__ = ("again", "handed", "landed", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.handed: Handed | None = None
+        self.landed = self.again = False
+
+
+class Connection(asyncio.Protocol):
+    """Reads as long as there is room, for one client."""
+
+    __slots__ = (
+        "_answering", "_can_write", "_door", "_ended", "_failed", "_flights", "_held_bytes", "_items", "_paused",
+        "_session", "_why", "transport",
+    )  # fmt: skip
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._session: Session | None = None
+        self._items: deque[tuple[Item, int]] = deque()
+        self._flights: deque[_Flight] = deque()
+        self._failed: list[_Flight] = []
+        self._held_bytes = 0
+        self._why: Unavailable | None = None
+        self._can_write = True
+        self._ended = self._answering = self._paused = False
+        self.transport: Any = None
+
+    @property
+    def under_way(self) -> int:
+        """Items that will be answered when they are on disk."""
+        return len(self._flights)
+
+    @property
+    def not_taken(self) -> int:
+        """Items that were read, and wait for room."""
+        return len(self._items)
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        if not self._door.enter(self):
+            self._ended = True
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=0)
+        self._balance()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.transport = None
+        self._door.leave(self)
+        self.eof_received()
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        if self._session is None:
+            self._session = self._door.session(self, data[0])
+        self._hold(self._session.feed(data))
+        self._door.pool.unfinished(self, self._session.unfinished_bytes)
+        self._advance()
+        if self._session.lost is not None:
+            self._door.lost(self, self._session.lost)
+            self.eof_received()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; the connection is kept until it was told the end."""
+        if not self._ended:
+            self._ended = True
+            if self._session is not None:
+                self._hold(self._session.end())
+            self._advance()
+        self._close_when_done()
+        return True
+
+    def pause_writing(self) -> None:
+        self._can_write = False
+
+    def resume_writing(self) -> None:
+        self._can_write = True
+        self._answer()
+
+    def go_on(self) -> Unavailable | None:
+        """Called by the pool, now and then, while something could not be put into the queue."""
+        failed, self._failed = self._failed, []
+        for flight in failed:
+            flight.again = True
+            self._submit(flight)
+        if not any(flight.again for flight in self._flights):
+            self._why = self._take_items()
+            self._balance()
+            self._answer()
+            self._close_when_done()
+        return self._why
+
+    def breathe(self) -> None:
+        """Called by the pool when there is memory again."""
+        self._balance()
+
+    def give_up_unfinished(self, reason: str) -> None:
+        """Called by the pool when unfinished lines take too much memory."""
+        item = self._session.give_up_unfinished(reason) if self._session is not None else None
+        self._door.pool.unfinished(self, 0)
+        self._hold([item] if item is not None else [])
+        self._advance()
+
+    def stop_reading(self) -> None:
+        """For good: the sidecar stops. What is in flight is still answered."""
+        self._ended = True
+        if self.transport is not None:
+            self.transport.pause_reading()
+        self._close_when_done()
+
+    def close(self) -> None:
+        """At once, whatever is left."""
+        if self.transport is not None:
+            self._answer()
+            self.transport.close()
+
+    def _hold(self, items: list[Item]) -> None:
+        for item in items:
+            size = len(item) if isinstance(item, bytes) else len(item.data) if isinstance(item, Frame) else 0
+            self._items.append((item, size))
+            self._keep(size)
+
+    def _keep(self, size: int) -> None:
+        self._held_bytes += size
+        self._door.pool.hold(size)
+
+    def _advance(self) -> None:
+        if self._why is None:
+            self._why = self._take_items()
+            if self._why is not None:
+                self._door.pool.wait(self, self._why)
+        self._balance()
+        self._answer_soon()
+
+    def _take_items(self) -> Unavailable | None:
+        while self._items:
+            assert self._session is not None
+            item, size = self._items[0]
+            flight = _Flight(size)
+            try:
+                flight.handed = self._session.take(item, partial(self._landed, flight))
+            except Unavailable as why:
+                return why
+            self._items.popleft()
+            if flight.handed is None:
+                self._keep(-size)
+            else:
+                self._flights.append(flight)
+                self._submit(flight)
+        return None
+
+    def _submit(self, flight: _Flight) -> None:
+        assert flight.handed is not None
+        flight.handed.submission.submit()
+
+    def _landed(self, flight: _Flight, error: Exception | None) -> None:
+        """The flight is on disk, or could not be put there."""
+        if error is not None:
+            self._why = error if isinstance(error, Unavailable) else Unavailable(str(error), retry_after_s=1)
+            self._failed.append(flight)
+            self._door.pool.wait(self, self._why)
+            self._balance()
+            return
+        flight.landed, flight.again = True, False
+        while self._flights and self._flights[0].landed:
+            self._settle(self._flights.popleft())
+        self._balance()
+        self._answer_soon()
+
+    def _settle(self, flight: _Flight) -> None:
+        handed, counts = flight.handed, self._door.counts
+        assert handed is not None
+        assert self._session is not None
+        self._session.on_disk(handed.lines)
+        counts.events += handed.events
+        counts.bytes += handed.bytes
+        counts.repaired += handed.repaired
+        self._keep(-flight.size)
+
+    def _balance(self) -> None:
+        """Reads, or does not, as there is room."""
+        if self.transport is None or self._ended:
+            return
+        pool = self._door.pool
+        wanted = self._why is None and not pool.full and self._held_bytes < _MAX_HELD_BYTES
+        if pool.full:
+            pool.hold_breath(self)
+        if wanted is self._paused:
+            self._paused = not wanted
+            (self.transport.resume_reading if wanted else self.transport.pause_reading)()
+
+    def _answer_soon(self) -> None:
+        """Once for all that one commit settles."""
+        if not self._answering:
+            self._answering = True
+            asyncio.get_running_loop().call_soon(self._answer_now)
+
+    def _answer_now(self) -> None:
+        self._answering = False
+        self._answer()
+        self._close_when_done()
+
+    def _answer(self) -> None:
+        if self.transport is None or self._session is None or not self._can_write or self.transport.is_closing():
+            return
+        answer = self._session.answer()
+        if answer:
+            self.transport.write(answer)
+
+    def _close_when_done(self) -> None:
+        if not self._ended or self._flights or self._items:
+            return
+        self._door.pool.forget(self)
+        if self.transport is not None and not self.transport.is_closing():
+            self._answer()
+            self.transport.close()

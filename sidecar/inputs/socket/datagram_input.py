@@ -1,0 +1,146 @@
+"""A socket for datagrams: each holds whole lines, and gets no answer. What finds no room is dropped, and counted."""
+
+import asyncio
+import os
+import socket
+import sys
+from functools import partial
+
+from sidecar.config import Socket
+from sidecar.errors import Unavailable
+from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.socket.complaints import Complaints
+from sidecar.inputs.socket.lines import without_blank_lines
+from sidecar.inputs.socket.opening import Opened, bound_to, open_listener, remove_file
+from sidecar.inputs.socket.peer import Allowed, sender_of
+from sidecar.inputs.socket.pool import Pool
+from sidecar.inputs.socket.sessions import LinesTaken, TakeLines
+
+_AT_ONCE = 256
+_AT_ONCE_BYTES = 1_000_000
+_ANCILLARY_BYTES = 256
+_SO_RXQ_OVFL = 40  # not in Python's socket module: how many datagrams the kernel had no room for
+_NO_ROOM_IN_MEMORY = "the disk is slower than the input"
+_KERNEL_FULL = "the socket's buffer was full"
+_STORAGE = "storage"
+
+
+class DatagramInput:
+    """One socket of the configuration."""
+
+    def __init__(self, counts: InputCounts, settings: Socket, pool: Pool, *, take_lines: TakeLines) -> None:
+        self.counts = counts
+        self._settings, self._pool, self._take = settings, pool, take_lines
+        self._allowed = Allowed.of(settings.allow_users, settings.allow_groups)
+        self._loop = asyncio.get_running_loop()
+        self._complaints = Complaints(counts.name, self._loop.time)
+        self._buffer = bytearray(settings.max_line + 1)
+        self._lost_in_kernel = 0
+        self._opened: Opened | None = None
+
+    async def start(self) -> str:
+        """Where it listens. Raises StartError."""
+        self._opened = open_listener(self._settings)
+        listener = self._opened.listener
+        if not self._allowed.everybody:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        listener.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
+        self._loop.add_reader(listener.fileno(), self._read, listener)
+        return bound_to(self._settings.listen, listener)
+
+    async def stop(self) -> int:
+        """Reads nothing more; what is in flight will still be committed."""
+        if self._opened is not None:
+            remove_file(self._settings.listen, self._opened)
+            self._loop.remove_reader(self._opened.listener.fileno())
+            self._opened.listener.close()
+            self._opened = None
+        return 0
+
+    def _read(self, listener: socket.socket) -> None:
+        """Some of what has arrived; the event loop calls again while there is more."""
+        lines: list[bytes] = []
+        size = 0
+        while len(lines) < _AT_ONCE and size < _AT_ONCE_BYTES:
+            datagram = self._receive(listener)
+            if datagram is None:
+                break
+            lines.append(datagram)
+            size += len(datagram)
+        block = b"".join(lines)
+        if block:
+            self._hand_over(block)
+
+    def _receive(self, listener: socket.socket) -> bytes | None:
+        """The lines of the next datagram, none if it is refused; None if there is no datagram."""
+        try:
+            size, ancillary, flags, _ = listener.recvmsg_into([self._buffer], _ANCILLARY_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._refuse("a datagram cannot be read", reason=os.strerror(error.errno or 0))
+            return None
+        self._count_lost(ancillary)
+        if not self._allowed.everybody:
+            sender = sender_of(ancillary)
+            if sender is None or not self._allowed.allows(sender):
+                self._refuse("a datagram is refused: not one of allow_users or allow_groups",
+                             pid=sender.pid if sender else 0, uid=sender.uid if sender else -1)  # fmt: skip
+                return b""
+        if flags & socket.MSG_TRUNC or size > self._settings.max_line:
+            self._refuse("a datagram is refused: longer than max_line")
+            return b""
+        datagram = bytes(memoryview(self._buffer)[:size])
+        return without_blank_lines(datagram + b"\n") if size else b""
+
+    def _hand_over(self, block: bytes) -> None:
+        flight = _Flight(len(block))
+        try:
+            if self._pool.full:
+                raise Unavailable(_NO_ROOM_IN_MEMORY, retry_after_s=1)
+            flight.taken = taken = self._take(block, partial(self._landed, flight))
+        except Unavailable as why:
+            self._drop(why.message, block.count(b"\n"))
+            return
+        for _, reason in taken.refused:
+            self._refuse("a line of a datagram is refused", reason=reason)
+        if taken.submission is not None:
+            self._pool.hold(flight.size)
+            taken.submission.submit()
+
+    def _landed(self, flight: "_Flight", error: Exception | None) -> None:
+        taken, counts = flight.taken, self.counts
+        assert taken is not None
+        self._pool.hold(-flight.size)
+        if error is not None:
+            self._drop(_STORAGE, taken.lines)
+            return
+        counts.events += taken.events
+        counts.bytes += taken.bytes
+        counts.repaired += taken.repaired
+
+    def _count_lost(self, ancillary: list[tuple[int, int, bytes]]) -> None:
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, _SO_RXQ_OVFL):
+                lost = int.from_bytes(data[:4], sys.byteorder)
+                if lost != self._lost_in_kernel:
+                    self._drop(_KERNEL_FULL, (lost - self._lost_in_kernel) % 2**32)
+                    self._lost_in_kernel = lost
+
+    def _drop(self, reason: str, lines: int) -> None:
+        self.counts.dropped[reason] += lines
+        self._complaints.say("datagrams are dropped", reason=reason, lines=lines)
+
+    def _refuse(self, what: str, **facts: object) -> None:
+        self.counts.rejected += 1
+        self._complaints.say(what, **facts)
+
+
+class _Flight:
+    """Lines on their way to the disk."""
+
+    __slots__ = ("size", "taken")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.taken: LinesTaken | None = None

@@ -1,0 +1,80 @@
+"""A connection of an agent's client: binary frames, of which only one kind is answered.
+
+What is wrong cannot be said to such a client; it is counted, said in the log, and events become dead letters.
+"""
+
+from sidecar.errors import Refused
+from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.socket.complaints import Complaints
+from sidecar.inputs.socket.frames import BadFrame, Frame, FrameDecoder, GetConfiguration
+from sidecar.inputs.socket.peer import Peer
+from sidecar.inputs.socket.sessions import Done, Handed, Item, TakeFrame
+
+
+class FrameSession:
+    """`configuration` is the answer to clients that ask for it."""
+
+    def __init__(
+        self,
+        take: TakeFrame,
+        configuration: bytes,
+        counts: InputCounts,
+        complaints: Complaints,
+        peer: Peer,
+        max_frame_bytes: int,
+    ) -> None:
+        self._take, self._configuration, self._counts = take, configuration, counts
+        self._complaints, self._peer = complaints, peer
+        self._decoder = FrameDecoder(max_frame_bytes)
+        self._asked = False
+
+    @property
+    def unfinished_bytes(self) -> int:
+        return self._decoder.unfinished_bytes
+
+    @property
+    def lost(self) -> str | None:
+        return self._decoder.lost
+
+    def feed(self, data: bytes) -> list[Item]:
+        return list(self._decoder.feed(data))
+
+    def take(self, item: Item, done: Done) -> Handed | None:
+        match item:
+            case GetConfiguration():
+                self._asked = True
+            case BadFrame(data_id, reason):
+                self._refuse(data_id, reason)
+            case Frame(data_id, sent_s, data):
+                return self._take_frame(data_id, sent_s, data, done)
+        return None
+
+    def on_disk(self, lines: int) -> None:
+        """These clients are not told."""
+
+    def answer(self) -> bytes:
+        asked, self._asked = self._asked, False
+        return self._configuration if asked else b""
+
+    def give_up_unfinished(self, reason: str) -> Item | None:
+        return self._decoder.discard(reason)
+
+    def end(self) -> list[Item]:
+        return [BadFrame(0, "the connection ended in the middle of a frame")] if self._decoder.end() else []
+
+    def _take_frame(self, data_id: int, sent_s: int, data: bytes, done: Done) -> Handed | None:
+        try:
+            taken = self._take(data_id, data, sent_s, done)
+        except Refused as refused:
+            self._refuse(data_id, refused.message)
+            return None
+        for reason, events in taken.dead.items():
+            self._complaints.say("events of an agent's client are dead letters", data_id=data_id, reason=reason,
+                                 events=events, pid=self._peer.pid, uid=self._peer.uid)  # fmt: skip
+        events = taken.events + sum(taken.dead.values())
+        return Handed(taken.submission, 0, events, taken.bytes, taken.repaired)
+
+    def _refuse(self, data_id: int, reason: str) -> None:
+        self._counts.rejected += 1
+        self._complaints.say("a frame is refused", data_id=data_id, reason=reason, pid=self._peer.pid,
+                             uid=self._peer.uid)  # fmt: skip

@@ -1,0 +1,57 @@
+"""A connection that sends lines: numbers them, and says which are on disk and which are refused."""
+
+from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.socket.acks import Acks
+from sidecar.inputs.socket.lines import LineFramer, Overlong
+from sidecar.inputs.socket.sessions import Done, Handed, Item, TakeLines
+
+_HALF_A_LINE = "the connection ended in the middle of this line"
+
+
+class LineSession:
+    """Lines are numbered from 1 as they are taken; blank ones do not count."""
+
+    lost = None
+
+    def __init__(self, take: TakeLines, counts: InputCounts, max_line_bytes: int) -> None:
+        self._take, self._counts = take, counts
+        self._framer = LineFramer(max_line_bytes)
+        self._acks = Acks()
+        self._seen = 0
+
+    @property
+    def unfinished_bytes(self) -> int:
+        return self._framer.unfinished_bytes
+
+    def feed(self, data: bytes) -> list[Item]:
+        return list(self._framer.feed(data))
+
+    def take(self, item: Item, done: Done) -> Handed | None:
+        if isinstance(item, Overlong):
+            self._refuse(0, item.reason)
+            self._seen += 1
+            return None
+        assert isinstance(item, bytes)
+        taken = self._take(item, done)
+        for number, reason in taken.refused:
+            self._refuse(number, reason)
+        self._seen += taken.lines + len(taken.refused)
+        if taken.submission is None:
+            return None
+        return Handed(taken.submission, taken.lines, taken.events, taken.bytes, taken.repaired)
+
+    def on_disk(self, lines: int) -> None:
+        self._acks.on_disk(lines)
+
+    def answer(self) -> bytes:
+        return self._acks.take()
+
+    def give_up_unfinished(self, reason: str) -> Item | None:
+        return self._framer.discard(reason)
+
+    def end(self) -> list[Item]:
+        return [Overlong(_HALF_A_LINE)] if self._framer.end() else []
+
+    def _refuse(self, number: int, reason: str) -> None:
+        self._counts.rejected += 1
+        self._acks.refuse(self._seen + number + 1, reason)

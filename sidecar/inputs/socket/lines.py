@@ -1,0 +1,92 @@
+"""Cuts what arrives on a socket into blocks of whole lines. Pure.
+
+It knows nothing of what stands in the lines; a line that is too long is reported as such, and the stream found again
+behind its end.
+"""
+
+import msgspec
+
+
+class Overlong(msgspec.Struct, frozen=True):
+    """A line that was not kept: it was longer than allowed, or there was no room for what was there of it."""
+
+    reason: str
+
+
+Piece = bytes | Overlong
+"""A block of whole lines, each with its `\\n` and none of them blank; or a line that is missing between two blocks."""
+
+
+class LineFramer:
+    """The lines of one connection. `unfinished_bytes` of memory are held by a line that has no end yet."""
+
+    __slots__ = ("_discarding", "_max_bytes", "_parts", "unfinished_bytes")
+
+    def __init__(self, max_line_bytes: int) -> None:
+        self._max_bytes = max_line_bytes
+        self._parts: list[bytes] = []
+        self._discarding = False
+        self.unfinished_bytes = 0
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """What is whole now, in order."""
+        pieces: list[Piece] = []
+        if self._discarding:
+            end = data.find(b"\n") + 1
+            if not end:
+                return pieces
+            self._discarding, data = False, data[end:]
+        end = data.rfind(b"\n") + 1
+        if end:
+            block = b"".join((*self._parts, data[:end])) if self._parts else data[:end]
+            self._forget()
+            pieces += self._split(block)
+        if end < len(data):
+            self._parts.append(data[end:])
+            self.unfinished_bytes += len(data) - end
+            if self.unfinished_bytes > self._max_bytes:
+                pieces.append(self.discard(self._too_long()))
+        return pieces
+
+    def discard(self, reason: str) -> Overlong:
+        """Gives up the unfinished line, up to its end wherever that is."""
+        self._forget()
+        self._discarding = True
+        return Overlong(reason)
+
+    def end(self) -> bool:
+        """The client sends no more; whether it left a line without an end."""
+        left = b"".join(self._parts).strip()
+        self._forget()
+        return bool(left)
+
+    def _forget(self) -> None:
+        self._parts, self.unfinished_bytes = [], 0
+
+    def _too_long(self) -> str:
+        return f"longer than {self._max_bytes} bytes (max_line)"
+
+    def _split(self, block: bytes) -> list[Piece]:
+        if len(block) <= self._max_bytes:
+            return [clean] if (clean := without_blank_lines(block)) else []
+        pieces: list[Piece] = []
+        run: list[bytes] = []
+        for line in _lines(block):
+            if len(line) <= self._max_bytes + 1:
+                run.append(line)
+                continue
+            pieces += [b"".join(run)] if run else []
+            pieces.append(Overlong(self._too_long()))
+            run = []
+        return [*pieces, b"".join(run)] if run else pieces
+
+
+def without_blank_lines(block: bytes) -> bytes:
+    """`block`, which ends with a line's end, without lines of nothing but white space."""
+    if block[0] > 32 and b"\n\n" not in block and b"\r" not in block and b"\n " not in block and b"\n\t" not in block:
+        return block
+    return b"".join(_lines(block))
+
+
+def _lines(block: bytes) -> list[bytes]:
+    return [line + b"\n" for raw in block.split(b"\n") if (line := raw.strip(b" \t\r"))]

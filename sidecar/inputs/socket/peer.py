@@ -1,0 +1,73 @@
+"""Who is at the other end of a Unix socket, as the kernel says, and whether they may use it."""
+
+import os
+import pwd
+import socket
+import struct
+
+import msgspec
+
+from sidecar.config.sockets import group_id, user_id
+
+_CREDENTIALS = struct.Struct("3i")
+_SO_PEERGROUPS = 59  # Linux 4.13, not in Python's socket module
+_MAX_GROUPS_BYTES = 1024  # what getsockopt takes in Python
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """A process, with the user and the groups it had when it connected."""
+
+    pid: int
+    uid: int
+    groups: frozenset[int]
+
+
+class Allowed(msgspec.Struct, frozen=True):
+    """Who may use a socket; with nobody named, whoever the file's mode lets in."""
+
+    users: frozenset[int]
+    groups: frozenset[int]
+
+    @classmethod
+    def of(cls, users: tuple[str, ...], groups: tuple[str, ...]) -> "Allowed":
+        """From names or numbers that the configuration has checked."""
+        return cls(
+            frozenset(uid for name in users if (uid := user_id(name)) is not None),
+            frozenset(gid for name in groups if (gid := group_id(name)) is not None),
+        )
+
+    @property
+    def everybody(self) -> bool:
+        """Whether nobody has to be looked at."""
+        return not self.users and not self.groups
+
+    def allows(self, peer: Peer) -> bool:
+        """One of the users, or in one of the groups."""
+        return self.everybody or peer.uid in self.users or bool(peer.groups & self.groups)
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """The process that connected. Raises OSError."""
+    pid, uid, gid = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    try:
+        found = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_GROUPS_BYTES)
+        groups = struct.unpack(f"{len(found) // 4}I", found)
+    except OSError:  # an older kernel, or more groups than fit
+        groups = _groups_of(uid, gid)
+    return Peer(pid, uid, frozenset((gid, *groups)))
+
+
+def sender_of(ancillary: list[tuple[int, int, bytes]]) -> Peer | None:
+    """The process that sent a datagram, if the kernel was asked to say so (SO_PASSCRED)."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            pid, uid, gid = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])
+            return Peer(pid, uid, frozenset((gid, *_groups_of(uid, gid))))
+    return None
+
+
+def _groups_of(uid: int, gid: int) -> tuple[int, ...]:
+    try:
+        return tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid))
+    except (KeyError, OSError):
+        return (gid,)

@@ -1,0 +1,74 @@
+"""All sockets of the configuration, from their start to their stop."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from sidecar.config import Socket
+from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.socket.datagram_input import DatagramInput
+from sidecar.inputs.socket.pool import Pool
+from sidecar.inputs.socket.sessions import Done, FrameTaken, LinesTaken
+from sidecar.inputs.socket.stream_input import StreamInput
+
+log = structlog.get_logger("inputs.socket")
+
+
+class Intake(Protocol):
+    """What sockets need of the intake."""
+
+    def take_lines(self, block: bytes, *, stream: str | None, tokens: Collection[str], done: Done) -> LinesTaken:
+        """Takes the good ones of whole lines. Raises Unavailable."""
+
+    def take_frame(self, data_id: int, payload: bytes, sent_s: int, done: Done) -> FrameTaken:
+        """Takes what a client of the agent sent. Raises Refused or Unavailable."""
+
+
+class Sockets:
+    """`configuration` is what clients of the agent's socket are told about this host."""
+
+    def __init__(self, settings: Mapping[str, Socket], intake: Intake, configuration: bytes) -> None:
+        self._intake, self._configuration = intake, configuration
+        self._pool = Pool(asyncio.get_running_loop())
+        self.counts = [InputCounts(name, "socket") for name in settings]
+        self._inputs = [
+            self._make(counts, socket) for counts, socket in zip(self.counts, settings.values(), strict=True)
+        ]
+
+    @property
+    def waiting(self) -> str | None:
+        """Why they are not read at the moment."""
+        return self._pool.reason
+
+    async def start(self) -> None:
+        """Raises StartError."""
+        for entry in self._inputs:
+            where = await entry.start()
+            log.info("listening", socket=entry.counts.name, on=where)
+
+    async def stop(self) -> None:
+        """Ends all connections, after answering what is in flight; may be called twice."""
+        not_taken = sum(await asyncio.gather(*(entry.stop() for entry in self._inputs)))
+        self._pool.stop()
+        if not_taken:
+            log.warning("lines were read that were not acknowledged any more", blocks=not_taken)
+
+    def _make(self, counts: InputCounts, socket: Socket) -> StreamInput | DatagramInput:
+        take_lines = partial(_take_lines, self._intake, socket)
+        if socket.listen.datagrams:
+            return DatagramInput(counts, socket, self._pool, take_lines=take_lines)
+        return StreamInput(
+            counts,
+            socket,
+            self._pool,
+            take_lines=take_lines,
+            take_frame=self._intake.take_frame,
+            configuration=self._configuration,
+        )
+
+
+def _take_lines(intake: Intake, socket: Socket, block: bytes, done: Done) -> LinesTaken:
+    return intake.take_lines(block, stream=socket.stream, tokens=socket.tokens, done=done)

@@ -1,0 +1,279 @@
+"""The ways into the queue: a report, a block of lines, a frame of an agent's client.
+
+    is there room? ─ open ─ directory (which stream?) ─ check ─ append
+
+A report is taken as a whole or not at all, and its client told. Of lines and frames what is good is taken, whatever
+stands beside it.
+"""
+
+import hmac
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import TypedDict
+
+import msgspec
+import structlog
+
+from sidecar.admission import Refuse, Take, admit
+from sidecar.config import Queue as QueueConfig
+from sidecar.directory import Directory, Route
+from sidecar.errors import Refused, Unavailable
+from sidecar.intake.submission import Done, Submission
+from sidecar.model import Block, Kind, StreamKey
+from sidecar.queue import Queue, QueueStream
+from sidecar.report import Checked, Envelope, check_items, check_lines, check_payload, open_envelope
+
+log = structlog.get_logger("intake")
+_STOPPING_RETRY_S = 5
+_SETTLED_MS = 5000
+"""Without a refusal for so long, reports are taken again; a queue at its limit changes its mind many times a second."""
+_Names = tuple[int | None, str, str | None]
+
+
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """What a report held. `repaired`: it had characters that were none, and now has U+FFFD in their place."""
+
+    events: int
+    bytes: int
+    repaired: bool
+
+
+class LinesTaken(msgspec.Struct, frozen=True, gc=False):
+    """What a block of lines held. `refused` lines are numbered from 0; without a `submission` none was good."""
+
+    lines: int
+    events: int
+    bytes: int
+    refused: Sequence[tuple[int, str]]
+    repaired: int
+    submission: Submission | None
+
+
+class FrameTaken(msgspec.Struct, frozen=True, gc=False):
+    """What a frame held: events that will be sent, and how many are dead letters for which reason."""
+
+    events: int
+    bytes: int
+    dead: Counter[str]
+    repaired: bool
+    submission: Submission
+
+
+class _Limits(TypedDict):
+    block_bytes: int
+    event_bytes: int
+    skew_ms: int
+
+
+class Intake:
+    """Takes events for the queue. `clock` is in seconds since 1970; `skew_s` is how far the proxy's is ahead of it."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        queue: Queue,
+        settings: QueueConfig,
+        *,
+        block_bytes: int,
+        event_bytes: int,
+        clock: Callable[[], float],
+        skew_s: Callable[[], float],
+    ) -> None:
+        self._directory, self._queue, self._settings = directory, queue, settings
+        self._block_bytes, self._event_bytes, self._clock = block_bytes, event_bytes, clock
+        self._skew_s = skew_s
+        self._known: dict[_Names, _Known] = {}
+        self._stopping = False
+        self.refused_by: Counter[str] = Counter()
+        self._refused = self._refused_ms = 0
+
+    def reload(self) -> None:
+        """Forgets which report goes where, since the directory has changed."""
+        self._known.clear()
+
+    def stop(self) -> None:
+        """Refuses everything from now on; what was taken before is still committed."""
+        self._stopping = True
+
+    def take(self, body: bytes, done: Done) -> Taken:
+        """Takes one report; `done` is called with None once it is on disk, or with Unavailable.
+
+        Raises Refused or Unavailable at once, and then never calls `done`.
+        """
+        if self._stopping:
+            raise Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S)
+        now_ms = self._now_ms()
+        envelope = open_envelope(body)
+        known, checked = self._check(envelope, now_ms)
+        size = _size(checked.blocks)
+        self._admit(size, now_ms)
+        self._queue.append(self._stream(known, checked.kind), checked.blocks, size, now_ms, done)
+        return Taken(_events(checked.blocks), size, envelope.repaired)
+
+    def take_lines(self, block: bytes, *, stream: str | None, tokens: Collection[str], done: Done) -> LinesTaken:
+        """Takes the good ones of whole lines: reports, or bare events if there is a `stream` for these.
+
+        If there are `tokens`, a report must carry one of them. Raises Unavailable at once if there is no room; then
+        nothing was taken. What was taken is for the caller to submit; `done` as for `Submission`.
+        """
+        self._expect_room(len(block))
+        lines = _Lines(self._now_ms())
+        if stream is None:
+            lines.reports = list(enumerate(block.split(b"\n")[:-1]))
+        else:
+            self._take_bare(block, stream, lines)
+        for number, line in lines.reports:
+            try:
+                envelope = open_envelope(line)
+                _check_token(envelope, tokens)
+                known, checked = self._check(envelope, lines.now_ms)
+                lines.found.setdefault(self._stream(known, checked.kind), []).extend(checked.blocks)
+                lines.repaired += envelope.repaired
+            except (Refused, Unavailable) as error:
+                lines.refused.append((number, error.message))
+        return lines.taken(block, self._submission(lines.found, lines.now_ms, done))
+
+    def take_frame(self, data_id: int, payload: bytes, sent_s: int, done: Done) -> FrameTaken:
+        """Takes what a client of the agent sent for `data_id`; what can never be sent becomes dead letters.
+
+        Raises Unavailable at once if there is no room, and Refused if there is nothing in it that could be kept.
+        """
+        self._expect_room(len(payload))
+        now_ms = self._now_ms()
+        if data_id <= 0:
+            raise Refused(400, f"data_id: expected a positive integer, got {data_id}")
+        route, text_rule = self._directory.pipe(data_id)
+        checked = check_payload(payload, route.rules, text_rule, sent_s=sent_s, now_ms=now_ms, **self._limits())
+        if not route.configured:
+            checked = checked.all_dead(f"data_id {data_id} is no configured stream")
+        if not checked.blocks and not checked.dead:
+            raise Refused(400, "no event is in it")
+        known = _Known(route)
+        try:
+            streams = {kind: self._stream(known, kind) for kind in checked.kinds()}
+        except Unavailable as too_many:  # to wait would not help
+            raise Refused(503, too_many.message) from None
+        found = {streams[kind]: blocks for kind, blocks in checked.blocks.items()}
+        submission = self._submission(found, now_ms, done)
+        for kind, item, reason in checked.dead:
+            submission.add(partial(self._queue.append_dead, streams[kind], [item], reason, now_ms))
+        taken = [block for blocks in found.values() for block in blocks]
+        dead = Counter(reason for _, _, reason in checked.dead)
+        return FrameTaken(_events(taken), _size(taken), dead, checked.repaired, submission)
+
+    def _take_bare(self, block: bytes, name: str, lines: "_Lines") -> None:
+        try:
+            route = self._directory.bare(name)
+        except Refused as gone:
+            lines.refused = [(number, gone.message) for number in range(block.count(b"\n"))]
+            return
+        checked = check_lines(block, route.rules, now_ms=lines.now_ms, **self._limits())
+        lines.reports, lines.refused, lines.repaired = checked.reports, checked.refused, checked.repaired
+        for kind, blocks in checked.blocks.items():
+            lines.found[self._stream(_Known(route), kind)] = blocks
+
+    def _check(self, envelope: Envelope, now_ms: int) -> tuple["_Known", Checked]:
+        names = (envelope.data_id, envelope.token, envelope.stream)
+        known = self._known.get(names) or _Known(self._directory.resolve(envelope), names)
+        return known, check_items(envelope.data, known.route.rules, now_ms=now_ms, **self._limits())
+
+    def _stream(self, known: "_Known", kind: Kind) -> QueueStream:
+        """The stream, new if need be: so only for what is good, since a refused report must leave nothing behind."""
+        stream = known.streams.get(kind)
+        if stream is None:
+            route = known.route
+            stream = self._queue.stream(StreamKey(route.data_id, route.token, kind), configured=route.configured)
+            known.streams[kind] = stream
+            if known.names is not None:
+                self._known[known.names] = known
+        return stream
+
+    def _submission(self, found: dict[QueueStream, list[Block]], now_ms: int, done: Done) -> Submission:
+        submission = Submission(done)
+        for stream, blocks in found.items():
+            submission.add(partial(self._queue.append, stream, blocks, _size(blocks), now_ms))
+        return submission
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _limits(self) -> _Limits:
+        return {
+            "block_bytes": self._block_bytes,
+            "event_bytes": self._event_bytes,
+            "skew_ms": int(self._skew_s() * 1000),
+        }
+
+    def _verdict(self, size: int) -> Take | Refuse:
+        return admit(
+            size,
+            used_bytes=self._queue.size_bytes,
+            pending_bytes=self._queue.pending_bytes,
+            room=self._queue.room,
+            when_full=self._settings.when_full,
+        )
+
+    def _expect_room(self, size: int) -> None:
+        """For clients that can wait; they are not counted as refused."""
+        if self._stopping:
+            raise Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S)
+        verdict = self._verdict(size)
+        if isinstance(verdict, Refuse):
+            raise Unavailable(verdict.reason, retry_after_s=verdict.retry_after_s)
+
+    def _admit(self, size: int, now_ms: int) -> None:
+        verdict = self._verdict(size)
+        if isinstance(verdict, Refuse):
+            if not self._refused:
+                log.error("reports are refused", reason=verdict.reason)
+            self._refused += 1
+            self.refused_by[verdict.reason] += 1
+            self._refused_ms = now_ms
+            raise Unavailable(verdict.reason, retry_after_s=verdict.retry_after_s)
+        if self._refused and now_ms - self._refused_ms > _SETTLED_MS:
+            log.info("reports are taken again", refused=self._refused)
+            self._refused = 0
+
+
+class _Known:
+    """A way to name a stream that worked before; there are as many as streams, times the few ways to name one."""
+
+    __slots__ = ("names", "route", "streams")
+
+    def __init__(self, route: Route, names: _Names | None = None) -> None:
+        self.route, self.names = route, names
+        self.streams: dict[Kind, QueueStream] = {}
+
+
+class _Lines:
+    """What was found in a block of lines so far."""
+
+    __slots__ = ("found", "now_ms", "refused", "repaired", "reports")
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+        self.found: dict[QueueStream, list[Block]] = {}
+        self.reports: list[tuple[int, bytes]] = []
+        self.refused: list[tuple[int, str]] = []
+        self.repaired = 0
+
+    def taken(self, block: bytes, submission: Submission) -> LinesTaken:
+        blocks = [part for blocks in self.found.values() for part in blocks]
+        lines = block.count(b"\n") - len(self.refused)
+        refused = sorted(self.refused)
+        return LinesTaken(lines, _events(blocks), _size(blocks), refused, self.repaired, submission or None)
+
+
+def _check_token(envelope: Envelope, tokens: Collection[str]) -> None:
+    given = envelope.token.encode()
+    if tokens and not any(hmac.compare_digest(given, token.encode()) for token in tokens):
+        raise Refused(401, "access_token: not one that this socket takes")
+
+
+def _size(blocks: Sequence[Block]) -> int:
+    return sum([len(block.body) for block in blocks])
+
+
+def _events(blocks: Sequence[Block]) -> int:
+    return sum([block.events for block in blocks])

@@ -1,0 +1,103 @@
+"""Checks a block of lines, each a bare event or a report: what is good goes on, what is bad costs nothing else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from sidecar.errors import Refused
+from sidecar.model import Block, Kind
+from sidecar.report.careful import Rules, check_item, kind_of
+from sidecar.report.check import cut
+from sidecar.report.envelope import foreign
+from sidecar.report.fast import judge_plain_lines
+from sidecar.report.repair import valid_utf8, without_halves
+
+
+class CheckedLines(msgspec.Struct, frozen=True, gc=False):
+    """The lines of a block, by what they are. Numbers count lines from 0; `reports` are still to be checked."""
+
+    blocks: dict[Kind, list[Block]]
+    reports: list[tuple[int, bytes]]
+    refused: list[tuple[int, str]]
+    repaired: int
+
+
+def check_lines(
+    block: bytes, rules: Rules, *, now_ms: int, block_bytes: int, event_bytes: int, skew_ms: int = 0
+) -> CheckedLines:
+    """`block` is whole lines, each with its end and none of them blank. Never raises."""
+    if len(block) <= event_bytes:
+        kind = judge_plain_lines(block, rules.kind, now_ms + skew_ms)
+        if kind is not None:
+            return CheckedLines({kind: list(_cut_lines(block, block_bytes))}, [], [], 0)
+    return _Careful(rules, now_ms, skew_ms, event_bytes).check(block.split(b"\n")[:-1], block_bytes)
+
+
+def _cut_lines(block: bytes, block_bytes: int) -> Iterator[Block]:
+    start = 0
+    while start < len(block):
+        end = block.rfind(b"\n", start, start + block_bytes + 1)
+        if end < 0:
+            end = block.index(b"\n", start)
+        part = block[start:end]
+        yield Block(part.replace(b"\n", b","), part.count(b"\n") + 1)
+        start = end + 1
+
+
+class _Careful:
+    """One line after the other."""
+
+    def __init__(self, rules: Rules, now_ms: int, skew_ms: int, event_bytes: int) -> None:
+        self._rules, self._now_ms, self._skew_ms, self._event_bytes = rules, now_ms, skew_ms, event_bytes
+        self._good: dict[tuple[Kind, int | None], list[bytes]] = {}
+        self._reports: list[tuple[int, bytes]] = []
+        self._refused: list[tuple[int, str]] = []
+        self._repaired = 0
+
+    def check(self, lines: list[bytes], block_bytes: int) -> CheckedLines:
+        for number, line in enumerate(lines):
+            try:
+                self._sort(number, line)
+            except Refused as refused:
+                self._refused.append((number, refused.message.removeprefix(".").removeprefix(": ")))
+        blocks: dict[Kind, list[Block]] = {}
+        for (kind, due_ms), pieces in self._good.items():
+            blocks.setdefault(kind, []).extend(cut(pieces, block_bytes, due_ms))
+        return CheckedLines(blocks, self._reports, self._refused, self._repaired)
+
+    def _sort(self, number: int, line: bytes) -> None:
+        clean, repaired = valid_utf8(line)
+        document = _decode(clean)
+        if document is None:
+            mended = without_halves(clean)
+            repaired, clean, document = True, mended, _decode_or_refuse(mended)
+        if type(document) is dict and type(document.get("data")) is list and not _is_item(document):
+            self._reports.append((number, line))
+            return
+        kind = self._rules.kind or kind_of(clean)
+        piece, due_ms = check_item(clean, kind, self._rules, self._now_ms, self._skew_ms)
+        if len(piece) > self._event_bytes:
+            raise Refused(413, f"{len(piece)} bytes, the proxy takes at most {self._event_bytes} for one event")
+        self._repaired += repaired
+        self._good.setdefault((kind, due_ms), []).append(piece)
+
+
+def _decode(line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _decode_or_refuse(line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except msgspec.DecodeError as error:
+        raise Refused(400, foreign(error)) from None
+    except RecursionError:
+        raise Refused(400, "nested too deep") from None
+
+
+def _is_item(document: dict[str, Any]) -> bool:
+    return "event" in document or "metrics" in document

@@ -1,0 +1,143 @@
+"""What clients of the agent send becomes events; nothing of it is refused, since nobody would hear it."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.report import CheckedPayload, Rules, TextRule, check_payload
+from tests.support.agent import gsecmdline_line
+from tests.support.reports import NOW_MS, event, sample
+from tests.support.strategies import weird
+
+RULE = TextRule(event_name="raw", target="0:10.0.0.1")
+
+
+def check(payload: bytes, rules: Rules = Rules(), sent_s: int = 0, event_bytes: int = 100_000) -> CheckedPayload:  # noqa: B008
+    return check_payload(
+        payload, rules, RULE, sent_s=sent_s, now_ms=NOW_MS, block_bytes=40_000, event_bytes=event_bytes
+    )
+
+
+def taken(checked: CheckedPayload) -> dict[str, list[Any]]:
+    return {
+        kind: [item for block in blocks for item in json.loads(b"[%b]" % block.body)]
+        for kind, blocks in checked.blocks.items()
+    }
+
+
+def test_the_data_of_a_beat_goes_as_it_is() -> None:
+    sent = [event(metrics={}), event()]
+    checked = check(json.dumps({"dataid": 5, "data": sent, "time": 1}).encode())
+    assert taken(checked) == {"event": sent}
+    assert not checked.dead
+
+
+def test_both_kinds_may_come_in_one_frame() -> None:
+    one, two = event(), sample()
+    assert taken(check(json.dumps({"data": [one, two]}).encode())) == {"event": [one], "time_series": [two]}
+
+
+@pytest.mark.parametrize(
+    ("payload", "contents"),
+    [
+        (gsecmdline_line("This service is offline."), ["This service is offline."]),
+        (b'{"_value_":["a",5,{"b":1}],"_server_":"x"}', ["a", "5", '{"b":1}']),
+        (b"bare bytes\n", ["bare bytes"]),
+        (b"C string\0", ["C string"]),
+        (b'{"k":0,"_server_":"127.0.0.1"}', ['{"k":0,"_server_":"127.0.0.1"}']),
+        (b"[1,2]", ["[1,2]"]),
+        (b'"text"', ['"text"']),
+        (b"{half", ["{half"]),
+        (b"\xff\xfe", ["\ufffd\ufffd"]),
+        ("中文".encode(), ["中文"]),
+    ],
+)
+def test_text_becomes_an_event_by_the_rule_of_the_stream(payload: bytes, contents: list[str]) -> None:
+    found = taken(check(payload))["event"]
+    assert [item["event"]["content"] for item in found] == contents
+    assert all((item["event_name"], item["target"]) == ("raw", "0:10.0.0.1") for item in found)
+
+
+def test_a_single_event_or_sample_is_itself() -> None:
+    one, two = event(), sample()
+    assert taken(check(json.dumps(one).encode())) == {"event": [one]}
+    assert taken(check(json.dumps(two).encode())) == {"time_series": [two]}
+
+
+@pytest.mark.parametrize(
+    ("sent_s", "stamp"),
+    [(1_600_000_000, 1_600_000_000_000), (0, NOW_MS), (7, NOW_MS), (NOW_MS // 1000 + 60, NOW_MS), (2**32 - 1, NOW_MS)],
+)
+def test_text_is_dated_when_it_was_sent_if_that_can_be_true(sent_s: int, stamp: int) -> None:
+    assert taken(check(b"x", sent_s=sent_s))["event"][0]["timestamp"] == stamp
+
+
+def test_what_is_bad_becomes_a_dead_letter_and_the_rest_goes() -> None:
+    good = event()
+    checked = check(json.dumps({"data": [good, event(target=""), 5, good]}).encode())
+    assert taken(checked) == {"event": [good, good]}
+    assert [reason for _, _, reason in checked.dead] == [
+        "target: empty, expected a string such as 0:192.168.0.1",
+        "expected an object, got 5",
+    ]
+    assert json.loads(checked.dead[1][1]) == 5
+
+
+def test_text_for_a_stream_of_time_series_is_dead() -> None:
+    checked = check(b"text", Rules(kind="time_series"))
+    assert not checked.blocks
+    [(kind, body, reason)] = checked.dead
+    assert kind == "event"
+    assert json.loads(body)["event"]["content"] == "text"
+    assert "expected a time series" in reason
+
+
+def test_text_that_the_proxy_would_not_take_is_cut_and_says_so() -> None:
+    for text in ("x" * 500_000, "\0\1" * 250_000, "中" * 200_000):
+        [item] = taken(check(text.encode(), event_bytes=20_000))["event"]
+        assert item["dimension"] == {"truncated": "true"}
+        assert text.strip("\0").startswith(item["event"]["content"])
+        assert 2_000 < len(json.dumps(item, ensure_ascii=False).encode()) <= 20_000
+
+
+def test_an_event_that_is_too_large_is_dead() -> None:
+    checked = check(json.dumps({"data": [event(event={"content": "x" * 30_000})]}).encode(), event_bytes=20_000)
+    assert not checked.blocks
+    assert "the proxy takes at most 20000" in checked.dead[0][2]
+
+
+@pytest.mark.parametrize("payload", [b'{"data":[]}', b'{"_value_":[]}'])
+def test_nothing_is_nothing(payload: bytes) -> None:
+    checked = check(payload)
+    assert not checked.blocks
+    assert not checked.dead
+
+
+def test_all_of_it_can_be_made_dead() -> None:
+    one, two = event(), sample()
+    checked = check(json.dumps({"data": [one, two, 5]}).encode()).all_dead("unknown")
+    assert not checked.blocks
+    assert {(kind, reason) for kind, _, reason in checked.dead} == {
+        ("event", "unknown"), ("time_series", "unknown"), ("event", "expected an object, got 5"),
+    }  # fmt: skip
+    assert json.loads(checked.dead[0][1]) == one
+    assert checked.kinds() == {"event", "time_series"}
+
+
+@pytest.mark.property
+@given(
+    st.binary(max_size=60)
+    | weird.map(lambda value: json.dumps(value).encode())
+    | st.lists(weird, max_size=4).map(lambda found: json.dumps({"data": found, "_value_": found}).encode())
+    | st.lists(weird, max_size=4).map(lambda found: json.dumps({"_value_": found}).encode())
+)
+def test_whatever_comes_is_kept_as_good_json(payload: bytes) -> None:
+    checked = check(payload)
+    for items in taken(checked).values():
+        assert items
+    for _, body, reason in checked.dead:
+        json.loads(body)
+        assert reason
