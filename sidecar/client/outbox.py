@@ -1,0 +1,128 @@
+"""The lines that are not settled yet, and how each was settled. No socket, no thread, no lock.
+
+Invariant: a line leaves only once the sidecar acknowledged or refused it. Lines are settled from the front:
+
+    put ──> waiting ──take──> sent ── acked: the first N that are not refused ──> gone
+               ^               │ └─── refused, once nothing before it is open ──> gone
+               └─── connection lost: what is still open, in its order
+
+An acknowledgement may come before the refusal of a line that it passed over. That line is then taken for acknowledged,
+and one later line is kept for longer than it need be, until the refusal sets it right: never the other way round.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from sidecar.client.answers import BadAnswer
+
+
+@dataclass(slots=True)
+class _Connection:
+    """What was settled since the connection began. Lines are counted from 1, as the sidecar does."""
+
+    acked: int = 0  # as the sidecar said
+    settled: int = 0  # all of them the first lines
+    credited: int = 0  # of these, the ones that were settled by `acked`
+    refusals: int = 0
+    refused: set[int] = field(default_factory=set)  # behind lines that are still open
+
+
+class Outbox:
+    """Holds up to `limit_bytes` of lines. `acknowledged`, `refused` and `full` count lines since the beginning."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.acknowledged = self.refused = self.full = 0
+        self.last = 0
+        """The number of the latest line that was put in; the first is 1."""
+        self._limit_bytes = limit_bytes
+        self._held_bytes = 0
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._sent: deque[tuple[int, bytes]] = deque()
+        self._connection = _Connection()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._sent)
+
+    def put(self, line: bytes) -> bool:
+        """Whether there was room."""
+        held_bytes = self._held_bytes + len(line)
+        if held_bytes > self._limit_bytes:
+            self.full += 1
+            return False
+        self._held_bytes = held_bytes
+        self.last += 1
+        self._waiting.append((self.last, line))
+        return True
+
+    def take(self, budget_bytes: int) -> bytes:
+        """The next lines, to be sent now: the last of them may pass the budget."""
+        taken = []
+        while self._waiting and budget_bytes > 0:
+            numbered = self._waiting.popleft()
+            self._sent.append(numbered)
+            taken.append(numbered[1])
+            budget_bytes -= len(numbered[1])
+        return b"".join(taken)
+
+    def acked(self, total: int) -> None:
+        """So many lines of this connection are on disk. Raises BadAnswer if so many were not sent."""
+        if total < self._connection.acked:
+            raise BadAnswer(f"{total} lines acknowledged after {self._connection.acked}")
+        self._connection.acked = total
+        self._settle()
+
+    def refuse(self, line: int) -> None:
+        """That line of this connection will never be taken. Raises BadAnswer if there is no such line."""
+        connection = self._connection
+        if not 1 <= line <= connection.settled + len(self._sent) or line in connection.refused:
+            raise BadAnswer(f"line {line} refused, which is not open")
+        connection.refusals += 1
+        if line > connection.settled:
+            connection.refused.add(line)
+        else:  # it was taken for one of the acknowledged; another is that in its place
+            connection.credited -= 1
+            self.acknowledged -= 1
+            self.refused += 1
+        self._settle()
+
+    def connection_lost(self) -> None:
+        """What is open is to be sent again, on the next connection, where lines are counted anew."""
+        first, refused = self._connection.settled + 1, self._connection.refused
+        for line, numbered in reversed(list(enumerate(self._sent, first))):
+            if line in refused:
+                self._held_bytes -= len(numbered[1])
+                self.refused += 1
+            else:
+                self._waiting.appendleft(numbered)
+        self._sent.clear()
+        self._connection = _Connection()
+
+    def is_settled(self, through: int) -> bool:
+        """Whether all lines are settled up to this number."""
+        oldest = self._sent or self._waiting
+        return not oldest or oldest[0][0] > through
+
+    def clear(self) -> int:
+        """Gives up; how many lines that concerns."""
+        lines = len(self)
+        self._waiting.clear()
+        self._sent.clear()
+        self._held_bytes = 0
+        return lines
+
+    def _settle(self) -> None:
+        connection = self._connection
+        if connection.acked + connection.refusals > connection.settled + len(self._sent):
+            raise BadAnswer("more lines answered than were sent")
+        while self._sent:
+            if connection.settled + 1 in connection.refused:
+                connection.refused.remove(connection.settled + 1)
+                self.refused += 1
+            elif connection.credited < connection.acked:
+                connection.credited += 1
+                self.acknowledged += 1
+            else:
+                break
+            connection.settled += 1
+            size = len(self._sent.popleft()[1])
+            self._held_bytes -= size
