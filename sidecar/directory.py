@@ -18,11 +18,15 @@ from sidecar.report import Envelope, Rules, TextRule
 
 
 class Route(msgspec.Struct, frozen=True):
-    """Where a report belongs, and what is asked of its items. The kind of these completes the stream's key."""
+    """Where a report belongs, and what is asked of its items. The kind of these completes the stream's key.
+
+    `local_rules` are for what can only come from this host, which is then its target.
+    """
 
     data_id: int
     token: str
     rules: Rules
+    local_rules: Rules
     configured: bool
 
 
@@ -39,6 +43,8 @@ class Directory:
         self._rules = {name: _rules(config, stream) for name, stream in config.streams.items()}
         self._pass_through = Rules(default_target=config.defaults.target, max_ahead_ms=int(config.queue.max_age * 1000))
         self._own_target = config.defaults.own_target
+        self._local_rules = {name: self._local(rules) for name, rules in self._rules.items()}
+        self._local_pass_through = self._local(self._pass_through)
 
     def resolve(self, envelope: Envelope) -> Route:
         """Where the report belongs. Raises Refused: 400 unknown name, 401 wrong or missing token."""
@@ -47,25 +53,21 @@ class Directory:
             return self._configured(name, envelope)
         if not envelope.token:
             raise Refused(401, f"access_token: missing, and data_id {envelope.data_id} is no configured stream")
-        return Route(envelope.data_id or 0, envelope.token, self._pass_through, configured=False)
+        return self._passing_through(envelope.data_id or 0, envelope.token)
 
     def bare(self, name: str) -> Route:
-        """Where an event goes that comes without a report, and so from this host. Raises Refused (400)."""
-        stream = self._by_name.get(name)
-        if stream is None:
+        """Where an event goes that comes without a report. Raises Refused (400)."""
+        if name not in self._by_name:
             raise Refused(400, f"stream: {name!r} is no longer configured")
-        rules = msgspec.structs.replace(self._rules[name], default_target=self._own_target)
-        return Route(stream.data_id, stream.access_token, rules, configured=True)
+        return self._route(name)
 
     def pipe(self, data_id: int) -> tuple[Route, TextRule]:
         """Where goes what a client of the agent sends, and how text becomes an event; perhaps not `configured`."""
         name = self._by_data_id.get(data_id)
         if name is None:
-            rules = msgspec.structs.replace(self._pass_through, default_target=self._own_target)
-            route = Route(data_id, "", rules, configured=False)
-            return route, TextRule(event_name=Raw().event_name, target=self._own_target)
+            return self._passing_through(data_id, ""), TextRule(event_name=Raw().event_name, target=self._own_target)
         raw = self._by_name[name].raw
-        return self.bare(name), TextRule(event_name=raw.event_name, target=raw.target or self._own_target)
+        return self._route(name), TextRule(event_name=raw.event_name, target=raw.target or self._own_target)
 
     def configured_keys(self) -> Iterator[StreamKey]:
         """The streams that are sure to be: those of the configuration whose kind is given."""
@@ -109,7 +111,17 @@ class Directory:
             raise Refused(400, f"data_id: {envelope.data_id} is not the data_id of stream {name}; leave it out")
         if envelope.token and not hmac.compare_digest(envelope.token.encode(), stream.access_token.encode()):
             raise Refused(401, f"access_token: wrong for stream {name}")
-        return Route(stream.data_id, stream.access_token, self._rules[name], configured=True)
+        return self._route(name)
+
+    def _route(self, name: str) -> Route:
+        stream = self._by_name[name]
+        return Route(stream.data_id, stream.access_token, self._rules[name], self._local_rules[name], configured=True)
+
+    def _passing_through(self, data_id: int, token: str) -> Route:
+        return Route(data_id, token, self._pass_through, self._local_pass_through, configured=False)
+
+    def _local(self, rules: Rules) -> Rules:
+        return msgspec.structs.replace(rules, default_target=self._own_target)
 
 
 def _rules(config: Config, stream: Stream) -> Rules:

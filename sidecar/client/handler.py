@@ -34,7 +34,7 @@ class SidecarHandler(logging.Handler):
         dimensions: Mapping[str, Any] | None = None,
         level: int | str = logging.NOTSET,
         buffer_bytes: int = 8 * 1024 * 1024,
-        max_line_bytes: int = 1_000_000,
+        max_line_bytes: int = 400_000,
         close_timeout_s: float = 2.0,
     ) -> None:
         """Raises ValueError for an `address` or `event_name` that will not do; connects only at the first record.

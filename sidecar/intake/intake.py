@@ -111,11 +111,14 @@ class Intake:
         self._queue.append(self._stream(known, checked.kind), checked.blocks, size, now_ms, done)
         return Taken(_events(checked.blocks), size, envelope.repaired)
 
-    def take_lines(self, block: bytes, *, stream: str | None, tokens: Collection[str], done: Done) -> LinesTaken:
+    def take_lines(
+        self, block: bytes, *, stream: str | None, tokens: Collection[str], local: bool, done: Done
+    ) -> LinesTaken:
         """Takes the good ones of whole lines: reports, or bare events if there is a `stream` for these.
 
-        If there are `tokens`, a report must carry one of them. Raises Unavailable at once if there is no room; then
-        nothing was taken. What was taken is for the caller to submit; `done` as for `Submission`.
+        If there are `tokens`, a report must carry one of them. What is `local` needs no target, since it is this host.
+        Raises Unavailable at once if there is no room; then nothing was taken. What was taken is for the caller to
+        submit; `done` as for `Submission`.
         """
         self._expect_room(len(block))
         lines = _Lines(self._now_ms())
@@ -127,7 +130,7 @@ class Intake:
             try:
                 envelope = open_envelope(line)
                 _check_token(envelope, tokens)
-                known, checked = self._check(envelope, lines.now_ms)
+                known, checked = self._check(envelope, lines.now_ms, local=local)
                 lines.found.setdefault(self._stream(known, checked.kind), []).extend(checked.blocks)
                 lines.repaired += envelope.repaired
             except (Refused, Unavailable) as error:
@@ -144,7 +147,7 @@ class Intake:
         if data_id <= 0:
             raise Refused(400, f"data_id: expected a positive integer, got {data_id}")
         route, text_rule = self._directory.pipe(data_id)
-        checked = check_payload(payload, route.rules, text_rule, sent_s=sent_s, now_ms=now_ms, **self._limits())
+        checked = check_payload(payload, route.local_rules, text_rule, sent_s=sent_s, now_ms=now_ms, **self._limits())
         if not route.configured:
             checked = checked.all_dead(f"data_id {data_id} is no configured stream")
         if not checked.blocks and not checked.dead:
@@ -168,15 +171,16 @@ class Intake:
         except Refused as gone:
             lines.refused = [(number, gone.message) for number in range(block.count(b"\n"))]
             return
-        checked = check_lines(block, route.rules, now_ms=lines.now_ms, **self._limits())
+        checked = check_lines(block, route.local_rules, now_ms=lines.now_ms, **self._limits())
         lines.reports, lines.refused, lines.repaired = checked.reports, checked.refused, checked.repaired
         for kind, blocks in checked.blocks.items():
             lines.found[self._stream(_Known(route), kind)] = blocks
 
-    def _check(self, envelope: Envelope, now_ms: int) -> tuple["_Known", Checked]:
+    def _check(self, envelope: Envelope, now_ms: int, *, local: bool = False) -> tuple["_Known", Checked]:
         names = (envelope.data_id, envelope.token, envelope.stream)
         known = self._known.get(names) or _Known(self._directory.resolve(envelope), names)
-        return known, check_items(envelope.data, known.route.rules, now_ms=now_ms, **self._limits())
+        rules = known.route.local_rules if local else known.route.rules
+        return known, check_items(envelope.data, rules, now_ms=now_ms, **self._limits())
 
     def _stream(self, known: "_Known", kind: Kind) -> QueueStream:
         """The stream, new if need be: so only for what is good, since a refused report must leave nothing behind."""

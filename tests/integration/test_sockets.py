@@ -118,14 +118,15 @@ def test_reports_go_where_they_say(proxy: Proxy, sidecar: Sidecar, name: str) ->
     assert 777 in {document["data_id"] for document in proxy.documents()}
 
 
-def test_a_bare_event_needs_neither_target_nor_timestamp(proxy: Proxy, sidecar: Sidecar) -> None:
-    number, item = mine()
+def test_an_event_on_a_local_socket_needs_neither_target_nor_timestamp(proxy: Proxy, sidecar: Sidecar) -> None:
+    (one, bare), (two, reported) = mine(), mine()
     with LineClient(address(sidecar, "local")) as client:
-        client.send(without(item, "target", "timestamp"))
-        client.wait_settled(1)
-    [found] = arrived(proxy, number)
-    assert found["target"] == "3:10.0.0.1"
-    assert abs(found["timestamp"] - time.time() * 1000) < 60_000
+        client.send(without(bare, "target", "timestamp"))
+        client.send({"stream": "app-events", "data": [without(reported, "target", "timestamp")]})
+        client.wait_settled(2)
+    for found in arrived(proxy, one, two):
+        assert found["target"] == "3:10.0.0.1"
+        assert abs(found["timestamp"] - time.time() * 1000) < 60_000
 
 
 def test_refused_lines_are_named_and_the_others_are_on_disk(proxy: Proxy, sidecar: Sidecar) -> None:

@@ -20,7 +20,9 @@ log = structlog.get_logger("inputs.socket")
 class Intake(Protocol):
     """What sockets need of the intake."""
 
-    def take_lines(self, block: bytes, *, stream: str | None, tokens: Collection[str], done: Done) -> LinesTaken:
+    def take_lines(
+        self, block: bytes, *, stream: str | None, tokens: Collection[str], local: bool, done: Done
+    ) -> LinesTaken:
         """Takes the good ones of whole lines. Raises Unavailable."""
 
     def take_frame(self, data_id: int, payload: bytes, sent_s: int, done: Done) -> FrameTaken:
@@ -71,4 +73,5 @@ class Sockets:
 
 
 def _take_lines(intake: Intake, socket: Socket, block: bytes, done: Done) -> LinesTaken:
-    return intake.take_lines(block, stream=socket.stream, tokens=socket.tokens, done=done)
+    local = not socket.allow_remote
+    return intake.take_lines(block, stream=socket.stream, tokens=socket.tokens, local=local, done=done)
