@@ -1,28 +1,32 @@
 """Says what is wrong with clients, and how often, without letting them fill the log."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import structlog
 
 log = structlog.get_logger("inputs.socket")
-_EVERY_S = 10.0
+_WINDOW_S = 10.0
+_LINES_IN_A_WINDOW = 5
 
 
 class Complaints:
-    """One line of a kind in ten seconds; the next one tells how many were left out. `clock` in seconds."""
+    """The first few cases of a kind are told one by one; ten seconds after the first, how many more there were."""
 
-    def __init__(self, name: str, clock: Callable[[], float]) -> None:
-        self._name, self._clock = name, clock
-        self._said_s: dict[str, float] = {}
-        self._left_out: Counter[str] = Counter()
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._name, self._loop = name, loop
+        self._cases: Counter[str] = Counter()
 
     def say(self, what: str, **facts: Any) -> None:
         """At level WARNING, with the facts of this one case."""
-        now_s = self._clock()
-        if now_s - self._said_s.get(what, -_EVERY_S) < _EVERY_S:
-            self._left_out[what] += 1
-            return
-        self._said_s[what] = now_s
-        log.warning(what, socket=self._name, **facts, before=self._left_out.pop(what, 0))
+        self._cases[what] += 1
+        if self._cases[what] == 1:
+            self._loop.call_later(_WINDOW_S, self._sum_up, what)
+        if self._cases[what] <= _LINES_IN_A_WINDOW:
+            log.warning(what, socket=self._name, **facts)
+
+    def _sum_up(self, what: str) -> None:
+        more = self._cases.pop(what) - _LINES_IN_A_WINDOW
+        if more > 0:
+            log.warning(what, socket=self._name, more=more, within_s=_WINDOW_S)

@@ -33,7 +33,7 @@ class DatagramInput:
         self._settings, self._pool, self._take = settings, pool, take_lines
         self._allowed = Allowed.of(settings.allow_users, settings.allow_groups)
         self._loop = asyncio.get_running_loop()
-        self._complaints = Complaints(counts.name, self._loop.time)
+        self._complaints = Complaints(counts.name, self._loop)
         self._buffer = bytearray(settings.max_line + 1)
         self._lost_in_kernel = 0
         self._opened: Opened | None = None

@@ -37,7 +37,7 @@ class StreamInput:
         self._settings = settings
         self._take_lines, self._take_frame, self._configuration = take_lines, take_frame, configuration
         self._allowed = Allowed.of(settings.allow_users, settings.allow_groups)
-        self._complaints = Complaints(counts.name, asyncio.get_running_loop().time)
+        self._complaints = Complaints(counts.name, asyncio.get_running_loop())
         self._connections: dict[Connection, Peer] = {}
         self._server: asyncio.Server | None = None
         self._opened: Opened | None = None
