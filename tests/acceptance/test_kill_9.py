@@ -20,7 +20,7 @@ ROUNDS = int(os.environ.get("SIDECAR_TEST_ROUNDS", "200"))
 CLIENTS = 4
 
 
-class Client(threading.Thread):
+class HttpClient(threading.Thread):
     """Posts numbered events and writes down those whose report was answered with success, until told to end."""
 
     def __init__(self, number: int, port: int) -> None:
@@ -54,6 +54,48 @@ class Client(threading.Thread):
             self.acknowledged += ids
 
 
+class SocketClient(threading.Thread):
+    """Sends numbered lines over a socket and writes down those that were acknowledged, until told to end."""
+
+    def __init__(self, number: int, path: str) -> None:
+        super().__init__(name=f"client-{number}", daemon=True)
+        self.acknowledged: list[str] = []
+        self.ended = threading.Event()
+        self.number, self._path = number, path
+        self._random = random.Random(number)
+        self._sent = 0
+
+    def run(self) -> None:
+        while not self.ended.is_set():
+            try:
+                with socket.socket(socket.AF_UNIX) as connection:
+                    connection.settimeout(5)
+                    connection.connect(self._path)
+                    self._send(connection)
+            except OSError:
+                time.sleep(0.005)
+
+    def _send(self, connection: socket.socket) -> None:
+        """One connection after the other: what was not acknowledged on one is never sent again here."""
+        sent: list[str] = []
+        acked, heard = 0, b""
+        while not self.ended.is_set():
+            ids = [f"{self.number}-{self._sent + n}" for n in range(self._random.choice([1, 1, 7, 300]))]
+            self._sent += len(ids)
+            lines = [json.dumps(event(dimension={"id": number})).encode() + b"\n" for number in ids]
+            sent += ids
+            connection.sendall(b"".join(lines))
+            while len(sent) - acked > 1000 or heard:
+                heard += connection.recv(4096) or b"end"
+                if heard.endswith(b"end"):
+                    return
+                *answers, heard = heard.split(b"\n")
+                for answer in answers:
+                    total = json.loads(answer)["acked"]
+                    self.acknowledged += sent[acked:total]
+                    acked = total
+
+
 def check_integrity(state: Path, scratch: Path) -> None:
     """Of a copy, as the crash left it: the sidecar itself must do the recovery."""
     shutil.rmtree(scratch, ignore_errors=True)
@@ -75,14 +117,16 @@ def check_integrity(state: Path, scratch: Path) -> None:
 def pair(tmp_path: Path) -> Iterator[tuple[Proxy, Sidecar]]:
     with Proxy(tmp_path, "--rate", "unlimited") as proxy:
         proxy.start()
-        with Sidecar(tmp_path, proxy.url) as sidecar:
+        sockets = {"local": {"listen": f"unix:{tmp_path}/s.sock", "stream": "app-events"}}
+        with Sidecar(tmp_path, proxy.url, {"sockets": sockets}) as sidecar:
             yield proxy, sidecar.start()
 
 
 @pytest.mark.timeout(600)
 def test_acknowledged_events_survive_kill_9(pair: tuple[Proxy, Sidecar], tmp_path: Path) -> None:
     proxy, sidecar = pair
-    clients = [Client(number, sidecar.port) for number in range(CLIENTS)]
+    clients: list[HttpClient | SocketClient] = [HttpClient(number, sidecar.port) for number in range(CLIENTS // 2)]
+    clients += [SocketClient(number, f"{tmp_path}/s.sock") for number in range(CLIENTS // 2, CLIENTS)]
     for client in clients:
         client.start()
     moments = random.Random(20261123)
@@ -110,6 +154,7 @@ def test_acknowledged_events_survive_kill_9(pair: tuple[Proxy, Sidecar], tmp_pat
     assert books["balanced"]
     assert books["accepted"] == books["delivered"] == len(set(arrived))
 
+    assert all(len(client.acknowledged) > ROUNDS for client in clients)
     # Order within the stream: of each client, whose requests followed one another, the first arrivals are in order.
     for client in clients:
         prefix = f"{client.number}-"

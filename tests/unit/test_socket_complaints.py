@@ -1,43 +1,26 @@
 """Clients cannot fill the log, and still nothing goes unsaid."""
 
-import asyncio
-
 import structlog
 
 from sidecar.inputs.socket.complaints import Complaints
-
-
-class Loop(asyncio.SelectorEventLoop):
-    """One whose timers run when they are told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.timers: list[tuple[float, asyncio.Handle]] = []
-
-    def call_later(self, delay, callback, *args, context=None):  # type: ignore[no-untyped-def,override]
-        self.timers.append((delay, asyncio.Handle(callback, args, self, context)))
-
-    def pass_time(self) -> None:
-        timers, self.timers = self.timers, []
-        for _, handle in timers:
-            handle._run()
+from tests.support.loops import StillLoop
 
 
 def test_the_first_few_are_told_and_then_how_many_more() -> None:
-    loop = Loop()
+    loop = StillLoop()
     complaints = Complaints("local", loop)
     with structlog.testing.capture_logs() as lines:
         for number in range(1000):
             complaints.say("a frame is refused", number=number)
         complaints.say("another thing")
         assert [line.get("number") for line in lines] == [0, 1, 2, 3, 4, None]
-        loop.pass_time()
+        loop.pass_time(10)
         assert lines[-1] == {
             "event": "a frame is refused", "socket": "local", "more": 995, "within_s": 10.0, "log_level": "warning",
         }  # fmt: skip
         assert len(lines) == 7
         complaints.say("a frame is refused", number=1)
         assert lines[-1]["number"] == 1
-        loop.pass_time()
+        loop.pass_time(10)
         assert len(lines) == 8
     loop.close()

@@ -20,6 +20,8 @@ _SMALL_BYTES = 4096
 """Of an unfinished line, which is not counted: so nobody can keep others from sending short ones."""
 _PATIENCE_S = 60.0
 _RETRY_S = (0.05, 1.0)
+_SETTLED_S = 5.0
+"""Without anybody waiting for so long, it is over; a queue at its limit changes its mind many times a second."""
 
 
 class Waiting(Protocol):
@@ -47,7 +49,9 @@ class Pool:
         self._unfinished: dict[Waiting, tuple[int, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._pause_s = _RETRY_S[0]
+        self._told: str | None = None
         self._since_s = 0.0
+        self._over: asyncio.TimerHandle | None = None
 
     @property
     def full(self) -> bool:
@@ -81,11 +85,14 @@ class Pool:
 
     def wait(self, connection: Waiting, why: Unavailable) -> None:
         """`connection` is tried again when there may be room."""
-        if not self._waiting:
+        if self._over is not None:
+            self._over.cancel()
+            self._over = None
+        if self._told is None:
             self._since_s = self._loop.time()
-        if self.reason != why.message:
+        if self._told != why.message:
             log.warning("sockets wait, nothing is lost", reason=why.message)
-            self.reason = why.message
+        self.reason = self._told = why.message
         self._waiting[connection] = None
         if self._timer is None:
             self._pause_s = _RETRY_S[0]
@@ -99,9 +106,10 @@ class Pool:
 
     def stop(self) -> None:
         """Nobody is tried any more; may be called twice."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._over):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._over = None
 
     def _try_again(self) -> None:
         self._timer = None
@@ -114,6 +122,10 @@ class Pool:
         if self._waiting:
             self._pause_s = min(2 * self._pause_s, _RETRY_S[1])
             self._timer = self._loop.call_later(self._pause_s, self._try_again)
-        elif self.reason is not None:
-            log.info("sockets are read again", after_s=round(self._loop.time() - self._since_s, 1))
+        else:
             self.reason = None
+            self._over = self._loop.call_later(_SETTLED_S, self._be_done, self._loop.time())
+
+    def _be_done(self, at_s: float) -> None:
+        log.info("sockets are read again", after_s=round(at_s - self._since_s, 1))
+        self._told = self._over = None

@@ -1,0 +1,370 @@
+"""A connection under everything that can go wrong, with an intake that does what it is told to."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from sidecar.errors import Unavailable
+from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.socket.connection import Connection
+from sidecar.inputs.socket.line_session import LineSession
+from sidecar.inputs.socket.pool import Pool
+from sidecar.intake import LinesTaken
+from sidecar.intake.submission import Done, Submission
+from tests.support.loops import StillLoop
+
+FULL = Unavailable("the queue is full", retry_after_s=30)
+BROKEN = Unavailable("storage: no", retry_after_s=5)
+
+
+class Intake:
+    """`full`: takes nothing. `waiting`: what was submitted and is not settled, as lines and its `done`."""
+
+    def __init__(self) -> None:
+        self.full = False
+        self.waiting: list[tuple[list[bytes], Done]] = []
+        self.disk: list[bytes] = []
+        self.asked = 0
+
+    def take(self, block: bytes, done: Done) -> LinesTaken:
+        self.asked += 1
+        if self.full:
+            raise FULL
+        lines = block.split(b"\n")[:-1]
+        refused = [(number, "bad") for number, line in enumerate(lines) if line == b"bad"]
+        good = [line for line in lines if line != b"bad"]
+        submission = Submission(done)
+        if good:
+            submission.add(lambda settled: self.waiting.append((good, settled)))
+        return LinesTaken(len(good), len(good), len(block), refused, 0, submission or None)
+
+    def settle(self, error: Exception | None = None, number: int = 0) -> None:
+        """The oldest (or another) submission is on disk, or is not."""
+        lines, done = self.waiting.pop(number)
+        if error is None:
+            self.disk += lines
+        done(error)
+
+
+class Transport:
+    """What a connection needs of uvloop's."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.written = b""
+        self.reading, self.closed = True, False
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        assert high == 0
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+
+class Door:
+    """A listening socket without a socket."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.counts, self.pool, self.intake = InputCounts("local", "socket"), Pool(loop), Intake()
+        self.left = 0
+
+    def enter(self, _: Connection) -> bool:
+        return True
+
+    def leave(self, _: Connection) -> None:
+        self.left += 1
+
+    def session(self, _: Connection, first_byte: int) -> LineSession:
+        return LineSession(self.intake.take, self.counts, 1_000_000)
+
+    def lost(self, connection: Connection, why: str) -> None:
+        raise AssertionError(why)
+
+
+class Client:
+    def __init__(self, door: Door, loop: StillLoop) -> None:
+        self.connection, self.loop = Connection(door), loop
+        self.transport = Transport(self.connection)
+        self.connection.connection_made(self.transport)
+        loop.settle()
+
+    def send(self, data: bytes) -> None:
+        assert self.transport.reading
+        self.connection.data_received(data)
+        self.loop.settle()
+
+    def heard(self) -> list[Any]:
+        self.loop.settle()
+        text, self.transport.written = self.transport.written, b""
+        return [json.loads(line) for line in text.splitlines()]
+
+    def go(self) -> None:
+        self.connection.connection_lost(None)
+        self.loop.settle()
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[StillLoop]:
+    loop = StillLoop()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def door(loop: StillLoop) -> Door:
+    return Door(loop)
+
+
+@pytest.fixture
+def client(door: Door, loop: StillLoop) -> Client:
+    return Client(door, loop)
+
+
+def test_lines_are_acknowledged_when_they_are_on_disk_and_not_before(client: Client, door: Door) -> None:
+    client.send(b"a\nb\n")
+    assert client.heard() == []
+    door.intake.settle()
+    assert client.heard() == [{"acked": 2}]
+    assert door.counts.events == 2
+    assert door.pool.held_bytes == 0
+
+
+def test_acks_of_one_commit_are_one_answer(client: Client, door: Door) -> None:
+    for line in (b"a\n", b"b\n", b"bad\nc\n"):
+        client.send(line)
+    client.heard()
+    for _ in range(3):
+        door.intake.settle()
+    assert client.heard() == [{"acked": 3}]
+
+
+def test_a_refusal_is_told_at_once_with_its_number(client: Client, door: Door) -> None:
+    client.send(b"a\nbad\n")
+    client.send(b"bad\nb\n")
+    assert client.heard() == [{"line": 2, "error": "bad"}, {"line": 3, "error": "bad"}]
+    assert door.counts.rejected == 2
+
+
+def test_what_lands_early_is_acknowledged_in_its_turn(client: Client, door: Door) -> None:
+    client.send(b"a\n")
+    client.send(b"b\nc\n")
+    door.intake.settle(number=1)
+    assert client.heard() == []
+    door.intake.settle()
+    assert client.heard() == [{"acked": 3}]
+
+
+def test_a_client_that_does_not_read_is_told_once_it_does(client: Client, door: Door) -> None:
+    client.connection.pause_writing()
+    for _ in range(100):
+        client.send(b"a\nbad\n")
+        door.intake.settle()
+    assert client.heard() == []
+    assert client.transport.reading
+    client.connection.resume_writing()
+    heard = client.heard()
+    assert heard[-1] == {"acked": 100}
+    assert len(heard) == 101
+
+
+def test_a_full_queue_stops_the_reading_and_room_starts_it_again(client: Client, door: Door, loop: StillLoop) -> None:
+    door.intake.full = True
+    with structlog.testing.capture_logs() as lines:
+        client.send(b"a\nbad\n")
+        assert not client.transport.reading
+        assert door.pool.reason == "the queue is full"
+        loop.pass_time(60)
+        assert 50 < door.intake.asked < 80, "about once a second"
+        door.intake.full = False
+        loop.pass_time(1)
+        assert client.transport.reading
+        assert door.pool.reason is None
+        door.intake.settle()
+        assert client.heard() == [{"line": 2, "error": "bad"}, {"acked": 1}]
+        loop.pass_time(10)
+    assert [line["event"] for line in lines] == ["sockets wait, nothing is lost", "sockets are read again"]
+    assert lines[1]["after_s"] > 59
+
+
+def test_a_queue_at_its_limit_does_not_fill_the_log(client: Client, door: Door, loop: StillLoop) -> None:
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(50):
+            door.intake.full = True
+            client.send(b"a\n")
+            door.intake.full = False
+            loop.pass_time(1)
+            door.intake.settle()
+        loop.pass_time(10)
+    assert len(lines) == 2
+
+
+def test_those_who_wait_are_tried_one_after_the_other(door: Door, loop: StillLoop) -> None:
+    clients = [Client(door, loop) for _ in range(5)]
+    door.intake.full = True
+    for client in clients:
+        client.send(b"a\n")
+    asked = door.intake.asked
+    loop.pass_time(0.06)
+    assert door.intake.asked == asked + 1, "one is enough to know that it is still full"
+    door.intake.full = False
+    loop.pass_time(1)
+    assert len(door.intake.waiting) == 5
+    assert all(client.transport.reading for client in clients)
+
+
+def test_what_could_not_be_written_is_written_again_in_order(client: Client, door: Door, loop: StillLoop) -> None:
+    client.send(b"a\n")
+    client.send(b"b\n")
+    door.intake.settle(BROKEN)
+    door.intake.settle()  # b was committed alone
+    assert client.heard() == []
+    assert not client.transport.reading
+    for _ in range(3):
+        loop.pass_time(1.1)
+        assert [lines for lines, _ in door.intake.waiting] == [[b"a"]]
+        door.intake.settle(BROKEN)
+        assert client.heard() == []
+    loop.pass_time(1.1)
+    door.intake.settle()
+    assert client.heard() == [{"acked": 2}]
+    loop.pass_time(1.1)
+    assert client.transport.reading
+    assert door.intake.disk == [b"b", b"a"]
+    assert door.pool.held_bytes == 0
+
+
+def test_nothing_new_is_taken_while_something_older_failed(client: Client, door: Door, loop: StillLoop) -> None:
+    client.send(b"a\n")
+    door.intake.settle(BROKEN)
+    client.connection.data_received(b"b\n")  # was read before reading stopped
+    loop.settle()
+    assert door.intake.waiting == []
+    loop.pass_time(0.1)
+    assert [lines for lines, _ in door.intake.waiting] == [[b"a"]]
+    loop.pass_time(5)
+    assert len(door.intake.waiting) == 1, "not submitted twice"
+    door.intake.settle()
+    loop.pass_time(1.1)
+    door.intake.settle()
+    assert door.intake.disk == [b"a", b"b"]
+    assert client.heard()[-1] == {"acked": 2}
+
+
+def test_a_client_that_went_away_is_not_forgotten_before_its_lines_are_on_disk(
+    client: Client, door: Door, loop: StillLoop
+) -> None:
+    door.intake.full = True
+    client.send(b"a\nb\nhalf")
+    client.go()
+    assert door.left == 1
+    loop.pass_time(5)
+    door.intake.full = False
+    loop.pass_time(1.1)
+    door.intake.settle(BROKEN)
+    loop.pass_time(1.1)
+    door.intake.settle()
+    loop.settle()
+    assert door.intake.disk == [b"a", b"b"]
+    assert door.counts.events == 2
+    assert door.counts.rejected == 1, "the half line"
+    assert door.pool.held_bytes == 0
+    assert door.pool.unfinished_bytes == 0
+    loop.pass_time(60)
+    assert door.pool.reason is None
+
+
+def test_after_the_end_the_connection_is_kept_until_all_is_said(client: Client, door: Door) -> None:
+    client.send(b"a\n")
+    assert client.connection.eof_received()
+    client.loop.settle()
+    assert not client.transport.closed
+    door.intake.settle()
+    assert client.heard() == [{"acked": 1}]
+    assert client.transport.closed
+
+
+def test_an_end_with_nothing_open_closes(client: Client) -> None:
+    client.connection.eof_received()
+    client.loop.settle()
+    assert client.transport.closed
+
+
+def test_a_client_holds_a_bounded_part_of_memory(client: Client, door: Door) -> None:
+    for _ in range(100):
+        client.send(b"x" * 9_999 + b"\n")
+    assert not client.transport.reading
+    while door.intake.waiting:
+        door.intake.settle()
+    client.loop.settle()
+    assert client.transport.reading
+
+
+def test_when_all_memory_is_held_nobody_is_read_until_some_is_free(door: Door, loop: StillLoop) -> None:
+    hoarders = [Client(door, loop) for _ in range(40)]
+    for hoarder in hoarders:
+        while hoarder.transport.reading and not door.pool.full:
+            hoarder.send((b"x" * 9_999 + b"\n") * 50)
+    assert door.pool.full
+    late = Client(door, loop)
+    assert not late.transport.reading
+    while door.intake.waiting:
+        door.intake.settle()
+    loop.settle()
+    assert all(client.transport.reading for client in [*hoarders, late])
+    assert door.pool.held_bytes == 0
+
+
+def test_unfinished_lines_are_given_up_when_they_take_too_much(door: Door, loop: StillLoop) -> None:
+    clients = []
+    for _ in range(64):
+        clients.append(Client(door, loop))
+        clients[-1].send(b"x" * 999_000)
+    last = Client(door, loop)
+    last.send(b"x" * 99_000)
+    assert last.heard() == [{"line": 1, "error": "too many unfinished lines at once"}]
+    short = Client(door, loop)
+    short.send(b"x" * 4_000)
+    assert short.heard() == []
+
+    loop.pass_time(61)  # who takes that long gives way to others
+    newcomer = Client(door, loop)
+    newcomer.send(b"x" * 99_000)
+    assert newcomer.heard() == []
+    assert clients[0].heard() == [{"line": 1, "error": "too many unfinished lines at once"}]
+    for client in clients:
+        client.go()
+    assert door.pool.unfinished_bytes == 99_000
+
+
+def test_stopping_waits_for_what_is_in_flight_and_leaves_the_rest(client: Client, door: Door) -> None:
+    client.send(b"a\n")
+    door.intake.full = True
+    client.send(b"b\n")
+    client.transport.reading = True
+    client.connection.stop_reading()
+    assert (client.connection.under_way, client.connection.not_taken) == (1, 1)
+    door.intake.settle()
+    assert client.heard() == [{"acked": 1}]
+    client.connection.close()
+    assert client.transport.closed
