@@ -1,9 +1,12 @@
 """`sidecar demo`: the main job before your eyes, in real processes on loopback, with an outage and a kill -9.
 
-producer ──POST──> sidecar ──> stand-in proxy         every event is numbered; at the end the numbers that the
-(a thread)         (process)   (process)              sidecar acknowledged are held against those that arrived
+producer ──POST───> sidecar ──> stand-in proxy        every event is numbered; at the end the numbers that the
+producer ──socket─> (process)   (process)             sidecar acknowledged are held against those that arrived
+(threads)
 """
 
+import contextlib
+import itertools
 import sys
 import tempfile
 import time
@@ -13,7 +16,8 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from sidecar.cli.demo_parts import Producer, SidecarProcess, StandInProcess, free_port
+from sidecar.cli.demo_parts import SidecarProcess, StandInProcess, free_port
+from sidecar.cli.demo_producers import HttpProducer, Producer, SocketProducer
 from sidecar.cli.output import console, table
 from sidecar.model import Books
 
@@ -45,18 +49,21 @@ class _Play:
 
     def __init__(self, stand_in: StandInProcess, sidecar: SidecarProcess, out: Console, pace: float) -> None:
         self._stand_in, self._sidecar, self._out, self._pace = stand_in, sidecar, out, pace
-        self._producer = Producer(sidecar.port)
+        numbers = itertools.count()  # one for both: to take the next is atomic
+        self._producers: list[Producer] = [HttpProducer(sidecar.port, numbers), SocketProducer(sidecar.socket, numbers)]
         self._started_s = time.monotonic()
 
     def run(self) -> None:
         """Five scenes; the last ends when nothing waits any more."""
-        self._say(f"a stand-in proxy listens on {self._stand_in.url}, the sidecar on {self._sidecar.url}")
-        with self._producer:
+        self._say(f"a stand-in proxy listens on {self._stand_in.url}, the sidecar on {self._sidecar.url} and a socket")
+        with contextlib.ExitStack() as running:
+            for producer in self._producers:
+                running.enter_context(producer)
             self._scene("events go through", 4)
             self._stand_in.fault("down")
             self._scene("the proxy is down: everything waits on disk, nobody is refused", 5)
             self._sidecar.kill()
-            self._scene("kill -9: the sidecar is gone, the producer tries again and again", 1)
+            self._scene("kill -9: the sidecar is gone, the producers try again and again", 1)
             self._sidecar.start()
             self._scene("started again: what was acknowledged is still there", 4)
             self._stand_in.fault("none")
@@ -66,14 +73,16 @@ class _Play:
     def settle(self) -> bool:
         """Prints the books and says whether they are good."""
         arrived = self._stand_in.arrived()
-        lost = self._producer.acknowledged - arrived.keys()
+        acknowledged = self._acknowledged()
+        lost = acknowledged - arrived.keys()
         twice = sum(arrived.values()) - len(arrived)
         status = self._sidecar.status()
         books = status.books
         good = not lost and books.balanced and books.accepted == books.delivered
         shown = table("the books", "events", numbers=("events",))
         for name, count in (
-            ("acknowledged to the producer", len(self._producer.acknowledged)),
+            ("acknowledged over HTTP", len(self._producers[0].acknowledged)),
+            ("acknowledged over the socket", len(self._producers[1].acknowledged)),
             ("accepted by the sidecar", books.accepted),
             ("delivered, as the sidecar counts", books.delivered),
             ("arrived at the proxy", len(arrived)),
@@ -104,6 +113,9 @@ class _Play:
                 live.update(self._progress(), refresh=True)
                 time.sleep(_LOOK_EVERY_S)
 
+    def _acknowledged(self) -> set[int]:
+        return {number for producer in self._producers for number in producer.acknowledged.copy()}
+
     def _empty(self) -> bool:
         status = self._sidecar.status_if_up()
         return status is not None and status.books.queued == 0
@@ -114,7 +126,7 @@ class _Play:
         state = status.state if status else "gone"
         bar = "█" * min(60, books.queued // 50)
         return (
-            f"  acknowledged {len(self._producer.acknowledged):>7,}   waiting {books.queued:>7,} {bar}\n"
+            f"  acknowledged {len(self._acknowledged()):>7,}   waiting {books.queued:>7,} {bar}\n"
             f"  delivered    {books.delivered:>7,}   sidecar {state}"
         )
 

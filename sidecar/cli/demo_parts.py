@@ -1,12 +1,10 @@
-"""The parts of the demo: two processes that run this package's own commands, and a producer that never gives up."""
+"""The processes of the demo, which run this package's own commands."""
 
-import http.client
 import json
 import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections import Counter
@@ -22,8 +20,6 @@ from sidecar.status import Status
 _DATA_ID, _TOKEN = 1500006, "demo-access-token"
 _START_S = 20.0
 _STOP_S = 15.0
-_EVENTS_IN_A_REPORT = 5
-_REPORTS_PER_S = 100
 _TIMEOUT_S = 5.0
 
 
@@ -136,6 +132,7 @@ class SidecarProcess(_Process):
     def __init__(self, directory: Path, port: int, proxy_url: str) -> None:
         super().__init__(directory / "sidecar.log")
         self.port, self.url = port, f"http://127.0.0.1:{port}"
+        self.socket = directory / "sidecar.sock"
         self._state = directory / "state"
         self._config = directory / "sidecar.yml"
         stream = {"data_id": _DATA_ID, "access_token": _TOKEN, "kind": "event"}
@@ -144,6 +141,7 @@ class SidecarProcess(_Process):
             "proxy": {"urls": [proxy_url]},
             "http": {"listen": f"127.0.0.1:{port}"},
             "streams": {"demo": stream},
+            "sockets": {"demo": {"listen": f"unix:{self.socket}", "stream": "demo"}},
         }
         self._config.write_text(json.dumps(settings), "utf-8")  # JSON is YAML
 
@@ -163,61 +161,3 @@ class SidecarProcess(_Process):
             return self.status()
         except (NotRunningError, msgspec.DecodeError):
             return None
-
-
-class Producer(threading.Thread):
-    """Posts numbered events; a report that got no good answer is posted again, as a careful application would.
-
-    `acknowledged` holds the numbers of the events whose report was answered with success.
-    """
-
-    def __init__(self, port: int) -> None:
-        super().__init__(name="producer", daemon=True)
-        self.acknowledged: set[int] = set()
-        self._port = port
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
-        self._ended = threading.Event()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self.join()
-        self._connection.close()
-
-    def run(self) -> None:
-        """Until told to end; the report in hand is still brought through."""
-        number = 0
-        due_s = time.monotonic()
-        while not self._ended.is_set():
-            numbers = range(number, number + _EVENTS_IN_A_REPORT)
-            while not self._post(numbers):
-                if self._ended.wait(0.05):
-                    return
-            self.acknowledged.update(numbers)
-            number = numbers.stop
-            due_s = max(due_s + 1 / _REPORTS_PER_S, time.monotonic() - 1)
-            self._ended.wait(max(0.0, due_s - time.monotonic()))
-
-    def _post(self, numbers: range) -> bool:
-        try:
-            self._connection.request("POST", "/v2/push/", json.dumps({"stream": "demo", "data": _events(numbers)}))
-            answer = self._connection.getresponse()
-            return bool(json.loads(answer.read()).get("result") == "true")
-        except (OSError, http.client.HTTPException, ValueError):
-            self._connection.close()
-            return False
-
-
-def _events(numbers: range) -> list[dict[str, Any]]:
-    return [
-        {
-            "event_name": "login_failed",
-            "target": "0:127.0.0.1",
-            "event": {"content": f"user->[user{number:02}] login failed"},
-            "dimension": {"module": "db", "number": str(number)},
-        }
-        for number in numbers
-    ]
