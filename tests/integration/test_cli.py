@@ -37,12 +37,17 @@ def test_the_shipped_conf_d_works_as_it_stands(tmp_path: Path) -> None:
 
 def test_every_comment_of_the_shipped_conf_d_shows_a_default_or_a_good_example(tmp_path: Path) -> None:
     """Uncommented, every key is valid, and those said to be defaults are."""
-    for name in ("00-sidecar.yml", "20-streams.yml"):
+    for name in ("00-sidecar.yml", "20-streams.yml", "30-sockets.yml"):
         text = (ROOT / "conf.d" / name).read_text()
         (tmp_path / name).write_text(re.sub(r"^( *)#(?=\S| {2,}\S)", r"\1", text, flags=re.MULTILINE))
     (tmp_path / "token").write_text("secret")
     text = (tmp_path / "20-streams.yml").read_text()
     (tmp_path / "20-streams.yml").write_text(text.replace("/etc/sidecar/app-events.token", str(tmp_path / "token")))
+    text = (tmp_path / "30-sockets.yml").read_text().replace("/etc/sidecar/remote.tokens", str(tmp_path / "token"))
+    text = re.sub(
+        r"owner: sidecar|allow_remote: false", lambda f: f[0].replace("sidecar", "root").replace("false", "true"), text
+    )
+    (tmp_path / "30-sockets.yml").write_text(text.replace("[app, 1001]", "[root, 1001]"))
     authority = Authority(tmp_path)
     authority.issue("client")
     text = (tmp_path / "00-sidecar.yml").read_text()
@@ -52,9 +57,17 @@ def test_every_comment_of_the_shipped_conf_d_shows_a_default_or_a_good_example(t
     shown = {row["key"]: row for row in json.loads(done.stdout)}
     shipped = run_command("check", "--config", str(ROOT / "conf.d"), "--json")
     defaults = {row["key"]: row for row in json.loads(shipped.stdout)}
-    set_here = [key for key, row in shown.items() if row["origin"] != "default" and key.split(".")[0] != "streams"]
+    set_here = [
+        key
+        for key, row in shown.items()
+        if row["origin"] != "default" and key.split(".")[0] not in ("streams", "sockets")
+    ]
     without_default = {"defaults.target", "proxy.ca_file", "proxy.client_cert", "proxy.client_key"}
     assert set(set_here) >= set(defaults) - {"defaults.target"}
+    assert shown["sockets.local.stream"]["value"] == "app-events"
+    assert shown["sockets.local.max_line"]["value"] == "1,000,000 bytes"
+    assert shown["sockets.dgram.listen"]["value"] == "unixgram:/run/sidecar/dgram.sock"
+    assert shown["sockets.tcp.tokens"]["value"] == "[********]"
     for key in set_here:
         if key not in without_default | {"state"}:
             assert shown[key]["value"] == defaults[key]["value"], key
