@@ -135,7 +135,10 @@ class Intake:
                 lines.repaired += envelope.repaired
             except (Refused, Unavailable) as error:
                 lines.refused.append((number, error.message))
-        return lines.taken(block, self._submission(lines.found, lines.now_ms, done))
+        submission = Submission(done)
+        for stream_found, blocks in lines.found.items():
+            submission.add(partial(self._append, stream_found, blocks, lines.now_ms, ()))
+        return lines.taken(block, submission)
 
     def take_frame(self, data_id: int, payload: bytes, sent_s: int, done: Done) -> FrameTaken:
         """Takes what a client of the agent sent for `data_id`; what can never be sent becomes dead letters.
@@ -157,13 +160,14 @@ class Intake:
             streams = {kind: self._stream(known, kind) for kind in checked.kinds()}
         except Unavailable as too_many:  # to wait would not help
             raise Refused(503, too_many.message) from None
-        found = {streams[kind]: blocks for kind, blocks in checked.blocks.items()}
-        submission = self._submission(found, now_ms, done)
-        for kind, item, reason in checked.dead:
-            submission.add(partial(self._queue.append_dead, streams[kind], [item], reason, now_ms))
-        taken = [block for blocks in found.values() for block in blocks]
-        dead = Counter(reason for _, _, reason in checked.dead)
-        return FrameTaken(_events(taken), _size(taken), dead, checked.repaired, submission)
+        submission = Submission(done)
+        for kind, stream in streams.items():
+            blocks = checked.blocks.get(kind, [])
+            dead = [(item, reason) for other, item, reason in checked.dead if other == kind]
+            submission.add(partial(self._append, stream, blocks, now_ms, dead))
+        taken = [block for blocks in checked.blocks.values() for block in blocks]
+        reasons = Counter(reason for _, _, reason in checked.dead)
+        return FrameTaken(_events(taken), _size(taken), reasons, checked.repaired, submission)
 
     def _take_bare(self, block: bytes, name: str, lines: "_Lines") -> None:
         try:
@@ -193,11 +197,10 @@ class Intake:
                 self._known[known.names] = known
         return stream
 
-    def _submission(self, found: dict[QueueStream, list[Block]], now_ms: int, done: Done) -> Submission:
-        submission = Submission(done)
-        for stream, blocks in found.items():
-            submission.add(partial(self._queue.append, stream, blocks, _size(blocks), now_ms))
-        return submission
+    def _append(
+        self, stream: QueueStream, blocks: list[Block], now_ms: int, dead: Sequence[tuple[bytes, str]], done: Done
+    ) -> None:
+        self._queue.append(stream, blocks, _size(blocks), now_ms, done, dead)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

@@ -18,7 +18,6 @@ from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
 from sidecar.queue.operations import (
     Acknowledge,
     Append,
-    AppendDead,
     Bury,
     CancelReplay,
     Done,
@@ -137,17 +136,21 @@ class Queue:
         """The books of all streams together."""
         return sum((stream.books for stream in self._writer.streams.values()), Books())
 
-    def append(self, stream: QueueStream, blocks: Sequence[Block], size: int, accepted_ms: int, done: Done) -> None:
-        """Accepts `blocks` of together `size` bytes.
+    def append(
+        self,
+        stream: QueueStream,
+        blocks: Sequence[Block],
+        size: int,
+        accepted_ms: int,
+        done: Done,
+        dead: Sequence[tuple[bytes, str]] = (),
+    ) -> None:
+        """Accepts `blocks` of together `size` bytes, and as dead letters the events in `dead`, each with its reason.
 
         `done` is called on the loop with None once they are on disk, else with Unavailable.
         """
         self.pending_bytes += size
-        self._writer.submit(Append(stream, blocks, size, accepted_ms, done))
-
-    def append_dead(self, stream: QueueStream, bodies: Sequence[bytes], reason: str, now_ms: int, done: Done) -> None:
-        """Accepts `bodies`, one event each, as dead letters; `done` as for `append`."""
-        self._writer.submit(AppendDead(stream, bodies, reason, now_ms, done))
+        self._writer.submit(Append(stream, blocks, size, accepted_ms, done, dead))
 
     async def acknowledge(self, lane: QueueLane, through_seq: int, *, keep: bool) -> None:
         """Forgets the chunks up to `through_seq`, since the proxy has them. Raises Unavailable."""

@@ -91,6 +91,23 @@ def test_acknowledging_deletes_and_keeps_the_books(queue: DirectQueue) -> None:
     assert queue.reader.audit() == []
 
 
+def test_what_can_never_be_sent_is_accepted_as_a_dead_letter_in_the_same_commit(queue: DirectQueue) -> None:
+    stream = queue.stream()
+    dead = [(b'{"n":3}', "no target"), (b'{"n":4}', "too large")]
+    assert queue.do(lambda done: Append(stream, [Block(b'{"n":1},{"n":2}', 2)], 15, 1000, done, dead)) is None
+    assert stream.books == Books(accepted=4, queued=2, dead=2)
+    assert stream.dead_bytes == 14
+    with sqlite3.connect(queue.path) as connection:
+        found = connection.execute(
+            "SELECT body, reason, attempts, status, accepted_ms FROM dead ORDER BY id"
+        ).fetchall()
+    connection.close()
+    assert found == [(b'{"n":3}', "no target", 0, None, 1000), (b'{"n":4}', "too large", 0, None, 1000)]
+    assert queue.do(lambda done: Append(stream, [], 0, 1000, done, dead[:1])) is None
+    assert stream.books.accepted == 5
+    assert queue.reader.audit() == []
+
+
 def test_acknowledging_twice_counts_once(queue: DirectQueue) -> None:
     queue.append("1")
     queue.acknowledge(0)

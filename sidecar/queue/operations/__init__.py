@@ -5,7 +5,7 @@
 """
 
 from sidecar.queue.operations.again import CancelReplay, Promote, Purge, PutBack, PutOff, Replay
-from sidecar.queue.operations.append import Append, AppendDead, append_all
+from sidecar.queue.operations.append import Append, append_all
 from sidecar.queue.operations.forwarding import Acknowledge, Bury, SetAside, SpendBudget, Split
 from sidecar.queue.operations.retention import Expire, Nothing, Tidy, file_bytes, forget_kept, make_room, used_bytes
 from sidecar.queue.operations.transaction import Done, Operation, Transaction
@@ -13,7 +13,6 @@ from sidecar.queue.operations.transaction import Done, Operation, Transaction
 __all__ = [
     "Acknowledge",
     "Append",
-    "AppendDead",
     "Bury",
     "CancelReplay",
     "Done",

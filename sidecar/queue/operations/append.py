@@ -10,34 +10,21 @@ from sidecar.queue.records import QueueStream
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
-    """Accept `blocks`, together `size` bytes. The writer joins the appends of one commit into common chunks."""
+    """Accept `blocks`, together `size` bytes. The writer joins the appends of one commit into common chunks.
+
+    `dead`: events, each with a reason, that can never be sent; they are accepted as dead letters.
+    """
 
     stream: QueueStream
     blocks: Sequence[Block]
     size: int
     accepted_ms: int
     done: Done
+    dead: Sequence[tuple[bytes, str]] = ()
 
     def apply(self, tx: Transaction) -> None:
         """The writer calls `append_all` for all of a commit instead."""
         raise NotImplementedError
-
-
-class AppendDead(msgspec.Struct, frozen=True, gc=False):
-    """Accept `bodies`, one event each, that can never be sent: they are dead letters from the start."""
-
-    stream: QueueStream
-    bodies: Sequence[bytes]
-    reason: str
-    now_ms: int
-    done: Done
-
-    def apply(self, tx: Transaction) -> None:
-        """In the books they are accepted, and dead."""
-        for body in self.bodies:
-            moments = {"accepted_ms": self.now_ms, "first_ms": self.now_ms, "last_ms": self.now_ms}
-            add_dead(tx, self.stream, body, reason=self.reason, **moments)
-        tx.delta(self.stream).accepted += len(self.bodies)
 
 
 def append_all(tx: Transaction, appends: Iterable[Append], chunk_bytes: int) -> None:
@@ -54,3 +41,8 @@ def append_all(tx: Transaction, appends: Iterable[Append], chunk_bytes: int) -> 
             if block.due_ms is not None:
                 add_later(tx, stream, block.body, block.events, block.due_ms, accepted_ms)
                 tx.delta(stream).accepted += block.events
+        for append in group:
+            for body, reason in append.dead:
+                moment_ms = append.accepted_ms
+                add_dead(tx, stream, body, reason=reason, accepted_ms=moment_ms, first_ms=moment_ms, last_ms=moment_ms)
+                tx.delta(stream).accepted += 1
