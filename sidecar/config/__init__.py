@@ -5,7 +5,7 @@ the model with the `readers.py` of single values, `load.py` joins them with the 
 `sockets.py` and `tls.py` look at what concerns several keys, `show.py` prints the result with origins.
 """
 
-from sidecar.config.load import Loaded, Options, load_config
+from sidecar.config.load import Loaded, Options, Readable, load_config, load_readable
 from sidecar.config.model import Address, Config, Http, Listen, Proxy, Queue, Raw, Socket, Stream
 from sidecar.config.reload import merge_reloadable
 from sidecar.config.tls import tls_context
@@ -20,9 +20,11 @@ __all__ = [
     "Proxy",
     "Queue",
     "Raw",
+    "Readable",
     "Socket",
     "Stream",
     "load_config",
+    "load_readable",
     "merge_reloadable",
     "tls_context",
 ]

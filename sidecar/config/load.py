@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -16,6 +17,8 @@ from sidecar.errors import ConfigError
 
 SYSTEM_CONFIG = Path("/etc/sidecar/conf.d")
 SYSTEM_STATE = Path("/var/lib/sidecar")
+_NOWHERE = Path("/")
+_SECTIONS = ("proxy", "queue", "dead", "http", "defaults")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,12 +42,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 def load_config(options: Options, environ: Mapping[str, str], *, need_proxy: bool = True) -> Loaded:
     """Raises ConfigError with every problem. Without `need_proxy` a missing `proxy.urls` is none of them."""
     problems: list[str] = []
-    files = _files(options, problems)
-    variables = _Environment(environ)
-    tree = read_tree(files, variables, problems)
-    tree = _override(tree, "defaults.ip", _own_address(variables, tree))
-    tree = _override(tree, "proxy.urls", _urls(options))
-    tree = _override(tree, "state", _state(options, tree))
+    files, tree = _tree(options, environ, problems)
     binder = Binder(environ)
     config = binder.bind(Config, tree)
     problems += binder.problems
@@ -52,6 +50,48 @@ def load_config(options: Options, environ: Mapping[str, str], *, need_proxy: boo
     if problems or not isinstance(config, Config):
         raise ConfigError(problems)
     return Loaded(config=config, files=tuple(files), origins=binder.origins)
+
+
+class Readable(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a configuration is right and may be read; the rest is as by default.
+
+    `defaults_known`: whether every file was read, and there was one, so that what `defaults` says can be relied upon.
+    """
+
+    config: Config
+    defaults_known: bool
+
+
+def load_readable(options: Options, environ: Mapping[str, str]) -> Readable:
+    """For commands that any user may call: the files, and more so those with tokens, may be closed to them.
+
+    Never raises, and complains about nothing. The state directory is not looked for.
+    """
+    problems: list[str] = []
+    files, tree = _tree(msgspec.structs.replace(options, state=_NOWHERE), environ, problems)
+    binder = Binder(environ)
+    config = binder.bind(Config, tree)
+    known = bool(files) and not problems and "defaults" in binder.bound
+    if not isinstance(config, Config):
+        config = Config(state=_NOWHERE, **_good_parts(binder.bound))
+    return Readable(config=config, defaults_known=known)
+
+
+def _good_parts(bound: Mapping[str, msgspec.Struct]) -> dict[str, Any]:
+    parts: dict[str, Any] = {name: bound[name] for name in _SECTIONS if name in bound}
+    for above, kind in (("streams.", Stream), ("sockets.", Socket)):
+        parts[above[:-1]] = {name.removeprefix(above): made for name, made in bound.items() if isinstance(made, kind)}
+    return parts
+
+
+def _tree(options: Options, environ: Mapping[str, str], problems: list[str]) -> tuple[list[Path], Map]:
+    """The files, and what stands in them and in the options; what is wrong with that is added to `problems`."""
+    files = _files(options, problems)
+    variables = _Environment(environ)
+    tree = read_tree(files, variables, problems)
+    tree = _override(tree, "defaults.ip", _own_address(variables, tree))
+    tree = _override(tree, "proxy.urls", _urls(options))
+    return files, _override(tree, "state", _state(options, tree))
 
 
 class _Environment(dict[str, str]):
@@ -64,13 +104,12 @@ class _Environment(dict[str, str]):
 
 
 def _files(options: Options, problems: list[str]) -> list[Path]:
-    if options.config is not None:
-        where = options.config
-    else:
-        where = next((path for path in (SYSTEM_CONFIG, Path("conf.d")) if path.is_dir()), Path())
-        if not where.name:
-            return []
+    where = options.config or SYSTEM_CONFIG
     try:
+        if options.config is None and not where.is_dir():
+            where = Path("conf.d")
+            if not where.is_dir():
+                return []
         found = files_of(where)
     except OSError as error:
         problems.append(f"{where}: cannot be read: {os.strerror(error.errno or 0)}")
