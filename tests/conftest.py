@@ -16,6 +16,7 @@ settings.register_profile("default", max_examples=300, deadline=None, derandomiz
 settings.register_profile("fuzz", max_examples=50_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+OWN_VARIABLES = ("SIDECAR_CONFIG", "SIDECAR_PROXY", "SIDECAR_STATE", "SIDECAR_SOCKET", "SIDECAR_TOKEN")
 _connect = socket.socket.connect
 
 
@@ -30,7 +31,7 @@ def _connect_to_loopback(self: socket.socket, address: Any) -> Any:
 @pytest.fixture(autouse=True)
 def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", _connect_to_loopback)
-    for name in ("SIDECAR_CONFIG", "SIDECAR_PROXY", "SIDECAR_STATE", "HTTP_PROXY", "http_proxy"):
+    for name in (*OWN_VARIABLES, "HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
 
 

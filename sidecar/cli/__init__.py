@@ -4,6 +4,7 @@
 """
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -17,11 +18,13 @@ from sidecar.cli.reload import reload
 from sidecar.cli.replay import replay
 from sidecar.cli.retry import retry
 from sidecar.cli.run import run
+from sidecar.cli.send import send
 from sidecar.cli.status import status
 from sidecar.cli.why import why
 from sidecar.errors import ConfigError, SidecarError
 
 EX_CONFIG = 78
+_BEAT = "bkmonitorbeat"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -35,14 +38,15 @@ def cli() -> None:
     """
 
 
-for command in (run, check, status, why, dead, retry, reload, replay, drain, proxy, demo):
+for command in (run, check, send, status, why, dead, retry, reload, replay, drain, proxy, demo):
     cli.add_command(command)
 
 
 def main() -> None:
-    """Runs the command line and exits."""
+    """Runs the command line and exits. Called by the name of `bkmonitorbeat`, it is `sidecar send`."""
+    by_name = ["send"] if Path(sys.argv[0]).name.startswith(_BEAT) else []
     try:
-        cli()
+        cli([*by_name, *sys.argv[1:]])
     except ConfigError as error:
         for problem in error.problems:
             click.echo(f"sidecar: {problem}", err=True)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from sidecar.config import Loaded, Options, load_config
+from sidecar.config import Loaded, Options, Readable, load_config, load_readable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -41,6 +41,23 @@ def located(command: Callable[..., None]) -> Callable[..., None]:
         command(load(config, (), state, need_proxy=False), **given)
 
     return _CONFIG(_STATE(run))
+
+
+def readable_configuration(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds --config, and hands the command what its user can read of the configuration, as `readable`.
+
+    Only a configuration that was named must be right, and open to this user.
+    """
+
+    @functools.wraps(command)
+    def run(*, config: Path | None, **given: Any) -> None:
+        if config is None:
+            command(load_readable(Options(), os.environ), **given)
+        else:
+            loaded = load(config, (), None, need_proxy=False)
+            command(Readable(config=loaded.config, defaults_known=True), **given)
+
+    return _CONFIG(run)
 
 
 def load(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, need_proxy: bool = True) -> Loaded:

@@ -1,0 +1,44 @@
+"""Brings an outbox to its end, over one connection after another if need be. How each speaks is its own business."""
+
+import time
+from collections.abc import Callable
+
+from sidecar.cli.send.destination import NoSidecarError
+from sidecar.cli.send.link import BrokenError, GaveUpError, Link, Patience
+from sidecar.cli.send.outbox import Outbox
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
+
+
+def deliver(
+    link: Link,
+    outbox: Outbox,
+    patience: Patience,
+    *,
+    connect: Callable[[], Link] | None,
+    distrust: Callable[[str], None],
+) -> None:
+    """Over `link` first; what is open when a connection is lost is sent again over what `connect` gives, if anything.
+
+    `distrust` hears of a way that was shut without a word. Raises GaveUpError and StoppedError.
+    """
+    pause_s = _FIRST_PAUSE_S
+    current: Link | None = link
+    while True:
+        settled = outbox.settled_events
+        try:
+            current = current or (connect() if connect else link)
+            current.carry(outbox, patience)
+            return
+        except (BrokenError, NoSidecarError) as error:
+            outbox.take_back()
+            if current is not None and isinstance(error, BrokenError) and error.silent:
+                distrust(current.name)
+            if connect is None or not patience.left_s:
+                raise GaveUpError(str(error)) from None
+            pause_s = _FIRST_PAUSE_S if outbox.settled_events > settled else min(2 * pause_s, _LONGEST_PAUSE_S)
+        finally:
+            if current is not None:
+                current.close()
+                current = None
+        time.sleep(min(pause_s, patience.left_s))

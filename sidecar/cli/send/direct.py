@@ -1,0 +1,57 @@
+"""Delivers directly to a cloud area's proxy, past any sidecar: nothing is kept on disk, and there is no other proxy.
+
+A report is first checked by the sidecar's rules, since the proxy takes things that it then loses.
+"""
+
+import http.client
+import time
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sidecar.cli.send.http_link import TIMEOUT_S, HttpLink
+from sidecar.cli.send.report import Report
+from sidecar.config import Config, tls_context
+from sidecar.directory import Directory
+from sidecar.errors import Refused
+from sidecar.forward.client import push_url
+from sidecar.report import Envelope, check_items
+
+ENVELOPE_BYTES = 4096
+"""Left free for what stands around the events."""
+
+
+def open_proxy(url: str, config: Config) -> HttpLink:
+    """A cloud area's proxy, past any sidecar; connects with the first report. Raises ConfigError for files of https."""
+    parts = urlsplit(url)
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(
+            parts.hostname or "", parts.port, timeout=TIMEOUT_S, context=tls_context(config.proxy)
+        )
+    else:
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+    return HttpLink(url, connection, urlsplit(push_url(url)).path, _Checked(config))
+
+
+class _Checked:
+    """Makes the bodies for a proxy: with the configured token, and nothing in them that the proxy would not take."""
+
+    def __init__(self, config: Config) -> None:
+        self._directory = Directory(config)
+        self._own_target, self._max_body_bytes = config.defaults.own_target, config.proxy.max_body
+
+    def __call__(self, report: Report) -> tuple[bytes, str]:
+        """Raises Refused."""
+        pipe = report.pipe
+        route = self._directory.resolve(Envelope(pipe.data_id, pipe.token, pipe.stream, b"", repaired=False))
+        rules = msgspec.structs.replace(route.local_rules, max_ahead_ms=0)
+        limit_bytes = self._max_body_bytes - ENVELOPE_BYTES
+        checked = check_items(
+            b"[%b]" % report.events(self._own_target), rules,
+            now_ms=int(time.time() * 1000), block_bytes=limit_bytes, event_bytes=limit_bytes,
+        )  # fmt: skip
+        if len(checked.blocks) > 1:
+            raise Refused(413, f"over {limit_bytes} bytes, more than the proxy takes")
+        named = msgspec.json.encode({"data_id": route.data_id, "access_token": route.token})
+        return named[:-1] + b',"data":[' + checked.blocks[0].body + b"]}", route.token

@@ -1,0 +1,169 @@
+"""Does what the options say: finds the way, sends, tells how far it came, and says at the end what is on disk."""
+
+import contextlib
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import click
+import msgspec
+
+from sidecar.cli.output import counted, printable, progress
+from sidecar.cli.send.beat import Beat
+from sidecar.cli.send.beat_message import make_message, make_report
+from sidecar.cli.send.delivery import deliver
+from sidecar.cli.send.event import Given, Item
+from sidecar.cli.send.http_link import HttpLink
+from sidecar.cli.send.lines import Line, items_of
+from sidecar.cli.send.link import GaveUpError, Patience, SendError
+from sidecar.cli.send.outbox import Outbox, StoppedError
+from sidecar.cli.send.reading import opened, read_lines
+from sidecar.cli.send.report import Pipe, Report, gather
+from sidecar.cli.send.way import Way, Where, find_way, find_way_of_beat
+from sidecar.errors import Refused
+from sidecar.units import format_duration
+
+_TIMEOUT_S, _FILE_TIMEOUT_S = 30.0, 300.0
+_FIRST_ITEM = re.compile(r"^data\[0\](: |\.)?")
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What the options say beside the events. `timeout_s` None: as fits what is sent."""
+
+    where: Where
+    timeout_s: float | None
+    quiet: bool
+
+
+class Complaints:
+    """Says what is wrong with events, each with its place, on standard error; counts them."""
+
+    def __init__(self, file: str | None) -> None:
+        self.count = 0
+        self._file = file
+
+    def line(self, number: int, why: str) -> None:
+        """A line of the file is no event, or cannot be one."""
+        self.count += 1
+        place = "" if self._file is None else f"{self._file}:{number}: "
+        click.echo(f"sidecar: {place}{printable(why)}", err=True)
+
+    def item(self, item: Item, why: str) -> None:
+        """An event was refused; it went alone, so its place in the report was the first."""
+        place = "" if item.index is None else f"data[{item.index}]"
+        self.line(item.line, _FIRST_ITEM.sub(lambda found: place + (found[1] or "" if place else ""), why))
+
+    def whole(self, _: Item, why: str) -> None:
+        """A report was refused that was not to be divided."""
+        self.line(0, why)
+
+
+def send_event(job: Job, pipe: Pipe, item: Item) -> None:
+    """One event. Raises SidecarError unless it is on disk."""
+    complaints = Complaints(None)
+    way = find_way(job.where)
+    sent = _run(job, way, iter([Report(pipe, (item,))]), complaints.item, one_pipe=True)
+    if complaints.count:
+        raise click.exceptions.Exit(1)
+    _say(job, way, sent)
+
+
+def send_file(job: Job, pipe: Pipe | None, given: Given, name: str) -> None:
+    """What stands in a file. Raises SidecarError unless all of it is on disk."""
+    complaints = Complaints("<stdin>" if name == "-" else name)
+    with opened(name) as (file, size):
+        way = find_way(job.where)
+        found = _found(read_lines(file), pipe, given, complaints)
+        sent = _run(
+            job, way, gather(found, way.limits), complaints.item, one_pipe=pipe is not None, name=name, size=size
+        )  # fmt: skip
+    _say(job, way, sent)
+    if complaints.count:
+        raise SendError(f"{complaints.count} refused, see above")
+
+
+def send_as_beat(job: Job, beat: Beat) -> None:
+    """What `bkmonitorbeat -report` would do, but through the sidecar. Raises SidecarError unless it is done."""
+    try:
+        message = make_message(beat, _now_ms())
+    except ValueError as error:
+        raise SendError(str(error)) from None
+    report, complaints = make_report(message, beat["report.message.kind"]), Complaints(None)
+    way = find_way_of_beat(job.where, beat)
+    _run(job, way, iter([report]), complaints.whole, one_pipe=True)
+    if complaints.count:
+        raise click.exceptions.Exit(1)
+    if beat.over_http and not job.quiet:
+        answer = way.link.last_answer if isinstance(way.link, HttpLink) else b""
+        click.echo(printable(answer.decode(errors="replace").strip()) or _acknowledgement())
+
+
+def _found(
+    lines: Iterator[Line | None], pipe: Pipe | None, given: Given, complaints: Complaints
+) -> Iterator[tuple[Pipe, Item] | None]:
+    for line in lines:
+        if line is None:
+            yield None
+            continue
+        try:
+            its_pipe, items = items_of(line, pipe, given, _now_ms())
+        except Refused as refused:
+            complaints.line(line.number, refused.message)
+            continue
+        for item in items:
+            yield its_pipe, item
+
+
+def _run(
+    job: Job, way: Way, source: Iterator[Report | None], complain: Callable[[Item, str], None], *,
+    one_pipe: bool, name: str | None = None, size: int = 0,
+) -> int:  # fmt: skip
+    """How many events are where they should be."""
+    timeout_s = job.timeout_s or (_TIMEOUT_S if name is None else _FILE_TIMEOUT_S)
+    patience = Patience(timeout_s, time.monotonic)
+    shown = contextlib.nullcontext(_nothing) if name is None else progress("sending, KB", size // 1000)
+    with shown as show_progress:
+
+        def moved() -> None:
+            patience.moved()
+            show_progress(outbox.settled_bytes // 1000)
+
+        outbox = Outbox(source, complain=complain, moved=moved, one_pipe=one_pipe)
+        try:
+            deliver(way.link, outbox, patience, connect=way.connect, distrust=way.distrust)
+        except StoppedError as stopped:
+            raise SendError(f"{printable(str(stopped))}{_so_far(outbox, way, name)}") from None
+        except GaveUpError as gave_up:
+            how = "" if patience.left_s else f"gave up after {format_duration(timeout_s)}: "
+            raise SendError(f"{how}{gave_up}{_so_far(outbox, way, name)}") from None
+        except KeyboardInterrupt:
+            raise SendError(f"interrupted{_so_far(outbox, way, name)}") from None
+    return outbox.taken_events
+
+
+def _so_far(outbox: Outbox, way: Way, name: str | None) -> str:
+    """What may be relied upon, where not all was done."""
+    if name is None:
+        return ""
+    line = outbox.first_unsettled_line()
+    rest = "" if line is None or line < 2 else f", all good ones before line {line} among them"
+    return f"; {counted(outbox.taken_events, 'event')} {way.done}{rest}"
+
+
+def _say(job: Job, way: Way, sent: int) -> None:
+    if not job.quiet:
+        click.echo(f"{counted(sent, 'event')} {way.done}")
+
+
+def _nothing(_: int) -> None:
+    pass
+
+
+def _acknowledgement() -> str:
+    answer = {"code": "200", "message": "success", "request_id": str(uuid.uuid4()), "result": "true"}
+    return msgspec.json.encode(answer).decode()
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

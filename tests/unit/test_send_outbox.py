@@ -1,0 +1,197 @@
+"""`sidecar send`: what an answer settles, what is sent again, and when the patience ends."""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from sidecar.cli.send import verdict
+from sidecar.cli.send.conversation import Conversation
+from sidecar.cli.send.event import Item
+from sidecar.cli.send.link import Patience
+from sidecar.cli.send.outbox import Outbox, StoppedError
+from sidecar.cli.send.report import Pipe, Report
+from sidecar.client.answers import Acked, BadAnswer, Refused
+from sidecar.forward.outcome import Reply
+from tests.support.fakes import GOOD, Clock
+
+PIPE = Pipe(None, "", "app-events")
+
+
+def report(*lines: int, divisible: bool = True) -> Report:
+    return Report(PIPE, tuple(Item(b"{}", "event", True, line=n, size_bytes=10) for n in lines), divisible)
+
+
+class Box(Outbox):
+    """An outbox that notes what it says."""
+
+    def __init__(self, source: Iterable[Report | None], *, one_pipe: bool = True) -> None:
+        self.complaints: list[tuple[int, str]] = []
+        self.moves = 0
+        super().__init__(
+            iter(source), complain=lambda item, why: self.complaints.append((item.line, why)), moved=self._note,
+            one_pipe=one_pipe,
+        )  # fmt: skip
+
+    def _note(self) -> None:
+        self.moves += 1
+
+    def take(self) -> Report:
+        found = self.next()
+        assert found is not None
+        return found
+
+
+def lines(report: Report | None) -> list[int]:
+    return [item.line for item in report.items] if report else []
+
+
+def test_what_is_taken_is_counted_and_the_end_is_found() -> None:
+    box = Box([report(1, 2), report(3)])
+    first, second = box.take(), box.take()
+    assert not box.is_done
+    assert box.next() is None
+    box.taken(second)
+    box.taken(first)
+    assert box.is_done
+    assert (box.taken_events, box.settled_bytes, box.settled_events) == (3, 30, 3)
+
+
+def test_at_a_pause_the_source_is_only_asked_when_all_is_settled() -> None:
+    asked = []
+
+    def source() -> Any:
+        yield report(1)
+        yield None
+        asked.append("waited")
+        yield report(2)
+
+    box = Box(source())
+    first = box.take()
+    assert box.next() is None
+    assert box.next() is None
+    assert not asked
+    box.taken(first)
+    assert lines(box.next()) == [2]
+    assert asked
+
+
+def test_what_is_refused_is_halved_until_the_bad_event_stands_alone() -> None:
+    box = Box([report(1, 2, 3, 4), report(5)])
+    tried = []
+    while not box.is_done:
+        sent = box.next()
+        if sent is None:
+            continue
+        tried.append(lines(sent))
+        if 3 in lines(sent):
+            box.refused(sent, "data[0]: bad")
+        else:
+            box.taken(sent)
+    assert tried == [[1, 2, 3, 4], [1, 2], [3, 4], [3], [4], [5]]
+    assert box.complaints == [(3, "data[0]: bad")]
+    assert (box.taken_events, box.refused_events) == (4, 1)
+
+
+def test_what_may_not_be_divided_is_refused_whole() -> None:
+    box = Box([report(0, 0, divisible=False)])
+    box.refused(box.take(), "data[1]: bad")
+    assert box.complaints == [(0, "data[1]: bad")]
+    assert (box.refused_events, box.is_done or box.next()) == (2, None)
+
+
+def test_a_refusal_of_the_only_pipe_is_the_end() -> None:
+    box = Box([report(1, 2), report(3)])
+    with pytest.raises(StoppedError, match="access_token: wrong"):
+        box.refused(box.take(), "access_token: wrong")
+    with pytest.raises(StoppedError, match="whatever"):
+        box.refused(box.take(), "whatever", for_all=True)
+
+
+def test_a_refusal_of_one_pipe_among_many_is_told_once_for_each_line() -> None:
+    box = Box([report(1, 1, 2)], one_pipe=False)
+    box.refused(box.take(), "stream: unknown")
+    assert box.complaints == [(1, "stream: unknown"), (2, "stream: unknown")]
+    assert box.refused_events == 3
+
+
+def test_what_is_open_when_a_connection_is_lost_goes_first_and_in_order() -> None:
+    box = Box([report(1), report(2), report(3), report(4)])
+    _, second, _ = box.take(), box.take(), box.take()
+    box.taken(second)
+    assert box.first_unsettled_line() == 1
+    box.take_back()
+    assert [lines(box.next()) for _ in range(3)] == [[1], [3], [4]]
+
+
+def conversation(*reports: Report) -> tuple[Box, Conversation]:
+    box = Box(reports)
+    talk = Conversation(box)
+    for _ in reports:
+        talk.say(box.take(), 100)
+    return box, talk
+
+
+def test_an_acknowledgement_settles_the_first_lines_that_are_not_refused() -> None:
+    box, talk = conversation(report(1), report(2), report(3), report(4))
+    talk.hear(Refused(line=2, error="data[0]: bad"))
+    talk.hear(Acked(total=2))
+    assert (box.taken_events, box.complaints, talk.open_lines, talk.open_bytes) == (2, [(2, "data[0]: bad")], 1, 100)
+    assert box.first_unsettled_line() == 4
+    talk.hear(Acked(total=3))
+    assert (talk.open_lines, box.taken_events) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "answer", [Acked(total=3), Acked(total=-1), Refused(line=3, error=""), Refused(line=0, error="")]
+)
+def test_answers_that_cannot_be(answer: Any) -> None:
+    _, talk = conversation(report(1), report(2))
+    with pytest.raises(BadAnswer):
+        talk.hear(answer)
+
+
+def test_what_was_acknowledged_cannot_be_refused() -> None:
+    _, talk = conversation(report(1), report(2))
+    talk.hear(Acked(total=1))
+    for answer in (Refused(line=1, error=""), Acked(total=0)):
+        with pytest.raises(BadAnswer):
+            talk.hear(answer)
+
+
+def own(status: int, message: str, **headers: str) -> Reply:
+    body = json.dumps({"code": str(status), "message": message, "result": "false"})
+    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, body.encode())
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (GOOD, verdict.Taken()),
+        (own(400, "data[0].target: missing"), verdict.Rejected("data[0].target: missing", for_all=False)),
+        (own(413, "too large"), verdict.Rejected("too large", for_all=False)),
+        (own(401, "access_token: wrong"), verdict.Rejected("access_token: wrong", for_all=True)),
+        (own(503, "the queue is full", retry_after="5"), verdict.Later("HTTP 503: the queue is full", 5.0)),
+        (own(429, "slowly"), verdict.Later("HTTP 429: slowly", None)),
+        (Reply(429, {}, b""), verdict.Later("HTTP 429", None)),
+        (Reply(404, {}, b""), verdict.Elsewhere("HTTP 404")),
+        (Reply(418, {}, b""), verdict.Elsewhere("HTTP 418")),
+        (Reply(200, {}, b"hello"), verdict.Later("HTTP 200: hello: not a proxy's acknowledgement", None)),
+    ],
+)
+def test_what_an_answer_over_http_means(reply: Reply, expected: verdict.Verdict) -> None:
+    assert verdict.judge(reply, datetime.now(UTC), token="") == expected
+
+
+def test_patience_ends_when_nothing_moves() -> None:
+    clock = Clock()
+    patience = Patience(10, clock)
+    clock.now_s += 8
+    assert patience.left_s == 2
+    patience.moved()
+    clock.now_s += 9
+    assert patience.left_s == 1
+    clock.now_s += 9
+    assert patience.left_s == 0
