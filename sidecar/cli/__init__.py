@@ -1,33 +1,41 @@
-"""The command `sidecar`. Each command is a module; this one joins them and gives errors their exit codes.
+"""The command `sidecar`. Each command is a module of its name; this one joins them and gives errors their exit codes.
 
 0 done · 1 the thing asked for failed · 2 wrong usage · 78 wrong configuration (EX_CONFIG). Only this package exits.
 """
 
+import importlib
 import sys
 from pathlib import Path
 
 import click
 
 from sidecar import __version__
-from sidecar.cli.check import check
-from sidecar.cli.dead import dead
-from sidecar.cli.demo import demo
-from sidecar.cli.drain import drain
-from sidecar.cli.proxy import proxy
-from sidecar.cli.reload import reload
-from sidecar.cli.replay import replay
-from sidecar.cli.retry import retry
-from sidecar.cli.run import run
-from sidecar.cli.send import send
-from sidecar.cli.status import status
-from sidecar.cli.why import why
 from sidecar.errors import ConfigError, SidecarError
 
 EX_CONFIG = 78
 _BEAT = "bkmonitorbeat"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_COMMANDS = (
+    "run", "check", "send", "status", "why", "dead", "retry", "reload", "replay", "drain", "proxy", "demo",
+)  # fmt: skip
+
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for: scripts call some of them often, and those need little."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"sidecar.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="sidecar")
 def cli() -> None:
     """A durable local agent in front of BlueKing Monitor's cloud-area proxy.
@@ -36,10 +44,6 @@ def cli() -> None:
     sidecar run --proxy http://10.0.0.1:10205    a drop-in for that proxy on 127.0.0.1:10205
     sidecar demo                                 see it work, with an outage and a crash, in a minute
     """
-
-
-for command in (run, check, send, status, why, dead, retry, reload, replay, drain, proxy, demo):
-    cli.add_command(command)
 
 
 def main() -> None:
