@@ -26,13 +26,23 @@ class Refused:
     error: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotShown:
+    """So many more lines were refused than the sidecar could say, since its answers were not read in time."""
+
+    lines: int
+
+
+Answer = Acked | Refused | NotShown
+
+
 class Answers:
     """Cuts what arrives on one connection into answers."""
 
     def __init__(self) -> None:
         self._rest = b""
 
-    def feed(self, data: bytes) -> list[Acked | Refused]:
+    def feed(self, data: bytes) -> list[Answer]:
         """The answers that are complete now. Raises BadAnswer."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _MAX_ANSWER_BYTES:
@@ -40,7 +50,7 @@ class Answers:
         return [answer for line in lines if line.strip() and (answer := _parse(line)) is not None]
 
 
-def _parse(line: bytes) -> Acked | Refused | None:
+def _parse(line: bytes) -> Answer | None:
     """None for an answer of a kind that is not known here: a later sidecar may say more."""
     try:
         answer = json.loads(line)
@@ -51,6 +61,8 @@ def _parse(line: bytes) -> Acked | Refused | None:
             return Acked(total=_whole(total))
         case {"line": number, "error": error}:
             return Refused(line=_whole(number), error=str(error))
+        case {"not_shown": lines}:
+            return NotShown(lines=_whole(lines))
         case {}:
             return None
     raise BadAnswer(f"expected an object, got {line[:80]!r}")

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from sidecar.client.address import Tcp
-from sidecar.client.answers import Acked, Answers, Refused
+from sidecar.client.answers import Answer, Answers
 from sidecar.client.wake import Wake
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -45,7 +45,7 @@ class Connection:
         self,
         sock: socket.socket,
         take: Callable[[int], bytes],
-        answered: Callable[[Sequence[Acked | Refused]], None],
+        answered: Callable[[Sequence[Answer]], None],
     ) -> None:
         self._sock, self._take, self._answered = sock, take, answered
         self._answers = Answers()

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Sequence
 
 from sidecar.client.address import parse_address
-from sidecar.client.answers import Acked, Refused
+from sidecar.client.answers import Acked, Answer, NotShown, Refused
 from sidecar.client.connection import Connection, connect
 from sidecar.client.counts import Counts
 from sidecar.client.outbox import Outbox
@@ -183,7 +183,7 @@ class Link:
         with self._lock:
             return self._outbox.take(budget_bytes)
 
-    def _answered(self, answers: Sequence[Acked | Refused]) -> None:
+    def _answered(self, answers: Sequence[Answer]) -> None:
         with self._lock:
             held = len(self._outbox)
             try:
@@ -194,13 +194,15 @@ class Link:
                     self._failures = 0
                     self._settled.notify_all()
 
-    def _apply(self, answer: Acked | Refused) -> None:
+    def _apply(self, answer: Answer) -> None:
         match answer:
             case Acked(total=total):
                 self._outbox.acked(total)
             case Refused(line=line, error=error):
                 self._outbox.refuse(line)
                 self._failed("refused", error)
+            case NotShown(lines=lines):
+                self._outbox.not_shown(lines)
 
     def _failed(self, where: str, error: Exception | str) -> None:
         with self._lock:

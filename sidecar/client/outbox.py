@@ -24,6 +24,7 @@ class _Connection:
     settled: int = 0  # all of them the first lines
     credited: int = 0  # of these, the ones that were settled by `acked`
     refusals: int = 0
+    unnamed: int = 0  # of these, the ones whose lines were not told
     refused: set[int] = field(default_factory=set)  # behind lines that are still open
 
 
@@ -85,6 +86,14 @@ class Outbox:
             self.refused += 1
         self._settle()
 
+    def not_shown(self, lines: int) -> None:
+        """So many lines were refused, nobody knows which: that shows only when all are answered."""
+        if lines < 0:
+            raise BadAnswer(f"{lines} refusals not shown")
+        self._connection.refusals += lines
+        self._connection.unnamed += lines
+        self._settle()
+
     def connection_lost(self) -> None:
         """What is open is to be sent again, on the next connection, where lines are counted anew."""
         first, refused = self._connection.settled + 1, self._connection.refused
@@ -112,7 +121,8 @@ class Outbox:
 
     def _settle(self) -> None:
         connection = self._connection
-        if connection.acked + connection.refusals > connection.settled + len(self._sent):
+        all_lines = connection.settled + len(self._sent)
+        if connection.acked + connection.refusals > all_lines:
             raise BadAnswer("more lines answered than were sent")
         while self._sent:
             if connection.settled + 1 in connection.refused:
@@ -121,6 +131,8 @@ class Outbox:
             elif connection.credited < connection.acked:
                 connection.credited += 1
                 self.acknowledged += 1
+            elif connection.unnamed and connection.acked + connection.refusals == all_lines:
+                self.refused += 1
             else:
                 break
             connection.settled += 1

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from sidecar.client import SidecarHandler
 from sidecar.client.address import Tcp, parse_address
-from sidecar.client.answers import Acked, Answers, BadAnswer, Refused
+from sidecar.client.answers import Acked, Answers, BadAnswer, NotShown, Refused
 from sidecar.client.line import LineWriter, cut
 from sidecar.client.link import pause_s
 from sidecar.client.outbox import Outbox
@@ -228,6 +228,20 @@ def test_an_acknowledgement_ahead_of_a_refusal_settles_no_line_too_many() -> Non
     outbox.refuse(2)
     assert figures(outbox) == (2, 1, 1)
     assert outbox.is_settled(3)
+
+
+def test_refusals_that_were_not_shown_are_settled_once_all_is_answered() -> None:
+    outbox = outbox_of(6)
+    outbox.acked(2)
+    outbox.refuse(3)
+    outbox.not_shown(2)
+    assert figures(outbox) == (2, 1, 3)
+    outbox.acked(3)
+    assert figures(outbox) == (3, 3, 0)
+    outbox = outbox_of(2)
+    with pytest.raises(BadAnswer):
+        outbox.not_shown(3)
+    assert Answers().feed(b'{"not_shown":7,"error":"x"}\n') == [NotShown(lines=7)]
 
 
 def test_lines_are_counted_anew_on_each_connection() -> None:

@@ -7,7 +7,7 @@ from collections import deque
 
 from sidecar.cli.send.outbox import Outbox
 from sidecar.cli.send.report import Report
-from sidecar.client.answers import Acked, BadAnswer, Refused
+from sidecar.client.answers import Acked, Answer, BadAnswer, NotShown, Refused
 
 
 class Conversation:
@@ -31,7 +31,7 @@ class Conversation:
         self._open.append((self._sent, report, size_bytes))
         self.open_bytes += size_bytes
 
-    def hear(self, answer: Acked | Refused) -> None:
+    def hear(self, answer: Answer) -> None:
         """Settles what it is about. Raises BadAnswer for what cannot be, and StoppedError as the outbox does."""
         match answer:
             case Acked(total=total):
@@ -44,6 +44,8 @@ class Conversation:
                 self._acked = total
             case Refused(line=line, error=error):
                 self._refuse(line, error)
+            case NotShown(lines=lines):  # cannot be: so few lines are open that all answers have room
+                raise BadAnswer(f"{lines} refusals not shown")
 
     def _refuse(self, line: int, error: str) -> None:
         for position, (number, report, size) in enumerate(self._open):
