@@ -26,6 +26,8 @@ from sidecar.report import Checked, Envelope, check_items, check_lines, check_pa
 
 log = structlog.get_logger("intake")
 _STOPPING_RETRY_S = 5
+_LARGEST_PART = 0.5
+"""Of the queue, what is larger need not be waited with: there might never be so much room."""
 _SETTLED_MS = 5000
 """Without a refusal for so long, reports are taken again; a queue at its limit changes its mind many times a second."""
 _Names = tuple[int | None, str, str | None]
@@ -120,8 +122,12 @@ class Intake:
         Raises Unavailable at once if there is no room; then nothing was taken. What was taken is for the caller to
         submit; `done` as for `Submission`.
         """
-        self._expect_room(len(block))
         lines = _Lines(self._now_ms())
+        try:
+            self._expect_room(len(block))
+        except Refused as too_large:
+            lines.refuse_all(block, too_large.message)
+            return lines.taken(block, Submission(done))
         if stream is None:
             lines.reports = list(enumerate(block.split(b"\n")[:-1]))
         else:
@@ -173,7 +179,7 @@ class Intake:
         try:
             route = self._directory.bare(name)
         except Refused as gone:
-            lines.refused = [(number, gone.message) for number in range(block.count(b"\n"))]
+            lines.refuse_all(block, gone.message)
             return
         checked = check_lines(block, route.local_rules, now_ms=lines.now_ms, **self._limits())
         lines.reports, lines.refused, lines.repaired = checked.reports, checked.refused, checked.repaired
@@ -222,11 +228,13 @@ class Intake:
         )
 
     def _expect_room(self, size: int) -> None:
-        """For clients that can wait; they are not counted as refused."""
+        """For clients that can wait; they are not counted as refused. Raises Unavailable, or Refused if in vain."""
         if self._stopping:
             raise Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S)
         verdict = self._verdict(size)
         if isinstance(verdict, Refuse):
+            if size > self._settings.max_size * _LARGEST_PART:
+                raise Refused(413, f"{size} bytes, too much for a queue of {self._settings.max_size} (queue.max_size)")
             raise Unavailable(verdict.reason, retry_after_s=verdict.retry_after_s)
 
     def _admit(self, size: int, now_ms: int) -> None:
@@ -264,6 +272,9 @@ class _Lines:
         self.reports: list[tuple[int, bytes]] = []
         self.refused: list[tuple[int, str]] = []
         self.repaired = 0
+
+    def refuse_all(self, block: bytes, reason: str) -> None:
+        self.refused = [(number, reason) for number in range(block.count(b"\n"))]
 
     def taken(self, block: bytes, submission: Submission) -> LinesTaken:
         blocks = [part for blocks in self.found.values() for part in blocks]

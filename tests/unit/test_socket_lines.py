@@ -54,6 +54,21 @@ def test_lines_whole_and_byte_by_byte(text: bytes, expected: list[bytes | None])
     assert [line.strip() if line else line for line in by_bytes] == expected
 
 
+def test_blocks_are_of_a_size_that_finds_room() -> None:
+    framer = LineFramer(1_000_000)
+    text = b"".join(b"%0*d\n" % (size, number) for number, size in enumerate([10, 200_000, 5, 131_071, 131_072] * 20))
+    pieces = framer.feed(text)
+    assert b"".join(pieces) == text  # type: ignore[arg-type]
+    for piece in pieces:
+        assert isinstance(piece, bytes)
+        assert len(piece) <= 131_072 or piece.count(b"\n") == 1
+    framer = LineFramer(300_000)
+    many = b"x" * 999 + b"\n"
+    pieces = framer.feed(many * 1000 + b"y" * 400_000 + b"\n" + many * 1000)
+    assert len(lines(pieces)) == 2001
+    assert max(len(piece) for piece in pieces if isinstance(piece, bytes)) <= 131_072
+
+
 def test_what_has_no_end_yet_waits_and_is_refused_at_the_end() -> None:
     found, framer = framed(b"one\ntw", b"o")
     assert found == [b"one"]

@@ -4,6 +4,8 @@ It knows nothing of what stands in the lines; a line that is too long is reporte
 behind its end.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
 
@@ -15,6 +17,9 @@ class Overlong(msgspec.Struct, frozen=True):
 
 Piece = bytes | Overlong
 """A block of whole lines, each with its `\\n` and none of them blank; or a line that is missing between two blocks."""
+
+_BLOCK_BYTES = 131_072
+"""Of several lines: enough to share the cost of a block, and few enough to find room in a queue that is nearly full."""
 
 
 class LineFramer:
@@ -68,17 +73,17 @@ class LineFramer:
 
     def _split(self, block: bytes) -> list[Piece]:
         if len(block) <= self._max_bytes:
-            return [clean] if (clean := without_blank_lines(block)) else []
+            return list(_cut(without_blank_lines(block)))
         pieces: list[Piece] = []
         run: list[bytes] = []
         for line in _lines(block):
             if len(line) <= self._max_bytes + 1:
                 run.append(line)
                 continue
-            pieces += [b"".join(run)] if run else []
+            pieces += _cut(b"".join(run))
             pieces.append(Overlong(self._too_long()))
             run = []
-        return [*pieces, b"".join(run)] if run else pieces
+        return [*pieces, *_cut(b"".join(run))]
 
 
 def without_blank_lines(block: bytes) -> bytes:
@@ -86,6 +91,16 @@ def without_blank_lines(block: bytes) -> bytes:
     if block[0] > 32 and b"\n\n" not in block and b"\r" not in block and b"\n " not in block and b"\n\t" not in block:
         return block
     return b"".join(_lines(block))
+
+
+def _cut(block: bytes) -> Iterator[bytes]:
+    start = 0
+    while len(block) - start > _BLOCK_BYTES:
+        end = block.rfind(b"\n", start, start + _BLOCK_BYTES) + 1 or block.index(b"\n", start) + 1
+        yield block[start:end]
+        start = end
+    if start < len(block):
+        yield block[start:]
 
 
 def _lines(block: bytes) -> list[bytes]:

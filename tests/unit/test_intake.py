@@ -1,0 +1,202 @@
+"""From lines and frames to the queue: room, streams, tokens, and what is done with what cannot be sent."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.config import Config, Stream
+from sidecar.config import Queue as QueueConfig
+from sidecar.config.model import Defaults, Secret
+from sidecar.directory import Directory
+from sidecar.errors import Refused, Unavailable
+from sidecar.intake import Intake, LinesTaken
+from sidecar.intake.submission import Done, Submission
+from sidecar.model import Block, Room, StreamKey
+from sidecar.queue.records import QueueStream
+from tests.support.reports import NOW_MS, event, report, sample, without
+
+CONFIG = Config(
+    state=Path("x"),
+    queue=QueueConfig(max_size=1_000_000),  # type: ignore[arg-type]
+    defaults=Defaults(ip="10.0.0.1"),
+    streams={"app": Stream(data_id=5, access_token=Secret("secret"), kind="event")},
+)
+
+
+class FakeQueue:
+    """As much of the queue as the intake knows; `appended` is what it was given, `settle` ends the oldest."""
+
+    def __init__(self) -> None:
+        self.size_bytes = self.pending_bytes = 0
+        self.room = Room(1_000_000, "max_size")
+        self.full_of_streams = False
+        self.appended: list[tuple[StreamKey, list[Any], list[tuple[bytes, str]]]] = []
+        self._done: list[Done] = []
+        self._streams: dict[StreamKey, QueueStream] = {}
+
+    def stream(self, key: StreamKey, *, configured: bool = False) -> QueueStream:
+        if key not in self._streams:
+            if self.full_of_streams and not configured:
+                raise Unavailable("already 1000 streams", retry_after_s=60)
+            self._streams[key] = QueueStream(1 + len(self._streams), key)
+        return self._streams[key]
+
+    def append(
+        self, stream: QueueStream, blocks: Sequence[Block], size: int, accepted_ms: int, done: Done,
+        dead: Sequence[tuple[bytes, str]] = (),
+    ) -> None:  # fmt: skip
+        assert size == sum(len(block.body) for block in blocks)
+        assert accepted_ms == NOW_MS
+        items = [item for block in blocks for item in json.loads(b"[%b]" % block.body)]
+        self.appended.append((stream.key, items, list(dead)))
+        self._done.append(done)
+
+    def settle(self, error: Exception | None = None) -> None:
+        self._done.pop(0)(error)
+
+
+@pytest.fixture
+def queue() -> FakeQueue:
+    return FakeQueue()
+
+
+@pytest.fixture
+def intake(queue: FakeQueue) -> Intake:
+    return Intake(
+        Directory(CONFIG),
+        queue,  # type: ignore[arg-type]
+        CONFIG.queue,
+        block_bytes=40_000,
+        event_bytes=490_000,
+        clock=lambda: NOW_MS / 1000,
+        skew_s=lambda: 0.0,
+    )
+
+
+def block(*lines: Any) -> bytes:
+    return b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
+
+
+def take(
+    intake: Intake, *lines: Any, stream: str | None = "app", tokens: tuple[str, ...] = (), local: bool = True,
+    done: Done = lambda _: None,
+) -> LinesTaken:  # fmt: skip
+    taken = intake.take_lines(block(*lines), stream=stream, tokens=tokens, local=local, done=done)
+    if taken.submission is not None:
+        taken.submission.submit()
+    return taken
+
+
+def test_lines_of_one_stream_are_one_append_and_all_must_be_on_disk(intake: Intake, queue: FakeQueue) -> None:
+    settled: list[Exception | None] = []
+    one, two, other = event(), event(), sample()
+    taken = take(intake, one, {"stream": "app", "data": [two]}, report(other, data_id=7), b"bad", done=settled.append)
+    assert (taken.lines, taken.events, [number for number, _ in taken.refused]) == (3, 3, [3])
+    assert [(key.data_id, key.kind, items) for key, items, _ in queue.appended] == [
+        (5, "event", [one, two]),
+        (7, "time_series", [other]),
+    ]
+    queue.settle()
+    assert settled == []
+    queue.settle()
+    assert settled == [None]
+
+
+def test_only_what_failed_is_submitted_again(intake: Intake, queue: FakeQueue) -> None:
+    settled: list[Exception | None] = []
+    taken = take(intake, event(), report(sample(), data_id=7), done=settled.append)
+    error = Unavailable("storage: no", retry_after_s=5)
+    queue.settle(error)
+    queue.settle()
+    assert settled == [error]
+    assert isinstance(taken.submission, Submission)
+    taken.submission.submit()
+    assert [key.data_id for key, _, _ in queue.appended] == [5, 7, 5]
+    queue.settle()
+    assert settled == [error, None]
+
+
+def test_without_room_nothing_is_taken_and_nothing_counted(intake: Intake, queue: FakeQueue) -> None:
+    queue.size_bytes = 999_999
+    with pytest.raises(Unavailable, match="the queue is full"):
+        take(intake, event())
+    with pytest.raises(Unavailable, match="the queue is full"):
+        intake.take_frame(5, b"text", 0, lambda _: None)
+    assert not intake.refused_by
+    assert not queue.appended
+
+
+def test_what_no_queue_has_room_for_is_refused_and_does_not_wait_for_ever(intake: Intake, queue: FakeQueue) -> None:
+    queue.size_bytes = 900_000
+    taken = take(intake, event(event={"content": "x" * 600_000}))
+    assert taken.submission is None
+    assert "too much for a queue of 1000000 (queue.max_size)" in taken.refused[0][1]
+    with pytest.raises(Refused, match="too much for a queue"):
+        intake.take_frame(5, b"x" * 600_000, 0, lambda _: None)
+
+
+def test_too_many_streams_refuse_a_line_and_hold_up_no_other(intake: Intake, queue: FakeQueue) -> None:
+    queue.full_of_streams = True
+    taken = take(intake, report(event(), data_id=77), event())
+    assert (taken.lines, list(taken.refused)) == (1, [(0, "already 1000 streams")])
+    with pytest.raises(Refused, match="already 1000 streams"):
+        intake.take_frame(77, b"text", 0, lambda _: None)
+
+
+def test_with_tokens_a_report_must_carry_one(intake: Intake, queue: FakeQueue) -> None:
+    good = report(event(), data_id=9, token="one")
+    taken = take(
+        intake, good, report(event(), data_id=9, token="two"), {"stream": "app", "data": [event()]}, event(),
+        stream=None, tokens=("zero", "one"), local=False,
+    )  # fmt: skip
+    assert taken.lines == 1
+    assert [number for number, _ in taken.refused] == [1, 2, 3]
+    assert queue.appended[0][0].token == "one"
+
+
+def test_only_what_is_local_may_leave_its_target_out(intake: Intake, queue: FakeQueue) -> None:
+    line = {"stream": "app", "data": [without(event(), "target")]}
+    assert take(intake, line, stream=None, local=False).lines == 0
+    assert take(intake, line, stream=None, local=True).lines == 1
+    assert queue.appended[0][1][0]["target"] == "0:10.0.0.1"
+    with pytest.raises(Refused, match="target: missing"):
+        intake.take(json.dumps(line).encode(), lambda _: None)
+
+
+def test_a_stream_that_was_taken_out_of_the_configuration_refuses_bare_events(intake: Intake) -> None:
+    taken = take(intake, event(), event(), stream="gone")
+    assert list(taken.refused) == [(0, "stream: 'gone' is no longer configured"), (1, taken.refused[1][1])]
+
+
+def test_good_and_dead_events_of_a_frame_are_one_append(intake: Intake, queue: FakeQueue) -> None:
+    good, bad = event(), event(target="")
+    taken = intake.take_frame(5, json.dumps({"data": [good, bad]}).encode(), 0, lambda _: None)
+    taken.submission.submit()
+    [(key, items, dead)] = queue.appended
+    assert (key.data_id, items) == (5, [good])
+    assert [json.loads(body) for body, _ in dead] == [bad]
+    assert (taken.events, sum(taken.dead.values())) == (1, 1)
+
+
+@pytest.mark.parametrize("data_id", [0, -5])
+def test_a_frame_for_no_pipe_at_all_is_refused(intake: Intake, data_id: int) -> None:
+    with pytest.raises(Refused, match="expected a positive integer"):
+        intake.take_frame(data_id, b"text", 0, lambda _: None)
+
+
+def test_a_frame_of_an_unknown_pipe_is_dead_under_its_data_id(intake: Intake, queue: FakeQueue) -> None:
+    intake.take_frame(77, json.dumps({"data": [event(), sample()]}).encode(), 0, lambda _: None).submission.submit()
+    assert sorted((key.data_id, key.kind, key.token) for key, _, _ in queue.appended) == [
+        (77, "event", ""),
+        (77, "time_series", ""),
+    ]
+    assert {reason for _, _, dead in queue.appended for _, reason in dead} == {"data_id 77 is no configured stream"}
+
+
+def test_when_stopping_nothing_is_taken(intake: Intake) -> None:
+    intake.stop()
+    with pytest.raises(Unavailable, match="stopping"):
+        take(intake, event())
