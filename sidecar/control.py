@@ -3,6 +3,7 @@
 Each answers within a moment: what is large is done in rounds, and the command asks for one after the other.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -14,7 +15,7 @@ from starlette.routing import Route
 from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
 from sidecar.errors import Refused, Unavailable
-from sidecar.model import Books
+from sidecar.model import Books, StreamKey
 from sidecar.queue import DeadFilter, KeptFilter, Moved, Queue, QueueStream
 
 _BODY_MAX_BYTES = 1_000_000
@@ -90,7 +91,7 @@ class Control:
 
     async def put_back(self, asked: DeadRound) -> Moved:
         """Raises Unavailable."""
-        return await self._queue.put_back(asked.wanted, asked.after_id)
+        return await self._queue.put_back(asked.wanted, asked.after_id, self._fit)
 
     async def purge(self, asked: DeadRound) -> Moved:
         """Raises Unavailable."""
@@ -109,6 +110,12 @@ class Control:
     async def cancel_replay(self, _: Cancel) -> Moved:
         """Raises Unavailable."""
         return await self._queue.cancel_replay()
+
+    def _fit(self, key: StreamKey, event: bytes) -> bytes | None:
+        try:
+            return self._directory.fit(key, event, now_ms=int(time.time() * 1000))
+        except Refused:
+            return None
 
     def find(self, name: str) -> list[QueueStream]:
         """The streams that go by this name or data_id. Raises Refused (404)."""

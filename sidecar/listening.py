@@ -105,9 +105,14 @@ def _bind_file(listener: socket.socket, path: Path, mode: int, uid: int, gid: in
     finally:
         os.umask(umask)
     try:
-        if (uid, gid) != (-1, -1):
-            os.chown(path, uid, gid)
-        path.chmod(mode)
+        # By a descriptor, so that nobody can put a link in its place meanwhile.
+        held = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if (uid, gid) != (-1, -1):
+                os.chown(f"/proc/self/fd/{held}", uid, gid)
+            Path(f"/proc/self/fd/{held}").chmod(mode)
+        finally:
+            os.close(held)
     except OSError as error:
         path.unlink()
         why = os.strerror(error.errno or 0)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TypedDict
 
-import msgspec
 import structlog
 
 from sidecar.admission import Refuse, Take, admit
@@ -20,46 +19,25 @@ from sidecar.config import Queue as QueueConfig
 from sidecar.directory import Directory, Route
 from sidecar.errors import Refused, Unavailable
 from sidecar.intake.submission import Done, Submission
+from sidecar.intake.taken import FrameTaken, LinesTaken, Taken, events_of, size_of
 from sidecar.model import Block, Kind, StreamKey
 from sidecar.queue import Queue, QueueStream
 from sidecar.report import Checked, Envelope, check_items, check_lines, check_payload, open_envelope
 
 log = structlog.get_logger("intake")
 _STOPPING_RETRY_S = 5
+_HINTS = 3
+"""In a block of lines: so many wrong names of streams get a hint at the right one."""
+_LARGEST_DEAD_PART = 0.25
+"""Of the room, what is dead from the start may take no more: clients that get no answer must not fill the queue."""
+_MAX_UNKNOWN_PIPES = 100
+_DEAD_BYTES = 300
+"""What a dead letter costs beside its event, on its way to the disk."""
 _LARGEST_PART = 0.5
 """Of the queue, what is larger need not be waited with: there might never be so much room."""
 _SETTLED_MS = 5000
 """Without a refusal for so long, reports are taken again; a queue at its limit changes its mind many times a second."""
 _Names = tuple[int | None, str, str | None]
-
-
-class Taken(msgspec.Struct, frozen=True, gc=False):
-    """What a report held. `repaired`: it had characters that were none, and now has U+FFFD in their place."""
-
-    events: int
-    bytes: int
-    repaired: bool
-
-
-class LinesTaken(msgspec.Struct, frozen=True, gc=False):
-    """What a block of lines held. `refused` lines are numbered from 0; without a `submission` none was good."""
-
-    lines: int
-    events: int
-    bytes: int
-    refused: Sequence[tuple[int, str]]
-    repaired: int
-    submission: Submission | None
-
-
-class FrameTaken(msgspec.Struct, frozen=True, gc=False):
-    """What a frame held: events that will be sent, and how many are dead letters for which reason."""
-
-    events: int
-    bytes: int
-    dead: Counter[str]
-    repaired: bool
-    submission: Submission
 
 
 class _Limits(TypedDict):
@@ -89,6 +67,7 @@ class Intake:
         self._stopping = False
         self.refused_by: Counter[str] = Counter()
         self._refused = self._refused_ms = 0
+        self._unknown_pipes: set[int] = set()
 
     def reload(self) -> None:
         """Forgets which report goes where, since the directory has changed."""
@@ -108,10 +87,10 @@ class Intake:
         now_ms = self._now_ms()
         envelope = open_envelope(body)
         known, checked = self._check(envelope, now_ms)
-        size = _size(checked.blocks)
+        size = size_of(checked.blocks)
         self._admit(size, now_ms)
         self._queue.append(self._stream(known, checked.kind), checked.blocks, size, now_ms, done)
-        return Taken(_events(checked.blocks), size, envelope.repaired)
+        return Taken(events_of(checked.blocks), size, envelope.repaired)
 
     def take_lines(
         self, block: bytes, *, stream: str | None, tokens: Collection[str], local: bool, done: Done
@@ -133,10 +112,11 @@ class Intake:
         else:
             self._take_bare(block, stream, lines)
         for number, line in lines.reports:
+            hint = len(lines.refused) < _HINTS
             try:
                 envelope = open_envelope(line)
                 _check_token(envelope, tokens)
-                known, checked = self._check(envelope, lines.now_ms, local=local)
+                known, checked = self._check(envelope, lines.now_ms, local=local, hint=hint)
                 lines.found.setdefault(self._stream(known, checked.kind), []).extend(checked.blocks)
                 lines.repaired += envelope.repaired
             except (Refused, Unavailable) as error:
@@ -161,6 +141,7 @@ class Intake:
             checked = checked.all_dead(f"data_id {data_id} is no configured stream")
         if not checked.blocks and not checked.dead:
             raise Refused(400, "no event is in it")
+        self._expect_room_for_dead(route, len(checked.dead))
         known = _Known(route)
         try:
             streams = {kind: self._stream(known, kind) for kind in checked.kinds()}
@@ -173,7 +154,16 @@ class Intake:
             submission.add(partial(self._append, stream, blocks, now_ms, dead))
         taken = [block for blocks in checked.blocks.values() for block in blocks]
         reasons = Counter(reason for _, _, reason in checked.dead)
-        return FrameTaken(_events(taken), _size(taken), reasons, checked.repaired, submission)
+        return FrameTaken(events_of(taken), size_of(taken), reasons, checked.repaired, submission)
+
+    def _expect_room_for_dead(self, route: Route, dead: int) -> None:
+        """Raises Refused: what is dead may take only a part of the queue, and of the streams that are remembered."""
+        if dead and self._queue.dead_bytes > _LARGEST_DEAD_PART * self._queue.room.bytes:
+            raise Refused(503, "there are too many dead letters already; see `sidecar dead`")
+        if not route.configured and route.data_id not in self._unknown_pipes:
+            self._unknown_pipes = {stream.key.data_id for stream in self._queue.streams() if not stream.key.token}
+            if len(self._unknown_pipes) >= _MAX_UNKNOWN_PIPES and route.data_id not in self._unknown_pipes:
+                raise Refused(503, f"already {_MAX_UNKNOWN_PIPES} data_ids that no stream has; no other is remembered")
 
     def _take_bare(self, block: bytes, name: str, lines: "_Lines") -> None:
         try:
@@ -186,9 +176,11 @@ class Intake:
         for kind, blocks in checked.blocks.items():
             lines.found[self._stream(_Known(route), kind)] = blocks
 
-    def _check(self, envelope: Envelope, now_ms: int, *, local: bool = False) -> tuple["_Known", Checked]:
+    def _check(
+        self, envelope: Envelope, now_ms: int, *, local: bool = False, hint: bool = True
+    ) -> tuple["_Known", Checked]:
         names = (envelope.data_id, envelope.token, envelope.stream)
-        known = self._known.get(names) or _Known(self._directory.resolve(envelope), names)
+        known = self._known.get(names) or _Known(self._directory.resolve(envelope, hint=hint), names)
         rules = known.route.local_rules if local else known.route.rules
         return known, check_items(envelope.data, rules, now_ms=now_ms, **self._limits())
 
@@ -206,7 +198,8 @@ class Intake:
     def _append(
         self, stream: QueueStream, blocks: list[Block], now_ms: int, dead: Sequence[tuple[bytes, str]], done: Done
     ) -> None:
-        self._queue.append(stream, blocks, _size(blocks), now_ms, done, dead)
+        size = size_of(blocks) + sum([len(body) + _DEAD_BYTES for body, _ in dead])
+        self._queue.append(stream, blocks, size, now_ms, done, dead)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
@@ -280,18 +273,10 @@ class _Lines:
         blocks = [part for blocks in self.found.values() for part in blocks]
         lines = block.count(b"\n") - len(self.refused)
         refused = sorted(self.refused)
-        return LinesTaken(lines, _events(blocks), _size(blocks), refused, self.repaired, submission or None)
+        return LinesTaken(lines, events_of(blocks), size_of(blocks), refused, self.repaired, submission or None)
 
 
 def _check_token(envelope: Envelope, tokens: Collection[str]) -> None:
     given = envelope.token.encode()
     if tokens and not any(hmac.compare_digest(given, token.encode()) for token in tokens):
         raise Refused(401, "access_token: not one that this socket takes")
-
-
-def _size(blocks: Sequence[Block]) -> int:
-    return sum([len(block.body) for block in blocks])
-
-
-def _events(blocks: Sequence[Block]) -> int:
-    return sum([block.events for block in blocks])

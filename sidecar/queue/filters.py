@@ -44,12 +44,14 @@ class KeptFilter(msgspec.Struct, frozen=True, kw_only=True):
 class Moved(msgspec.Struct, frozen=True):
     """How many events one transaction moved; and after which row to go on, None: there are no more.
 
-    `elsewhere`: nothing was done, since a replay to that address is under way.
+    `elsewhere`: nothing was done, since a replay to that address is under way. `unfit` dead letters stay, since they
+    could not be sent.
     """
 
     events: int
     last_id: int | None
     elsewhere: str | None = None
+    unfit: int = 0
 
 
 def _common(

@@ -22,6 +22,7 @@ from sidecar.queue.operations import (
     CancelReplay,
     Done,
     Expire,
+    Fit,
     Nothing,
     Operation,
     Promote,
@@ -35,7 +36,7 @@ from sidecar.queue.operations import (
     Tidy,
 )
 from sidecar.queue.reader import Reader
-from sidecar.queue.records import QueueLane, QueueStream
+from sidecar.queue.records import QueueLane, QueueStream, dead_bytes
 from sidecar.queue.writer import Results, Writer
 
 MAX_STREAMS = 1000
@@ -110,6 +111,11 @@ class Queue:
         self._writer.room = room
 
     @property
+    def dead_bytes(self) -> int:
+        """Bytes that dead letters take, with what each costs beside its event."""
+        return dead_bytes(self._writer.streams.values())
+
+    @property
     def broken(self) -> str | None:
         """Why commits fail at the moment."""
         return self._writer.broken
@@ -178,15 +184,20 @@ class Queue:
         """Makes fresh what is due by the proxy's clock. Raises Unavailable."""
         await self._commit(lambda done: Promote(self._by_id(), due_ms, _now_ms(), done))
 
-    async def put_back(self, wanted: DeadFilter, after_id: int) -> Moved:
-        """Queues dead letters again, in the retry lanes, as many as fit one transaction. Raises Unavailable."""
-        return await self._move(
-            lambda done: PutBack(self._by_id(), wanted, after_id, _now_ms(), self._chunk_bytes, done)
+    async def put_back(self, wanted: DeadFilter, after_id: int, fit: Fit) -> Moved:
+        """Queues dead letters again, as `fit` says, in the retry lanes, as many as fit one transaction.
+
+        Raises Unavailable. `fit` is called on the writer's thread.
+        """
+        operation = await self._commit(
+            lambda done: PutBack(self._by_id(), wanted, after_id, _now_ms(), self._chunk_bytes, fit, done)
         )
+        return Moved(operation.moved, operation.last_id, unfit=operation.unfit)
 
     async def purge(self, wanted: DeadFilter, after_id: int) -> Moved:
         """Drops dead letters for good, as many as fit one transaction. Raises Unavailable."""
-        return await self._move(lambda done: Purge(self._by_id(), wanted, after_id, "purged", done))
+        operation = await self._commit(lambda done: Purge(self._by_id(), wanted, after_id, "purged", done))
+        return Moved(operation.moved, operation.last_id)
 
     async def replay(self, wanted: KeptFilter, target: str | None, after_id: int) -> Moved:
         """Queues kept deliveries again, in the replay lanes, as many as fit one transaction. Raises Unavailable."""
@@ -246,10 +257,6 @@ class Queue:
 
     def _by_id(self) -> dict[int, QueueStream]:
         return {stream.id: stream for stream in self.streams() if stream.saved}
-
-    async def _move(self, make: Callable[[Done], PutBack | Purge]) -> Moved:
-        operation = await self._commit(make)
-        return Moved(operation.moved, operation.last_id)
 
     async def _read(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, work)

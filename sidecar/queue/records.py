@@ -4,6 +4,7 @@ Only the writer changes a record, after the commit that changed the rows; each a
 """
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -93,6 +94,15 @@ class Delta(msgspec.Struct):
     def balanced(self) -> bool:
         """Whether this leaves balanced books balanced."""
         return self.accepted == self.queued + self.delivered + self.dead + self.dropped
+
+
+DEAD_ROW_BYTES = 300
+"""What a dead letter costs on disk beside its event."""
+
+
+def dead_bytes(streams: Iterable[QueueStream]) -> int:
+    """What the dead letters of `streams` take."""
+    return sum([stream.dead_bytes + DEAD_ROW_BYTES * stream.books.dead for stream in streams])
 
 
 def load_streams(connection: sqlite3.Connection) -> dict[StreamKey, QueueStream]:

@@ -5,6 +5,7 @@ Pure: no clock, no disk, no network. `check.py` is the way in for reports, `line
 `processor/proxyvalidator`), plus the stricter points that docs/validation.md lists.
 """
 
+from sidecar.report.careful import check_item
 from sidecar.report.check import Checked, Rules, check_items
 from sidecar.report.envelope import Envelope, open_envelope
 from sidecar.report.lines import CheckedLines, check_lines
@@ -17,6 +18,7 @@ __all__ = [
     "Envelope",
     "Rules",
     "TextRule",
+    "check_item",
     "check_items",
     "check_lines",
     "check_payload",

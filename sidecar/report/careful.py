@@ -15,6 +15,7 @@ from sidecar.future import FUTURE_S, due_ms, latest_ms
 from sidecar.model import Kind
 from sidecar.report.limits import (
     MAX_DEPTH,
+    MAX_GROWTH_BYTES,
     METRIC_NAME,
     MS_MAX,
     MS_MIN,
@@ -176,7 +177,7 @@ def _normalise_dimension(item: dict[str, Any], kind: Kind) -> bool:
         return False  # the proxy takes it as empty
     if type(dimension) is not dict:
         _refuse(".dimension", _wrong(dimension, "an object"))
-    changed = False
+    changed, growth = False, 0
     for name, value in list(dimension.items()):
         if kind == "time_series":
             _check_name(".dimension", name)
@@ -186,7 +187,10 @@ def _normalise_dimension(item: dict[str, Any], kind: Kind) -> bool:
         if value is None:
             del dimension[name]
         elif type(value) in (bool, int, float):
-            dimension[name] = _as_text(value)
+            dimension[name] = text = _as_text(value)
+            growth += len(text)
+            if growth > MAX_GROWTH_BYTES:
+                raise Refused(413, f".dimension: grows by over {MAX_GROWTH_BYTES} bytes when normalised")
         else:
             _refuse(f".dimension.{name}", f"expected a string, got {describe(value)}")
     return changed

@@ -61,6 +61,8 @@ class _Document(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_Document).decode
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _FALLBACK_BYTES = 4096
+_MAX_ITEMS = 5_000
+"""Of a frame in which something is bad: more are not looked at one by one, but kept as one dead letter."""
 
 
 def check_payload(
@@ -77,13 +79,18 @@ def check_payload(
     """The events in `payload`, which a client sent at `sent_s` by its own clock (0: not said). Never raises."""
     clean, repaired = valid_utf8(payload.strip(b"\0"))
     items, texts = _look_into(clean)
+    if len(texts) > _MAX_ITEMS:
+        texts = [clean.decode()]
     stamp_ms = sent_s * 1000 if SECONDS_MIN <= sent_s <= SECONDS_MAX and sent_s * 1000 <= now_ms else now_ms
     items = [*items, *(_text_event(text, text_rule, stamp_ms, event_bytes) for text in texts)]
     limits = {"block_bytes": block_bytes, "event_bytes": event_bytes}
     try:
         good = check_items(b"[%b]" % b",".join(items), rules, now_ms=now_ms, skew_ms=skew_ms, **limits)
         return CheckedPayload({good.kind: good.blocks}, [], repaired)
-    except Refused:
+    except (Refused, msgspec.DecodeError, RecursionError):
+        if len(items) > _MAX_ITEMS:
+            reason = f"{len(items)} items, and some are bad; at most {_MAX_ITEMS} are looked at one by one"
+            return CheckedPayload({}, [("event", b"[%b]" % b",".join(items), reason)], repaired)
         return _one_by_one(items, rules, now_ms, skew_ms, limits, repaired=repaired)
 
 
@@ -111,7 +118,7 @@ def _as_text(value: Any) -> str:
 def _text_event(text: str, rule: TextRule, stamp_ms: int, event_bytes: int) -> bytes:
     """An event with `text` as its content; cut, and marked so, if the proxy would not take it whole."""
     encoded = _event(text, {}, rule, stamp_ms)
-    while len(encoded) > event_bytes:
+    while len(encoded) > event_bytes and text:
         text = text[: min(len(text) // 2, event_bytes - _FALLBACK_BYTES)]
         encoded = _event(text, {"truncated": "true"}, rule, stamp_ms)
     return encoded

@@ -77,7 +77,7 @@ def test_a_full_queue_holds_the_sockets_up_and_nothing_is_lost(proxy: Proxy, sid
         assert client.errors == {}
         sender.join(10)
         other.join(10)
-        wait_until(lambda: len(proxy.items()) == 420, what="all at the proxy")
+        wait_until(lambda: len(proxy.items()) == 420, 60, what="all at the proxy")
     arrived = proxy.ids()
     assert set(arrived) == {*ids(items), *ids(frames), *ids(forgotten)}
     assert set(arrived.values()) == {1}

@@ -340,7 +340,35 @@ def test_frames_are_not_spoken_over_tcp(sidecar: Sidecar) -> None:
     with LineClient(address(sidecar, "tcp")) as client:
         client.send(bytes(24) + b"\n")
         client.wait_settled(1)
-    assert "not valid JSON" in client.errors[1]
+        assert not client.hear()
+    assert client.errors == {1: "expected lines of JSON, the first of which begins with {"}
+
+
+def test_a_page_in_a_browser_cannot_use_a_tcp_socket(sidecar: Sidecar) -> None:
+    before = sidecar.books()["accepted"]
+    host, _, port = address(sidecar, "tcp").removeprefix("tcp:").rpartition(":")
+    body = json.dumps(event()).encode() + b"\n"
+    request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with socket.create_connection((host, int(port)), 5) as client, contextlib.suppress(ConnectionError):
+        client.sendall(request)
+        while client.recv(4096):
+            pass
+    assert sidecar.books()["accepted"] == before
+
+
+def test_files_that_are_passed_with_datagrams_are_closed(sidecar: Sidecar, proxy: Proxy) -> None:
+    def files() -> int:
+        return len(list(Path(f"/proc/{sidecar.pid}/fd").iterdir()))
+
+    before = files()
+    number, item = mine()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.connect(address(sidecar, "dgram").partition(":")[2])
+        for _ in range(10):
+            socket.send_fds(client, [json.dumps(event()).encode()], [0] * 50)
+        client.send(json.dumps(item).encode())
+    arrived(proxy, number)
+    assert files() <= before + 10
 
 
 def test_check_shows_sockets_without_their_tokens(sidecar: Sidecar) -> None:

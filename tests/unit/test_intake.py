@@ -33,6 +33,7 @@ class FakeQueue:
         self.size_bytes = self.pending_bytes = 0
         self.room = Room(1_000_000, "max_size")
         self.full_of_streams = False
+        self.dead_bytes = 0
         self.appended: list[tuple[StreamKey, list[Any], list[tuple[bytes, str]]]] = []
         self._done: list[Done] = []
         self._streams: dict[StreamKey, QueueStream] = {}
@@ -44,11 +45,14 @@ class FakeQueue:
             self._streams[key] = QueueStream(1 + len(self._streams), key)
         return self._streams[key]
 
+    def streams(self) -> list[QueueStream]:
+        return list(self._streams.values())
+
     def append(
         self, stream: QueueStream, blocks: Sequence[Block], size: int, accepted_ms: int, done: Done,
         dead: Sequence[tuple[bytes, str]] = (),
     ) -> None:  # fmt: skip
-        assert size == sum(len(block.body) for block in blocks)
+        assert size >= sum(len(block.body) for block in blocks) + sum(len(body) for body, _ in dead)
         assert accepted_ms == NOW_MS
         items = [item for block in blocks for item in json.loads(b"[%b]" % block.body)]
         self.appended.append((stream.key, items, list(dead)))
@@ -194,6 +198,29 @@ def test_a_frame_of_an_unknown_pipe_is_dead_under_its_data_id(intake: Intake, qu
         (77, "time_series", ""),
     ]
     assert {reason for _, _, dead in queue.appended for _, reason in dead} == {"data_id 77 is no configured stream"}
+
+
+def test_dead_letters_of_frames_may_not_fill_the_queue(intake: Intake, queue: FakeQueue) -> None:
+    queue.dead_bytes = 250_001
+    with pytest.raises(Refused, match="too many dead letters"):
+        intake.take_frame(77, b"text", 0, lambda _: None)
+    with pytest.raises(Refused, match="too many dead letters"):
+        intake.take_frame(5, json.dumps({"data": [event(target="")]}).encode(), 0, lambda _: None)
+    assert intake.take_frame(5, b"text", 0, lambda _: None).events == 1
+
+
+def test_only_so_many_unknown_pipes_are_remembered(intake: Intake) -> None:
+    for data_id in range(100, 200):
+        intake.take_frame(data_id, b"text", 0, lambda _: None)
+    with pytest.raises(Refused, match="already 100 data_ids that no stream has"):
+        intake.take_frame(200, b"text", 0, lambda _: None)
+    intake.take_frame(150, b"text", 0, lambda _: None)
+    intake.take_frame(5, b"text", 0, lambda _: None)
+
+
+def test_hints_are_for_the_first_wrong_names_only(intake: Intake) -> None:
+    taken = take(intake, *({"stream": "ap", "data": []} for _ in range(5)))
+    assert [("did you mean" in reason) for _, reason in taken.refused] == [True, True, True, False, False]
 
 
 def test_when_stopping_nothing_is_taken(intake: Intake) -> None:

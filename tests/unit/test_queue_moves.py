@@ -18,6 +18,7 @@ from sidecar.queue.operations import (
     Bury,
     CancelReplay,
     Expire,
+    Fit,
     Promote,
     Purge,
     PutBack,
@@ -55,11 +56,13 @@ def bury(queue: DirectQueue, *, now_ms: int = 9, reason: str = "bad", lane: Any 
     return queue.do(lambda done: Bury(target, head(queue, lane), reason, 400, 3, 5, now_ms, done))
 
 
-def put_back(queue: DirectQueue, wanted: DeadFilter = ALL, after_id: int = 0) -> PutBack:
+def put_back(
+    queue: DirectQueue, wanted: DeadFilter = ALL, after_id: int = 0, fit: Fit = lambda _, body: body
+) -> PutBack:
     operations: list[PutBack] = []
 
     def make(done: Any) -> PutBack:
-        operations.append(PutBack(queue.streams(), wanted, after_id, 50, 1000, done))
+        operations.append(PutBack(queue.streams(), wanted, after_id, 50, 1000, fit, done))
         return operations[0]
 
     assert queue.do(make) is None
@@ -189,7 +192,7 @@ def test_dead_letters_go_by_age_and_by_size_oldest_first(queue: DirectQueue) -> 
         bury(queue, now_ms=number)
     tidy(queue, dead_before_ms=1)
     assert len(dead(queue)) == 4
-    tidy(queue, dead_max_bytes=250)
+    tidy(queue, dead_max_bytes=250 + 2 * 300)  # with what two rows cost beside their events
     assert [row[1][1:2] for row in dead(queue)] == [b"3", b"4"]
     assert queue.reader.dropped() == {1: {"dead_max_age": 1, "dead_max_size": 2}}
     assert queue.stream().books == Books(accepted=5, dead=2, dropped=3)

@@ -109,6 +109,28 @@ def test_an_event_that_is_too_large_is_dead() -> None:
     assert "the proxy takes at most 20000" in checked.dead[0][2]
 
 
+@pytest.mark.parametrize("depth", [50, 127, 128, 129, 500, 970, 980, 990, 1000, 1100, 5000])
+def test_whatever_its_depth_a_payload_is_kept(depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    for payload in (
+        b'{"event_name":"n","target":"t","event":{"content":"c","x":%b}}' % deep,
+        b'{"data":[{"event_name":"n","target":"t","event":{"content":"c","x":%b}}]}' % deep,
+        b'{"_value_":[%b]}' % deep,
+        deep,
+    ):
+        checked = check(payload)
+        assert checked.blocks or checked.dead
+
+
+def test_of_too_many_items_of_which_some_are_bad_one_letter_is_made() -> None:
+    checked = check(b'{"data":[%b]}' % b",".join([b"0"] * 100_000))
+    assert [(kind, len(json.loads(body))) for kind, body, _ in checked.dead] == [("event", 100_000)]
+    assert "100000 items, and some are bad" in checked.dead[0][2]
+    good = json.dumps(event()).encode()
+    assert sum(b.events for b in check(b'{"data":[%b]}' % b",".join([good] * 6000)).blocks["event"]) == 6000
+    assert len(check(b'{"_value_":[%b]}' % b",".join([b"0"] * 100_000)).blocks["event"]) == 1
+
+
 @pytest.mark.parametrize("payload", [b'{"data":[]}', b'{"_value_":[]}'])
 def test_nothing_is_nothing(payload: bytes) -> None:
     checked = check(payload)

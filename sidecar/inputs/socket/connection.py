@@ -16,11 +16,16 @@ from typing import Any, Protocol
 
 from sidecar.errors import Unavailable
 from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.socket.flights import Flight, Flights
 from sidecar.inputs.socket.frames import Frame
 from sidecar.inputs.socket.pool import Pool
 from sidecar.inputs.socket.sessions import Handed, Item, Session
 
 _MAX_HELD_BYTES = 1_000_000
+_ITEM_BYTES = 1_000
+"""What an item costs beside its bytes, until it is on disk."""
+_SLICE_S = 0.005
+"""How long items of one connection are taken before others have their turn."""
 
 
 class Door(Protocol):
@@ -41,36 +46,30 @@ class Door(Protocol):
     def lost(self, connection: "Connection", why: str) -> None:
         """It sent something after which nothing can be understood."""
 
-
-class _Flight:
-    """Something on its way to the disk."""
-
-    __slots__ = ("again", "handed", "landed", "size")
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.handed: Handed | None = None
-        self.landed = self.again = False
+    def puzzled(self, connection: "Connection", error: Exception) -> str:
+        """An item could not be treated, and nobody knows why; what its client is told."""
 
 
 class Connection(asyncio.Protocol):
-    """Reads as long as there is room, for one client."""
+    """Reads as long as there is room, for one client. `owner` is its user, where that is known."""
 
     __slots__ = (
-        "_answering", "_can_write", "_door", "_ended", "_failed", "_flights", "_held_bytes", "_items", "_paused",
-        "_session", "_why", "transport",
+        "_answering", "_can_write", "_door", "_ended", "_flights", "_held_bytes", "_items", "_loop",
+        "_paused", "_resting", "_session", "_why", "heard_s", "owner", "transport",
     )  # fmt: skip
 
     def __init__(self, door: Door) -> None:
         self._door = door
+        self._loop = asyncio.get_running_loop()
         self._session: Session | None = None
         self._items: deque[tuple[Item, int]] = deque()
-        self._flights: deque[_Flight] = deque()
-        self._failed: list[_Flight] = []
+        self._flights = Flights()
         self._held_bytes = 0
         self._why: Unavailable | None = None
         self._can_write = True
-        self._ended = self._answering = self._paused = False
+        self._ended = self._answering = self._paused = self._resting = False
+        self.owner = -1
+        self.heard_s = self._loop.time()
         self.transport: Any = None
 
     @property
@@ -89,8 +88,9 @@ class Connection(asyncio.Protocol):
             self._ended = True
             transport.abort()
             return
+        self._door.pool.join(self)
         transport.set_write_buffer_limits(high=0)
-        self._balance()
+        self._loop.call_soon(self.balance)  # reading begins only after this, so it could not be stopped yet
 
     def connection_lost(self, _: Exception | None) -> None:
         self.transport = None
@@ -100,6 +100,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ended:
             return
+        self._paused = False  # evidently
+        self.heard_s = self._loop.time()
         if self._session is None:
             self._session = self._door.session(self, data[0])
         self._hold(self._session.feed(data))
@@ -115,6 +117,7 @@ class Connection(asyncio.Protocol):
             self._ended = True
             if self._session is not None:
                 self._hold(self._session.end())
+            self._door.pool.unfinished(self, 0)
             self._advance()
         self._close_when_done()
         return True
@@ -128,20 +131,30 @@ class Connection(asyncio.Protocol):
 
     def go_on(self) -> Unavailable | None:
         """Called by the pool, now and then, while something could not be put into the queue."""
-        failed, self._failed = self._failed, []
-        for flight in failed:
-            flight.again = True
-            self._submit(flight)
-        if not any(flight.again for flight in self._flights):
-            self._why = self._take_items()
-            self._balance()
-            self._answer()
-            self._close_when_done()
+        self._flights.start_again()
+        if self._flights.troubled:
+            return None  # it will show; until then nothing newer is taken
+        self._why = None
+        self._advance()
+        if self._why is None:
+            self._door.pool.progress()
         return self._why
 
-    def breathe(self) -> None:
-        """Called by the pool when there is memory again."""
-        self._balance()
+    def balance(self) -> None:
+        """Reads, or does not, as there is room."""
+        if self.transport is None or self._ended:
+            return
+        pool = self._door.pool
+        wanted = (
+            self._why is None
+            and not self._resting
+            and not pool.full
+            and not pool.breathless(self)
+            and self._held_bytes < _MAX_HELD_BYTES
+        )
+        if wanted is self._paused:
+            self._paused = not wanted
+            (self.transport.resume_reading if wanted else self.transport.pause_reading)()
 
     def give_up_unfinished(self, reason: str) -> None:
         """Called by the pool when unfinished lines take too much memory."""
@@ -166,83 +179,93 @@ class Connection(asyncio.Protocol):
     def _hold(self, items: list[Item]) -> None:
         for item in items:
             size = len(item) if isinstance(item, bytes) else len(item.data) if isinstance(item, Frame) else 0
-            self._items.append((item, size))
-            self._keep(size)
+            self._items.append((item, size + _ITEM_BYTES))
+            self._keep(size + _ITEM_BYTES)
 
     def _keep(self, size: int) -> None:
         self._held_bytes += size
         self._door.pool.hold(size)
 
     def _advance(self) -> None:
-        if self._why is None:
+        if self._why is None and not self._resting:
             self._why = self._take_items()
             if self._why is not None:
                 self._door.pool.wait(self, self._why)
-        self._balance()
+        self.balance()
         self._answer_soon()
 
     def _take_items(self) -> Unavailable | None:
+        """Takes what is there, for as long as a slice of time lasts. Returns why there is no room."""
+        end_s = self._loop.time() + _SLICE_S
         while self._items:
-            assert self._session is not None
+            if self._loop.time() > end_s:
+                self._resting = True
+                self._loop.call_soon(self._wake)
+                return None
             item, size = self._items[0]
-            flight = _Flight(size)
+            flight = Flight(size)
             try:
-                flight.handed = self._session.take(item, partial(self._landed, flight))
+                flight.handed = self._take(item, flight)
             except Unavailable as why:
                 return why
             self._items.popleft()
             if flight.handed is None:
                 self._keep(-size)
             else:
-                self._flights.append(flight)
-                self._submit(flight)
+                self._flights.start(flight)
         return None
 
-    def _submit(self, flight: _Flight) -> None:
-        assert flight.handed is not None
-        flight.handed.submission.submit()
+    def _take(self, item: Item, flight: Flight) -> Handed | None:
+        assert self._session is not None
+        try:
+            return self._session.take(item, partial(self._landed, flight))
+        except Unavailable:
+            raise
+        except Exception as error:  # one item that nobody thought of must not cost the others
+            self._session.refuse(item, self._door.puzzled(self, error))
+            return None
 
-    def _landed(self, flight: _Flight, error: Exception | None) -> None:
+    def _wake(self) -> None:
+        self._resting = False
+        self._advance()
+
+    def _landed(self, flight: Flight, error: Exception | None) -> None:
         """The flight is on disk, or could not be put there."""
         if error is not None:
             self._why = error if isinstance(error, Unavailable) else Unavailable(str(error), retry_after_s=1)
-            self._failed.append(flight)
+            self._flights.fail(flight)
             self._door.pool.wait(self, self._why)
-            self._balance()
+            self.balance()
             return
-        flight.landed, flight.again = True, False
-        while self._flights and self._flights[0].landed:
-            self._settle(self._flights.popleft())
-        self._balance()
+        again = flight.again
+        self._keep(-flight.size)
+        for handed in self._flights.land(flight):
+            self._settle(handed)
+        if again:
+            self._recover()
+        self.balance()
         self._answer_soon()
 
-    def _settle(self, flight: _Flight) -> None:
-        handed, counts = flight.handed, self._door.counts
-        assert handed is not None
+    def _recover(self) -> None:
+        """What had failed is on disk; if that was all, what is newer has its turn."""
+        self._door.pool.progress()
+        if not self._flights.troubled:
+            self._why = None
+            self._advance()
+
+    def _settle(self, handed: Handed) -> None:
+        counts = self._door.counts
         assert self._session is not None
         self._session.on_disk(handed.lines)
         counts.events += handed.events
         counts.bytes += handed.bytes
         counts.repaired += handed.repaired
-        self._keep(-flight.size)
-
-    def _balance(self) -> None:
-        """Reads, or does not, as there is room."""
-        if self.transport is None or self._ended:
-            return
-        pool = self._door.pool
-        wanted = self._why is None and not pool.full and self._held_bytes < _MAX_HELD_BYTES
-        if pool.full:
-            pool.hold_breath(self)
-        if wanted is self._paused:
-            self._paused = not wanted
-            (self.transport.resume_reading if wanted else self.transport.pause_reading)()
 
     def _answer_soon(self) -> None:
         """Once for all that one commit settles."""
         if not self._answering:
             self._answering = True
-            asyncio.get_running_loop().call_soon(self._answer_now)
+            self._loop.call_soon(self._answer_now)
 
     def _answer_now(self) -> None:
         self._answering = False
@@ -259,7 +282,8 @@ class Connection(asyncio.Protocol):
     def _close_when_done(self) -> None:
         if not self._ended or self._flights or self._items:
             return
-        self._door.pool.forget(self)
-        if self.transport is not None and not self.transport.is_closing():
+        if self.transport is None:
+            self._door.pool.forget(self)
+        elif not self.transport.is_closing():
             self._answer()
             self.transport.close()

@@ -12,7 +12,7 @@ from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.complaints import Complaints
 from sidecar.inputs.socket.lines import without_blank_lines
 from sidecar.inputs.socket.opening import Opened, bound_to, open_listener, remove_file
-from sidecar.inputs.socket.peer import Allowed, sender_of
+from sidecar.inputs.socket.peer import Allowed, close_passed_files, sender_of
 from sidecar.inputs.socket.pool import Pool
 from sidecar.inputs.socket.sessions import LinesTaken, TakeLines
 
@@ -80,9 +80,10 @@ class DatagramInput:
         except OSError as error:
             self._refuse("a datagram cannot be read", reason=os.strerror(error.errno or 0))
             return None
+        close_passed_files(ancillary)
         self._count_lost(ancillary)
         if not self._allowed.everybody:
-            sender = sender_of(ancillary)
+            sender = sender_of(ancillary, with_groups=bool(self._allowed.groups))
             if sender is None or not self._allowed.allows(sender):
                 self._refuse("a datagram is refused: not one of allow_users or allow_groups",
                              pid=sender.pid if sender else 0, uid=sender.uid if sender else -1)  # fmt: skip

@@ -49,6 +49,9 @@ class FrameSession:
                 return self._take_frame(data_id, sent_s, data, done)
         return None
 
+    def refuse(self, item: Item, reason: str) -> None:
+        self._refuse(item.data_id if isinstance(item, Frame) else 0, reason)
+
     def on_disk(self, lines: int) -> None:
         """These clients are not told."""
 

@@ -11,9 +11,8 @@ _HALF_A_LINE = "the connection ended in the middle of this line"
 class LineSession:
     """Lines are numbered from 1 as they are taken; blank ones do not count."""
 
-    lost = None
-
-    def __init__(self, take: TakeLines, counts: InputCounts, max_line_bytes: int) -> None:
+    def __init__(self, take: TakeLines, counts: InputCounts, max_line_bytes: int, *, lost: str | None = None) -> None:
+        self.lost = lost
         self._take, self._counts = take, counts
         self._framer = LineFramer(max_line_bytes)
         self._acks = Acks()
@@ -24,14 +23,14 @@ class LineSession:
         return self._framer.unfinished_bytes
 
     def feed(self, data: bytes) -> list[Item]:
-        return list(self._framer.feed(data))
+        if self.lost is None:
+            return list(self._framer.feed(data))
+        return [Overlong(self.lost)]
 
     def take(self, item: Item, done: Done) -> Handed | None:
-        if isinstance(item, Overlong):
-            self._refuse(0, item.reason)
-            self._seen += 1
+        if not isinstance(item, bytes):
+            self.refuse(item, item.reason if isinstance(item, Overlong) else "")
             return None
-        assert isinstance(item, bytes)
         taken = self._take(item, done)
         for number, reason in taken.refused:
             self._refuse(number, reason)
@@ -39,6 +38,12 @@ class LineSession:
         if taken.submission is None:
             return None
         return Handed(taken.submission, taken.lines, taken.events, taken.bytes, taken.repaired)
+
+    def refuse(self, item: Item, reason: str) -> None:
+        lines = item.count(b"\n") if isinstance(item, bytes) else 1
+        for number in range(lines):
+            self._refuse(number, reason)
+        self._seen += lines
 
     def on_disk(self, lines: int) -> None:
         self._acks.on_disk(lines)

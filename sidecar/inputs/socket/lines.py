@@ -4,6 +4,7 @@ It knows nothing of what stands in the lines; a line that is too long is reporte
 behind its end.
 """
 
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -18,20 +19,24 @@ class Overlong(msgspec.Struct, frozen=True):
 Piece = bytes | Overlong
 """A block of whole lines, each with its `\\n` and none of them blank; or a line that is missing between two blocks."""
 
-_BLOCK_BYTES = 131_072
+_BLOCK_BYTES = 32_768
 """Of several lines: enough to share the cost of a block, and few enough to find room in a queue that is nearly full."""
 
 
 class LineFramer:
-    """The lines of one connection. `unfinished_bytes` of memory are held by a line that has no end yet."""
+    """The lines of one connection. Holds no more than one line that has no end yet."""
 
-    __slots__ = ("_discarding", "_max_bytes", "_parts", "unfinished_bytes")
+    __slots__ = ("_discarding", "_max_bytes", "_unfinished")
 
     def __init__(self, max_line_bytes: int) -> None:
         self._max_bytes = max_line_bytes
-        self._parts: list[bytes] = []
+        self._unfinished = bytearray()
         self._discarding = False
-        self.unfinished_bytes = 0
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Of the line that has no end yet."""
+        return len(self._unfinished)
 
     def feed(self, data: bytes) -> list[Piece]:
         """What is whole now, in order."""
@@ -43,30 +48,26 @@ class LineFramer:
             self._discarding, data = False, data[end:]
         end = data.rfind(b"\n") + 1
         if end:
-            block = b"".join((*self._parts, data[:end])) if self._parts else data[:end]
-            self._forget()
+            block = bytes(self._unfinished) + data[:end] if self._unfinished else data[:end]
+            self._unfinished = bytearray()
             pieces += self._split(block)
         if end < len(data):
-            self._parts.append(data[end:])
-            self.unfinished_bytes += len(data) - end
+            self._unfinished += data[end:]
             if self.unfinished_bytes > self._max_bytes:
                 pieces.append(self.discard(self._too_long()))
         return pieces
 
     def discard(self, reason: str) -> Overlong:
         """Gives up the unfinished line, up to its end wherever that is."""
-        self._forget()
+        self._unfinished = bytearray()
         self._discarding = True
         return Overlong(reason)
 
     def end(self) -> bool:
         """The client sends no more; whether it left a line without an end."""
-        left = b"".join(self._parts).strip()
-        self._forget()
-        return bool(left)
-
-    def _forget(self) -> None:
-        self._parts, self.unfinished_bytes = [], 0
+        left = bool(self._unfinished.strip())
+        self._unfinished = bytearray()
+        return left
 
     def _too_long(self) -> str:
         return f"longer than {self._max_bytes} bytes (max_line)"
@@ -76,7 +77,7 @@ class LineFramer:
             return list(_cut(without_blank_lines(block)))
         pieces: list[Piece] = []
         run: list[bytes] = []
-        for line in _lines(block):
+        for line in without_blank_lines(block).splitlines(keepends=True):
             if len(line) <= self._max_bytes + 1:
                 run.append(line)
                 continue
@@ -88,9 +89,9 @@ class LineFramer:
 
 def without_blank_lines(block: bytes) -> bytes:
     """`block`, which ends with a line's end, without lines of nothing but white space."""
-    if block[0] > 32 and b"\n\n" not in block and b"\r" not in block and b"\n " not in block and b"\n\t" not in block:
-        return block
-    return b"".join(_lines(block))
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n")
+    return _BLANK.sub(b"\n", block.lstrip(b" \t\r\n"))
 
 
 def _cut(block: bytes) -> Iterator[bytes]:
@@ -103,5 +104,4 @@ def _cut(block: bytes) -> Iterator[bytes]:
         yield block[start:]
 
 
-def _lines(block: bytes) -> list[bytes]:
-    return [line + b"\n" for raw in block.split(b"\n") if (line := raw.strip(b" \t\r"))]
+_BLANK = re.compile(rb"\n[ \t\r\n]+")

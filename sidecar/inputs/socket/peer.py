@@ -9,6 +9,7 @@ import msgspec
 
 from sidecar.config.sockets import group_id, user_id
 
+Ancillary = list[tuple[int, int, bytes]]
 _CREDENTIALS = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # Linux 4.13, not in Python's socket module
 _MAX_GROUPS_BYTES = 1024  # what getsockopt takes in Python
@@ -57,12 +58,20 @@ def peer_of(connection: socket.socket) -> Peer:
     return Peer(pid, uid, frozenset((gid, *groups)))
 
 
-def sender_of(ancillary: list[tuple[int, int, bytes]]) -> Peer | None:
+def close_passed_files(ancillary: Ancillary) -> None:
+    """Whoever can send a datagram can send open files with it; they are ours then, whether we want them or not."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            for (number,) in struct.iter_unpack("i", data[: len(data) // 4 * 4]):
+                os.close(number)
+
+
+def sender_of(ancillary: Ancillary, *, with_groups: bool) -> Peer | None:
     """The process that sent a datagram, if the kernel was asked to say so (SO_PASSCRED)."""
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
             pid, uid, gid = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])
-            return Peer(pid, uid, frozenset((gid, *_groups_of(uid, gid))))
+            return Peer(pid, uid, frozenset((gid, *(_groups_of(uid, gid) if with_groups else ()))))
     return None
 
 

@@ -86,6 +86,9 @@ class Session(Protocol):
     def take(self, item: Item, done: Done) -> Handed | None:
         """Hands an item to the intake; None: nothing of it goes to the queue. Raises Unavailable if it is full."""
 
+    def refuse(self, item: Item, reason: str) -> None:
+        """The item is not taken, now or ever."""
+
     def on_disk(self, lines: int) -> None:
         """So many more lines are committed, in order."""
 

@@ -1,6 +1,7 @@
 """All sockets of the configuration, from their start to their stop."""
 
 import asyncio
+import resource
 from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Protocol
@@ -14,6 +15,9 @@ from sidecar.inputs.socket.pool import Pool
 from sidecar.inputs.socket.sessions import Done, FrameTaken, LinesTaken
 from sidecar.inputs.socket.stream_input import StreamInput
 
+_OTHER_FILES = 512
+"""Descriptors that are needed for everything else: HTTP, the proxies, the queue."""
+_FEWEST = 64
 log = structlog.get_logger("inputs.socket")
 
 
@@ -34,7 +38,8 @@ class Sockets:
 
     def __init__(self, settings: Mapping[str, Socket], intake: Intake, configuration: bytes) -> None:
         self._intake, self._configuration = intake, configuration
-        self._pool = Pool(asyncio.get_running_loop())
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._pool = Pool(asyncio.get_running_loop(), max(_FEWEST, files - _OTHER_FILES))
         self.counts = [InputCounts(name, "socket") for name in settings]
         self._inputs = [
             self._make(counts, socket) for counts, socket in zip(self.counts, settings.values(), strict=True)

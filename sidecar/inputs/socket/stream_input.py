@@ -1,6 +1,8 @@
 """A stream socket that listens: Unix or TCP. Decides who may connect, and how they speak."""
 
 import asyncio
+import socket
+from collections import Counter
 from functools import partial
 
 from sidecar.config import Socket
@@ -15,6 +17,7 @@ from sidecar.inputs.socket.peer import Allowed, Peer, peer_of
 from sidecar.inputs.socket.pool import Pool
 from sidecar.inputs.socket.sessions import Session, TakeFrame, TakeLines
 
+_FIRST_BYTES = b"{ \t\r\n"
 _SETTLE_S = 3.0
 _LOOK_S = 0.01
 
@@ -70,12 +73,16 @@ class StreamInput:
     def enter(self, connection: Connection) -> bool:
         """Whether this client may stay; if not, the log says who it was."""
         peer = Peer(0, -1, frozenset())
+        other_end = connection.transport.get_extra_info("socket")
         if self._settings.listen.path is not None:
-            peer = peer_of(connection.transport.get_extra_info("socket"))
+            peer = peer_of(other_end)
+        else:
+            other_end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.owner = peer.uid
         why = None
         if not self._allowed.allows(peer):
             why = "a connection is refused: not one of allow_users or allow_groups"
-        elif len(self._connections) >= self._settings.max_connections:
+        elif self._is_full() and not self._make_place(peer.uid):
             why = "a connection is refused: there are max_connections already"
         if why is not None:
             self.counts.connections_refused += 1
@@ -83,6 +90,24 @@ class StreamInput:
             return False
         self._connections[connection] = peer
         self.counts.connections = len(self._connections)
+        return True
+
+    def _is_full(self) -> bool:
+        return len(self._connections) >= self._settings.max_connections or self.pool.crowded
+
+    def _make_place(self, owner: int) -> bool:
+        """Closes an idle connection of the user who has most, if that is another one, who has more."""
+        by_owner = Counter(connection.owner for connection in self._connections)
+        most, count = by_owner.most_common(1)[0] if by_owner else (owner, 0)
+        if count <= by_owner[owner] + 1:
+            return False
+        idle = [c for c in self._connections if c.owner == most and not c.under_way and not c.not_taken]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda connection: connection.heard_s)
+        self._complaints.say("an idle connection is closed to make place for another user", uid=most)
+        self.leave(oldest)
+        oldest.transport.abort()
         return True
 
     def leave(self, connection: Connection) -> None:
@@ -93,7 +118,11 @@ class StreamInput:
     def session(self, connection: Connection, first_byte: int) -> Session:
         """A Unix socket also speaks the agent's frames."""
         settings = self._settings
-        if first_byte != FIRST_BYTE or settings.listen.path is None:
+        if settings.listen.path is None:
+            # A page in a local browser can make it send requests to any port of this host.
+            lost = None if first_byte in _FIRST_BYTES else "expected lines of JSON, the first of which begins with {"
+            return LineSession(self._take_lines, self.counts, settings.max_line, lost=lost)
+        if first_byte != FIRST_BYTE:
             return LineSession(self._take_lines, self.counts, settings.max_line)
         return FrameSession(
             self._take_frame,
@@ -106,6 +135,13 @@ class StreamInput:
 
     def lost(self, connection: Connection, why: str) -> None:
         """It is closed, since nothing that follows can be understood."""
-        self.counts.rejected += 1
+        if connection.owner >= 0:  # over TCP the client was told
+            self.counts.rejected += 1
         peer = self._connections[connection]
         self._complaints.say("a connection is closed", reason=why, pid=peer.pid, uid=peer.uid)
+
+    def puzzled(self, connection: Connection, error: Exception) -> str:
+        """What its client is told; the log says more, since this is a bug."""
+        self._complaints.say("an item cannot be treated; please report this bug", error=repr(error)[:200],
+                             uid=connection.owner)  # fmt: skip
+        return "it cannot be treated"

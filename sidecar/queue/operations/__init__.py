@@ -4,7 +4,7 @@
 `retention.py` forgets. Nothing is done twice or by halves.
 """
 
-from sidecar.queue.operations.again import CancelReplay, Promote, Purge, PutBack, PutOff, Replay
+from sidecar.queue.operations.again import CancelReplay, Fit, Promote, Purge, PutBack, PutOff, Replay
 from sidecar.queue.operations.append import Append, append_all
 from sidecar.queue.operations.forwarding import Acknowledge, Bury, SetAside, SpendBudget, Split
 from sidecar.queue.operations.retention import Expire, Nothing, Tidy, file_bytes, forget_kept, make_room, used_bytes
@@ -17,6 +17,7 @@ __all__ = [
     "CancelReplay",
     "Done",
     "Expire",
+    "Fit",
     "Nothing",
     "Operation",
     "Promote",

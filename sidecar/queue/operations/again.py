@@ -1,11 +1,11 @@
 """What is sent again, or at last: dead letters put back, deliveries replayed, events whose time has come."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from sidecar.future import due_ms
-from sidecar.model import Block
+from sidecar.model import Block, StreamKey
 from sidecar.queue.filters import DeadFilter, KeptFilter
 from sidecar.queue.operations.transaction import (
     Done,
@@ -22,10 +22,14 @@ _AT_ONCE_BYTES = 4_000_000
 _AT_ONCE_ROWS = 10_000
 
 
+Fit = Callable[[StreamKey, bytes], bytes | None]
+
+
 class PutBack(msgspec.Struct):
     """Put dead letters into the retry lanes of their streams, as many as are good for one transaction.
 
-    `moved` counts them; `last_id` is the last one looked at, None if there are no more.
+    `fit` makes of an event what can be sent; where that is None, it stays dead, and counts as `unfit`. `moved` counts
+    the others; `last_id` is the last one looked at, None if there are no more.
     """
 
     streams: Mapping[int, QueueStream]
@@ -33,19 +37,24 @@ class PutBack(msgspec.Struct):
     after_id: int
     now_ms: int
     chunk_bytes: int
+    fit: Fit
     done: Done
     moved: int = 0
+    unfit: int = 0
     last_id: int | None = None
 
     def apply(self, tx: Transaction) -> None:
         """They are queued again, and no longer dead."""
-        ids, last_id = _take(tx, self.wanted, self.after_id)
+        self.moved = self.unfit = 0
+        ids, self.last_id = _take(tx, self.wanted, self.after_id)
         for stream_id, rows in ids.items():
             stream = self.streams[stream_id]
-            blocks = [Block(body, 1) for _, body in rows]
+            fitting = [(row, body) for row in rows if (body := self.fit(stream.key, row[1])) is not None]
+            blocks = [Block(body, 1) for _, body in fitting]
             add_chunks(tx, stream.lane("retry"), blocks, self.now_ms, self.chunk_bytes)
-            _forget(tx, stream, rows)
-        self.moved, self.last_id = sum(map(len, ids.values())), last_id
+            _forget(tx, stream, [row for row, _ in fitting])
+            self.moved += len(fitting)
+            self.unfit += len(rows) - len(fitting)
 
 
 class Purge(msgspec.Struct):

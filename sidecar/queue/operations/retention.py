@@ -8,7 +8,7 @@ import msgspec
 
 from sidecar.queue.operations.again import count_dropped, drop_dead
 from sidecar.queue.operations.transaction import Done, Transaction, take_away
-from sidecar.queue.records import QueueLane, QueueStream
+from sidecar.queue.records import DEAD_ROW_BYTES, QueueLane, QueueStream, dead_bytes
 from sidecar.queue.schema import end_id, lowest_id
 
 _AT_ONCE = 64
@@ -56,7 +56,7 @@ class Tidy(msgspec.Struct, frozen=True):
 
     def _tidy_dead(self, tx: Transaction) -> None:
         """Dead letters are in the order of their burial."""
-        excess = sum([stream.dead_bytes for stream in self.streams.values()]) - self.dead_max_bytes
+        excess = dead_bytes(self.streams.values()) - self.dead_max_bytes
         for number, stream, last_ms, body in tx.execute("SELECT id, stream, last_ms, body FROM dead ORDER BY id"):
             if last_ms < self.dead_before_ms:
                 reason = "dead_max_age"
@@ -64,7 +64,7 @@ class Tidy(msgspec.Struct, frozen=True):
                 reason = "dead_max_size"
             else:
                 break
-            excess -= len(body)
+            excess -= len(body) + DEAD_ROW_BYTES
             drop_dead(tx, self.streams[stream], [(number, body)], reason)
 
 
