@@ -18,3 +18,9 @@ class InputCounts:
         self.events = self.rejected = self.bytes = self.repaired = self.connections_refused = 0
         self.connections: int | None = None
         self.dropped: Counter[str] = Counter()
+
+    def took(self, events: int, size: int, repaired: int) -> None:
+        """So much is on disk."""
+        self.events += events
+        self.bytes += size
+        self.repaired += repaired

@@ -1,7 +1,9 @@
 """A connection under everything that can go wrong, with an intake that does what it is told to."""
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,19 +54,23 @@ class Intake:
         done(error)
 
 
+transports: list["Transport"] = []
+
+
 class Transport:
     """What a connection needs of uvloop's."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.written = b""
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.theirs.setblocking(False)
         self.reading, self.closed = True, False
+        transports.append(self)
 
-    def set_write_buffer_limits(self, high: int) -> None:
-        assert high == 0
-
-    def write(self, data: bytes) -> None:
-        self.written += data
+    def get_extra_info(self, name: str) -> socket.socket:
+        assert name == "socket"
+        return self.ours
 
     def pause_reading(self) -> None:
         assert self.reading
@@ -125,7 +131,10 @@ class Client:
 
     def heard(self) -> list[Any]:
         self.loop.settle()
-        text, self.transport.written = self.transport.written, b""
+        text = b""
+        with contextlib.suppress(BlockingIOError):
+            while part := self.transport.theirs.recv(65536):
+                text += part
         return [json.loads(line) for line in text.splitlines()]
 
     def go(self) -> None:
@@ -139,6 +148,10 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[StillLoop]:
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
     yield loop
     loop.close()
+    for transport in transports:
+        transport.ours.close()
+        transport.theirs.close()
+    transports.clear()
 
 
 @pytest.fixture
@@ -186,16 +199,42 @@ def test_what_lands_early_is_acknowledged_in_its_turn(client: Client, door: Door
 
 
 def test_a_client_that_does_not_read_is_told_once_it_does(client: Client, door: Door) -> None:
-    client.connection.pause_writing()
-    for _ in range(100):
+    for _ in range(5000):
         client.send(b"a\nbad\n")
         door.intake.settle()
-    assert client.heard() == []
-    assert client.transport.reading
-    client.connection.resume_writing()
+        assert client.transport.reading
     heard = client.heard()
-    assert heard[-1] == {"acked": 100}
-    assert len(heard) == 101
+    while heard[-1] != {"acked": 5000}:
+        client.loop.pass_time(0.3)
+        heard += client.heard()
+    refused = [answer["line"] for answer in heard if "line" in answer]
+    assert refused == list(range(2, 2 * len(refused) + 1, 2))
+    assert len(refused) + sum(answer.get("not_shown", 0) for answer in heard) == 5000
+
+
+def test_a_client_that_is_gone_is_still_read(client: Client, door: Door) -> None:
+    client.transport.theirs.close()
+    for _ in range(3):
+        client.send(b"a\n")
+        door.intake.settle()
+        client.loop.settle()
+    assert not client.transport.closed
+    assert door.intake.disk == [b"a"] * 3
+    client.go()
+    assert door.pool.held_bytes == 0
+
+
+def test_a_client_that_ends_and_does_not_read_is_not_waited_for_for_ever(
+    client: Client, door: Door, loop: StillLoop
+) -> None:
+    for _ in range(5000):
+        client.send(b"a\n")
+        door.intake.settle()
+    client.connection.eof_received()
+    loop.settle()
+    assert not client.transport.closed
+    loop.pass_time(11)
+    assert client.transport.closed
 
 
 def test_a_full_queue_stops_the_reading_and_room_starts_it_again(client: Client, door: Door, loop: StillLoop) -> None:

@@ -141,9 +141,7 @@ class Push:
             return
         counts, taken = self._shared.counts, self._taken
         assert taken is not None
-        counts.events += taken.events
-        counts.bytes += taken.bytes
-        counts.repaired += taken.repaired
+        counts.took(taken.events, taken.bytes, taken.repaired)
         self._respond(answers.success(close=not self.keep_alive))
 
     def drop_body(self) -> None:

@@ -5,8 +5,8 @@
                               └─ reading stops while much is held ───┘
 
 Invariant: what was read whole is held until it is on disk or refused, also when the client has gone meanwhile; and
-lines are acknowledged in order, so that a client knows of each whether it is on disk. Answers are written only while
-the client reads: at most one write waits in the transport, all else is a number and a bounded text in the session.
+lines are acknowledged in order, so that a client knows of each whether it is on disk. Answers are asked of the session
+only while the client reads: all that waits is a number and a bounded text.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from sidecar.errors import Unavailable
 from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.socket.answering import Answering
 from sidecar.inputs.socket.flights import Flight, Flights
 from sidecar.inputs.socket.frames import Frame
 from sidecar.inputs.socket.pool import Pool
@@ -24,6 +25,9 @@ from sidecar.inputs.socket.sessions import Handed, Item, Session
 _MAX_HELD_BYTES = 1_000_000
 _ITEM_BYTES = 1_000
 """What an item costs beside its bytes, until it is on disk."""
+_SAY_AGAIN_S = 0.2
+_LINGER_S = 10.0
+"""How long a client that sends no more, and does not read, may still learn what became of its lines."""
 _SLICE_S = 0.005
 """How long items of one connection are taken before others have their turn."""
 
@@ -54,7 +58,7 @@ class Connection(asyncio.Protocol):
     """Reads as long as there is room, for one client. `owner` is its user, where that is known."""
 
     __slots__ = (
-        "_answering", "_can_write", "_door", "_ended", "_flights", "_held_bytes", "_items", "_loop",
+        "_answering", "_door", "_ended", "_flights", "_held_bytes", "_items", "_linger_s", "_loop", "_out",
         "_paused", "_resting", "_session", "_why", "heard_s", "owner", "transport",
     )  # fmt: skip
 
@@ -66,7 +70,8 @@ class Connection(asyncio.Protocol):
         self._flights = Flights()
         self._held_bytes = 0
         self._why: Unavailable | None = None
-        self._can_write = True
+        self._out: Answering | None = None
+        self._linger_s = float("inf")
         self._ended = self._answering = self._paused = self._resting = False
         self.owner = -1
         self.heard_s = self._loop.time()
@@ -89,11 +94,13 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         self._door.pool.join(self)
-        transport.set_write_buffer_limits(high=0)
+        self._out = Answering(transport.get_extra_info("socket").fileno())
         self._loop.call_soon(self.balance)  # reading begins only after this, so it could not be stopped yet
 
     def connection_lost(self, _: Exception | None) -> None:
         self.transport = None
+        if self._out is not None:
+            self._out.end()
         self._door.leave(self)
         self.eof_received()
 
@@ -115,19 +122,13 @@ class Connection(asyncio.Protocol):
         """The client sends no more; the connection is kept until it was told the end."""
         if not self._ended:
             self._ended = True
+            self._linger_s = self._loop.time() + _LINGER_S
             if self._session is not None:
                 self._hold(self._session.end())
             self._door.pool.unfinished(self, 0)
             self._advance()
         self._close_when_done()
         return True
-
-    def pause_writing(self) -> None:
-        self._can_write = False
-
-    def resume_writing(self) -> None:
-        self._can_write = True
-        self._answer()
 
     def go_on(self) -> Unavailable | None:
         """Called by the pool, now and then, while something could not be put into the queue."""
@@ -174,7 +175,7 @@ class Connection(asyncio.Protocol):
         """At once, whatever is left."""
         if self.transport is not None:
             self._answer()
-            self.transport.close()
+            self._shut()
 
     def _hold(self, items: list[Item]) -> None:
         for item in items:
@@ -254,12 +255,9 @@ class Connection(asyncio.Protocol):
             self._advance()
 
     def _settle(self, handed: Handed) -> None:
-        counts = self._door.counts
         assert self._session is not None
         self._session.on_disk(handed.lines)
-        counts.events += handed.events
-        counts.bytes += handed.bytes
-        counts.repaired += handed.repaired
+        self._door.counts.took(handed.events, handed.bytes, handed.repaired)
 
     def _answer_soon(self) -> None:
         """Once for all that one commit settles."""
@@ -273,17 +271,28 @@ class Connection(asyncio.Protocol):
         self._close_when_done()
 
     def _answer(self) -> None:
-        if self.transport is None or self._session is None or not self._can_write or self.transport.is_closing():
+        """Says what there is to be said; to a client that does not read, again after a while."""
+        if self._session is None or self._out is None or self._out.mute:
             return
-        answer = self._session.answer()
-        if answer:
-            self.transport.write(answer)
+        self._out.say(b"")
+        if not self._out.blocked:
+            self._out.say(self._session.answer())
+        if self._out.blocked and not self._answering:
+            self._answering = True
+            self._loop.call_later(_SAY_AGAIN_S, self._answer_now)
 
     def _close_when_done(self) -> None:
         if not self._ended or self._flights or self._items:
             return
         if self.transport is None:
             self._door.pool.forget(self)
-        elif not self.transport.is_closing():
-            self._answer()
+            return
+        self._answer()
+        if self._out is None or not self._out.blocked or self._loop.time() > self._linger_s:
+            self._shut()
+
+    def _shut(self) -> None:
+        if self._out is not None:
+            self._out.end()
+        if not self.transport.is_closing():
             self.transport.close()

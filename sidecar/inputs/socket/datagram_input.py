@@ -110,15 +110,13 @@ class DatagramInput:
             taken.submission.submit()
 
     def _landed(self, flight: "_Flight", error: Exception | None) -> None:
-        taken, counts = flight.taken, self.counts
+        taken = flight.taken
         assert taken is not None
         self._pool.hold(-flight.size)
         if error is not None:
             self._drop(_STORAGE, taken.lines)
             return
-        counts.events += taken.events
-        counts.bytes += taken.bytes
-        counts.repaired += taken.repaired
+        self.counts.took(taken.events, taken.bytes, taken.repaired)
 
     def _count_lost(self, ancillary: list[tuple[int, int, bytes]]) -> None:
         for level, kind, data in ancillary:

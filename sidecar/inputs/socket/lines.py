@@ -77,9 +77,9 @@ class LineFramer:
             return list(_cut(without_blank_lines(block)))
         pieces: list[Piece] = []
         run: list[bytes] = []
-        for line in without_blank_lines(block).splitlines(keepends=True):
-            if len(line) <= self._max_bytes + 1:
-                run.append(line)
+        for line in without_blank_lines(block).split(b"\n")[:-1]:
+            if len(line) <= self._max_bytes:
+                run.append(line + b"\n")
                 continue
             pieces += _cut(b"".join(run))
             pieces.append(Overlong(self._too_long()))

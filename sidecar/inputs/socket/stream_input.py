@@ -18,6 +18,7 @@ from sidecar.inputs.socket.pool import Pool
 from sidecar.inputs.socket.sessions import Session, TakeFrame, TakeLines
 
 _FIRST_BYTES = b"{ \t\r\n"
+_BACKLOG = 1024
 _SETTLE_S = 3.0
 _LOOK_S = 0.01
 
@@ -50,7 +51,7 @@ class StreamInput:
         self._opened = open_listener(self._settings)
         loop = asyncio.get_running_loop()
         serve = loop.create_server if self._settings.listen.path is None else loop.create_unix_server
-        self._server = await serve(partial(Connection, self), sock=self._opened.listener)
+        self._server = await serve(partial(Connection, self), sock=self._opened.listener, backlog=_BACKLOG)
         return bound_to(self._settings.listen, self._opened.listener)
 
     async def stop(self) -> int:
@@ -107,7 +108,7 @@ class StreamInput:
         oldest = min(idle, key=lambda connection: connection.heard_s)
         self._complaints.say("an idle connection is closed to make place for another user", uid=most)
         self.leave(oldest)
-        oldest.transport.abort()
+        oldest.close()
         return True
 
     def leave(self, connection: Connection) -> None:
