@@ -7,6 +7,8 @@ import msgspec
 from sidecar.model import Room
 
 _MIN_FREE_SHARE = 0.05
+_MIN_FREE_BYTES = 32_000_000
+"""What the queue itself needs in order to forget what was delivered: its log, several times over."""
 _PENDING_MAX_BYTES = 64_000_000
 _RETRY_FULL_S = 30
 _RETRY_BUSY_S = 1
@@ -48,8 +50,9 @@ def admit(
 def room(*, max_size: int, min_free: int, file_bytes: int, disk_bytes: int, disk_free: int) -> Room:
     """How large the queue may become: `max_size`, or less where the disk would be left with less than it should have.
 
-    `min_free` is asked for only up to a twentieth of the disk. `file_bytes` is what the queue's file occupies already.
+    `min_free` is asked for only up to a twentieth of the disk, or what the queue needs to work. `file_bytes` is what
+    the queue's file occupies already.
     """
-    floor = min(min_free, int(disk_bytes * _MIN_FREE_SHARE))
+    floor = min(min_free, max(int(disk_bytes * _MIN_FREE_SHARE), _MIN_FREE_BYTES))
     grown = max(0, file_bytes + disk_free - floor)
     return Room(max_size, "max_size") if max_size <= grown else Room(grown, "min_free")

@@ -212,15 +212,20 @@ def _report(moved: int, ids: tuple[int, ...], done: str) -> None:
 
 
 def _in_rounds(selection: Selection, path: str, doing: str) -> int:
-    total, after_id = 0, 0
+    total, after_id, unfit = 0, 0, 0
     with progress(doing, selection.count()) as show_progress:
         while True:
             moved = command(selection.loaded.config.state, path, DeadRound(selection.filter, after_id), Moved)
             total += moved.events
-            show_progress(total)
+            unfit += moved.unfit
+            show_progress(total + unfit)
             if moved.last_id is None:
-                return total
+                break
             after_id = moved.last_id
+    if unfit:
+        stay = f"{counted(unfit, 'dead letter')} cannot be sent as they are, and stay; see their reasons"
+        click.echo(f"{stay} in `sidecar dead list`", err=True)
+    return total
 
 
 def _time(at_ms: int) -> str:

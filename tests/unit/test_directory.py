@@ -10,6 +10,7 @@ from sidecar.directory import Directory
 from sidecar.errors import Refused
 from sidecar.model import StreamKey
 from sidecar.report import Envelope
+from tests.support.reports import NOW_MS, dump, event
 
 CONFIG = Config(
     state=Path("state"),
@@ -89,3 +90,20 @@ def test_what_waits_with_an_old_token_is_sent_with_the_configured_one() -> None:
 
 def test_streams_with_a_kind_are_there_from_the_start() -> None:
     assert list(DIRECTORY.configured_keys()) == [RIGHT]
+
+
+def test_only_what_could_be_sent_now_is_fit_to_be_put_back() -> None:
+    directory = Directory(CONFIG)
+    good = dump(event())
+    assert directory.fit(StreamKey(1500006, "", "event"), good, now_ms=NOW_MS) == good, "configured meanwhile"
+    assert directory.fit(StreamKey(9, "own", "event"), good, now_ms=NOW_MS) == good
+    for key, body in (
+        (StreamKey(9, "", "event"), good),  # nobody knows its token
+        (StreamKey(1500006, "", "event"), b"0"),
+        (StreamKey(1500006, "", "event"), b"[]"),
+        (StreamKey(1500006, "", "event"), dump(event(target=""))),
+        (StreamKey(1500006, "", "event"), dump(event(timestamp="x"))),
+        (StreamKey(1500006, "", "time_series"), good),
+    ):
+        with pytest.raises(Refused):
+            directory.fit(key, body, now_ms=NOW_MS)
