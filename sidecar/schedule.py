@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import structlog
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
@@ -21,6 +22,7 @@ _LOOK_AGAIN_S = 300
 _CLOCK_EVERY_S = 5.0
 _CLOCK_JUMP_S = 1.0
 
+T = TypeVar("T")
 log = structlog.get_logger("schedule")
 
 
@@ -61,19 +63,18 @@ class Schedule:
             self._woken[name] = False
             self._running.add(name)
             self._idle.clear()
-            try:
-                return await job()
-            except asyncio.CancelledError:
-                if self._scheduler.running:
-                    raise
-                return None  # it was stopped, and APScheduler would log that as an error
+            return await self._quietly(job)
 
         self._woken[name] = False
         self._scheduler.add_job(run, IntervalTrigger(seconds=_LOOK_AGAIN_S), id=name, next_run_time=None)
 
     def add_every(self, name: str, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
         """A job that runs every `seconds`."""
-        self._scheduler.add_job(job, IntervalTrigger(seconds=seconds), id=name)
+
+        async def run() -> None:
+            await self._quietly(job)
+
+        self._scheduler.add_job(run, IntervalTrigger(seconds=seconds), id=name)
 
     def remove(self, name: str) -> None:
         """Forgets an answering job that does not run now."""
@@ -99,6 +100,15 @@ class Schedule:
                 await self._idle.wait()
         return not self._running
 
+    async def _quietly(self, job: Callable[[], Awaitable[T]]) -> T | None:
+        """Runs `job`; None if it was stopped, which APScheduler would log as an error."""
+        try:
+            return await job()
+        except asyncio.CancelledError:
+            if self._scheduler.running:
+                raise
+            return None
+
     def _run_in(self, name: str, seconds: float) -> None:
         self._scheduler.modify_job(name, next_run_time=datetime.now(UTC) + timedelta(seconds=seconds))
 
@@ -109,6 +119,8 @@ class Schedule:
         self._running.discard(event.job_id)
         if not self._running:
             self._idle.set()
+        if not self._scheduler.running:
+            return
         seconds = getattr(event, "retval", None)
         if seconds is not None:  # an answer weighs more than a wake from before it was given
             self._run_in(event.job_id, seconds)

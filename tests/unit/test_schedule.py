@@ -170,3 +170,26 @@ def test_when_the_clock_is_set_held_jobs_look_again(monkeypatch: pytest.MonkeyPa
         await until(lambda: runs == 2)
 
     play(scenario)
+
+
+def test_a_job_that_is_stopped_late_ends_without_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def slow() -> None:
+        await asyncio.sleep(0.05)
+
+    async def answering() -> float | None:
+        await asyncio.sleep(0.05)
+        return 0.0
+
+    async def stop_in_the_middle() -> None:
+        schedule = Schedule()
+        schedule.start()
+        schedule.add_answering("answering", answering)
+        schedule.add_every("slow", 0.01, slow)
+        schedule.wake("answering")
+        await asyncio.sleep(0.03)
+        schedule.stop()
+        await asyncio.sleep(0.1)
+
+    with caplog.at_level("ERROR"):
+        asyncio.run(stop_in_the_middle())
+    assert not caplog.records
