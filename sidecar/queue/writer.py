@@ -40,6 +40,8 @@ from sidecar.queue.schema import open_writer
 _GROUP_BYTES = 8_000_000
 _GROUP_OPERATIONS = 2_000
 _SIZE_EVERY_BYTES = 1_000_000
+_PARTS_OF_ROOM = 16
+"""A small queue is measured more often, so that it cannot outgrow its room by much meanwhile."""
 
 _KEPT_YIELDS = 0.9
 """Of the room: above this, kept deliveries are given up for events that wait."""
@@ -176,7 +178,7 @@ class Writer:
         for stream, delta in tx.deltas.items():
             apply_delta(stream, delta)
             self._unmeasured_bytes += abs(delta.bytes)
-        if self._unmeasured_bytes >= _SIZE_EVERY_BYTES or not appends:
+        if self._unmeasured_bytes >= min(_SIZE_EVERY_BYTES, self.room.bytes // _PARTS_OF_ROOM) or not appends:
             self._measure()
         if self.broken:
             log.info("storage works again", was=self.broken)
