@@ -129,7 +129,7 @@ class StatusViews:
             room=self._queue.room,
             when_full=self._config.queue.when_full,
         )
-        return isinstance(verdict, Refuse)
+        return isinstance(verdict, Refuse) or self._intake.refusing
 
     def _queue_status(self, oldest_ms: int | None) -> QueueStatus:
         size, room = self._queue.size_bytes, self._queue.room

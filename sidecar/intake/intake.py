@@ -69,6 +69,11 @@ class Intake:
         self._refused = self._refused_ms = 0
         self._unknown_pipes: set[int] = set()
 
+    @property
+    def refusing(self) -> bool:
+        """Whether reports were refused lately, for want of room; perhaps only large ones."""
+        return bool(self._refused) and self._now_ms() - self._refused_ms <= _SETTLED_MS
+
     def reload(self) -> None:
         """Forgets which report goes where, since the directory has changed."""
         self._known.clear()
