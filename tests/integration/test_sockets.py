@@ -283,6 +283,28 @@ def test_more_than_max_connections_are_refused_and_places_become_free(sidecar: S
         client.wait_settled(1)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_the_user_with_most_connections_gives_way_to_another(sidecar: Sidecar, proxy: Proxy) -> None:
+    where = address(sidecar, "abstract")
+    number, item = mine()
+    line = json.dumps({"stream": "app-events", "data": [item]})
+    code = (
+        "import os, socket, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "with socket.socket(socket.AF_UNIX) as s:\n"
+        "    s.connect('\\0' + sys.argv[1]); s.sendall(sys.argv[2].encode() + b'\\n'); print(s.recv(100).decode())\n"
+    )
+    clients = [LineClient(where) for _ in range(3)]
+    wait_until(lambda: entry(sidecar, "abstract")["connections"] == 3)
+    name = where.partition("@")[2]
+    done = subprocess.run([sys.executable, "-c", code, name, line], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == '{"acked":1}'
+    arrived(proxy, number)
+    assert not clients[0].hear(), "the one that was silent for longest"
+    for client in clients:
+        client.close()
+    wait_until(lambda: entry(sidecar, "abstract")["connections"] == 0)
+
+
 def test_a_second_sidecar_names_the_process_that_has_the_socket(
     sidecar: Sidecar, proxy: Proxy, run_dir: Path, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ class StreamInput:
         self._allowed = Allowed.of(settings.allow_users, settings.allow_groups)
         self._complaints = Complaints(counts.name, asyncio.get_running_loop())
         self._connections: dict[Connection, Peer] = {}
+        self._by_owner: Counter[int] = Counter()
         self._server: asyncio.Server | None = None
         self._opened: Opened | None = None
 
@@ -73,12 +74,7 @@ class StreamInput:
 
     def enter(self, connection: Connection) -> bool:
         """Whether this client may stay; if not, the log says who it was."""
-        peer = Peer(0, -1, frozenset())
-        other_end = connection.transport.get_extra_info("socket")
-        if self._settings.listen.path is not None:
-            peer = peer_of(other_end)
-        else:
-            other_end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        peer = self._peer_of(connection)
         connection.owner = peer.uid
         why = None
         if not self._allowed.allows(peer):
@@ -90,17 +86,24 @@ class StreamInput:
             self._complaints.say(why, pid=peer.pid, uid=peer.uid)
             return False
         self._connections[connection] = peer
+        self._by_owner[peer.uid] += 1
         self.counts.connections = len(self._connections)
         return True
+
+    def _peer_of(self, connection: Connection) -> Peer:
+        other_end = connection.transport.get_extra_info("socket")
+        if self._settings.listen.path is not None:
+            return peer_of(other_end)
+        other_end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a host that vanished must not keep its place
+        return Peer(0, -1, frozenset())
 
     def _is_full(self) -> bool:
         return len(self._connections) >= self._settings.max_connections or self.pool.crowded
 
     def _make_place(self, owner: int) -> bool:
         """Closes an idle connection of the user who has most, if that is another one, who has more."""
-        by_owner = Counter(connection.owner for connection in self._connections)
-        most, count = by_owner.most_common(1)[0] if by_owner else (owner, 0)
-        if count <= by_owner[owner] + 1:
+        most, count = self._by_owner.most_common(1)[0] if self._by_owner else (owner, 0)
+        if count <= self._by_owner[owner] + 1:
             return False
         idle = [c for c in self._connections if c.owner == most and not c.under_way and not c.not_taken]
         if not idle:
@@ -113,8 +116,10 @@ class StreamInput:
 
     def leave(self, connection: Connection) -> None:
         """It has gone."""
-        self._connections.pop(connection, None)
-        self.counts.connections = len(self._connections)
+        peer = self._connections.pop(connection, None)
+        if peer is not None:
+            self._by_owner[peer.uid] -= 1
+            self.counts.connections = len(self._connections)
 
     def session(self, connection: Connection, first_byte: int) -> Session:
         """A Unix socket also speaks the agent's frames."""
