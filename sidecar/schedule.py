@@ -123,6 +123,7 @@ class Schedule:
             return
         seconds = getattr(event, "retval", None)
         if seconds is not None:  # an answer weighs more than a wake from before it was given
+            self._woken[event.job_id] = False
             self._run_in(event.job_id, seconds)
         elif self._woken[event.job_id]:
             self._run_in(event.job_id, 0.0)

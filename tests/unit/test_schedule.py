@@ -193,3 +193,25 @@ def test_a_job_that_is_stopped_late_ends_without_an_error(caplog: pytest.LogCapt
     with caplog.at_level("ERROR"):
         asyncio.run(stop_in_the_middle())
     assert not caplog.records
+
+
+def test_a_wake_is_heard_after_one_that_came_during_a_run_with_an_answer() -> None:
+    runs: list[float] = []
+
+    async def scenario(schedule: Schedule) -> None:
+        async def job() -> float | None:
+            runs.append(time.monotonic())
+            await asyncio.sleep(0.02)
+            return 60.0
+
+        schedule.add_answering("job", job)
+        schedule.wake("job")
+        await asyncio.sleep(0.01)
+        schedule.wake("job")  # while it runs; its answer, to come again in a minute, is younger
+        await asyncio.sleep(0.05)
+        assert len(runs) == 1
+        schedule.wake("job")
+        await asyncio.sleep(0.05)
+        assert len(runs) == 2
+
+    play(scenario)
