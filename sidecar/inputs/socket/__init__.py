@@ -1,8 +1,8 @@
 """Sockets: lines with durable acknowledgements, the frames of the GSE agent's clients, and datagrams.
 
 `lines.py`, `frames.py` and `acks.py` know the wire and nothing else; the sessions join them to the intake;
-`connection.py` owns a client's transport and memory, `pool.py` what all clients share, `stream_input.py` and
-`datagram_input.py` one listening socket each.
+`connection.py` owns a client's transport and memory, `flights.py` what is on its way to the disk, `answering.py` what
+is said back; `pool.py` owns what all share, `stream_input.py` and `datagram_input.py` one listening socket each.
 """
 
 from sidecar.inputs.socket.frames import configuration

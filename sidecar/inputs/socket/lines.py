@@ -19,6 +19,7 @@ class Overlong(msgspec.Struct, frozen=True):
 Piece = bytes | Overlong
 """A block of whole lines, each with its `\\n` and none of them blank; or a line that is missing between two blocks."""
 
+_BLANK = re.compile(rb"\n[ \t\r\n]+")
 _BLOCK_BYTES = 32_768
 """Of several lines: enough to share the cost of a block, and few enough to find room in a queue that is nearly full."""
 
@@ -102,6 +103,3 @@ def _cut(block: bytes) -> Iterator[bytes]:
         start = end
     if start < len(block):
         yield block[start:]
-
-
-_BLANK = re.compile(rb"\n[ \t\r\n]+")
