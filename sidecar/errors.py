@@ -4,12 +4,15 @@
     ├── ConfigError        show every problem, exit 78
     ├── StartError         say why, exit 1
     ├── Refused            answer the client with `status`; the report must change first
-    └── Unavailable        answer 503; the same report may be sent again after `retry_after_s`
+    ├── Unavailable        answer 503; the same report may be sent again after `retry_after_s`
+    └── Stale              read on from the checkpoint that is on disk; nothing of this was committed
 
 Exceptions of libraries are translated once, in the module that owns the library.
 """
 
 from collections.abc import Sequence
+
+from sidecar.model import Checkpoint
 
 
 class SidecarError(Exception):
@@ -44,3 +47,11 @@ class Unavailable(SidecarError):
         super().__init__(message)
         self.message = message
         self.retry_after_s = retry_after_s
+
+
+class Stale(SidecarError):
+    """The checkpoint on disk is not the one that this was to follow; `checkpoint` is what stands there."""
+
+    def __init__(self, checkpoint: Checkpoint | None) -> None:
+        super().__init__("the checkpoint on disk is another one")
+        self.checkpoint = checkpoint

@@ -54,6 +54,54 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     events: int
 
 
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a tailed file is committed: which file it is, and the offset up to which its lines are in the queue.
+
+    `path` is where the tail's patterns found it, `at` where it was last, after it was rotated away too. It is known by
+    `device`, `inode`, `head` (a digest of its first `head_bytes` bytes) and `mark` (the bytes just before `offset`);
+    of a compressed file, all that counts in the bytes before compression. `inside_line`: a line was cut because it is
+    too long, and `offset` lies in what is left of it. `finished`: rotated away or gone, and read to its end.
+    """
+
+    tail: str
+    number: int
+    path: str
+    at: str
+    device: int
+    inode: int
+    head: bytes = b""
+    head_bytes: int = 0
+    offset: int = 0
+    mark: bytes = b""
+    inside_line: bool = False
+    finished: bool = False
+    seen_ms: int = 0
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """A receipt for bytes of a tailed file that are not in the queue and cannot be had any more.
+
+    At most `at_most` bytes from `offset` on, None where nobody can know; it happened between `since_ms`, when the file
+    was last seen whole, and `found_ms`.
+    """
+
+    tail: str
+    path: str
+    offset: int
+    at_most: int | None
+    why: str
+    since_ms: int
+    found_ms: int
+
+
+class Advance(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint as it is to become, if the one on disk stands at `before` (None: if there is none yet)."""
+
+    checkpoint: Checkpoint
+    before: int | None
+    losses: tuple[Loss, ...] = ()
+
+
 class Books(msgspec.Struct, frozen=True):
     """The counters of promise 4, in events. They are written in the transactions that move the events."""
 

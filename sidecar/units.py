@@ -12,6 +12,8 @@ Bytes = NewType("Bytes", int)
 Seconds = NewType("Seconds", float)
 BodyBytes = NewType("BodyBytes", int)
 """Bytes of a request; room for an envelope and an event of some use."""
+LineBytes = NewType("LineBytes", int)
+"""Bytes of a line; some, and not more than a block of a file that is read at once."""
 QueueBytes = NewType("QueueBytes", int)
 """Bytes of a database; more than an empty one needs."""
 Interval = NewType("Interval", float)

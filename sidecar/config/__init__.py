@@ -2,11 +2,11 @@
 
 `model.py` holds the keys and every default, `tree.py` reads and merges YAML with places, `bind.py` turns the tree into
 the model with the `readers.py` of single values, `load.py` joins them with the command line and the environment,
-`sockets.py` and `tls.py` look at what concerns several keys, `show.py` prints the result with origins.
+`sockets.py`, `tails.py` and `tls.py` look at what concerns several keys, `show.py` prints the result with origins.
 """
 
 from sidecar.config.load import Loaded, Options, Readable, load_config, load_readable
-from sidecar.config.model import Address, Config, Http, Listen, Proxy, Queue, Raw, Socket, Stream
+from sidecar.config.model import Address, Config, Http, Listen, Proxy, Queue, Raw, Socket, Stream, Tail, TailTest
 from sidecar.config.reload import merge_reloadable
 from sidecar.config.tls import tls_context
 
@@ -23,6 +23,8 @@ __all__ = [
     "Readable",
     "Socket",
     "Stream",
+    "Tail",
+    "TailTest",
     "load_config",
     "load_readable",
     "merge_reloadable",

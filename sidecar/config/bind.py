@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from sidecar.config.model import File, Secret
+from sidecar.config.model import SHORT, Document, File, Secret, Word
 from sidecar.config.readers import READERS, read_secret
 from sidecar.config.tree import Leaf, List, Map, Node
 from sidecar.units import Rate
@@ -37,6 +37,9 @@ class Binder:
 
     def bind(self, kind: Any, node: Node, name: str = "") -> Any:
         """A value of type `kind` from `node`, or a mark that only `bind` knows, with the problems noted."""
+        if kind is Document:
+            self.origins[name] = node.place
+            return plain(node)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in READERS:
             return self._struct(kind, node, name)
         if get_origin(kind) is dict:
@@ -48,22 +51,24 @@ class Binder:
     def _struct(self, kind: type[msgspec.Struct], node: Node, name: str) -> Any:
         if isinstance(node, Leaf) and node.value is None:
             node = Map({}, {}, node.place)
+        if isinstance(node, Leaf) and kind in SHORT:
+            node = Map({SHORT[kind]: node}, {SHORT[kind]: node.place}, node.place)
         if not isinstance(node, Map):
             return self._problem(node.place, name, "expected keys and values", node)
-        types_of = get_type_hints(kind)
+        hints = get_type_hints(kind)
+        types_of = {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
         self._refuse_unknown(types_of, node, name)
         values: dict[str, Any] = {}
         for field in msgspec.structs.fields(kind):
-            path = _join(name, field.name)
-            if field.name in node.items:
-                values[field.name] = self.bind(types_of[field.name], node.items[field.name], path)
-            elif types_of[field.name] in _SECRETS and field.name + _FILE in node.items:
-                values[field.name] = self._secret_file(
-                    types_of[field.name], node.items[field.name + _FILE], path + _FILE
-                )
+            key, wanted = field.encode_name, hints[field.name]
+            path = _join(name, key)
+            if key in node.items:
+                values[field.name] = self.bind(wanted, node.items[key], path)
+            elif wanted in _SECRETS and key + _FILE in node.items:
+                values[field.name] = self._secret_file(wanted, node.items[key + _FILE], path + _FILE)
             elif field.required:
                 values[field.name] = _FAILED
-                self._problem(node.place, path, "missing" + _file_hint(types_of[field.name], path))
+                self._problem(node.place, path, "missing" + _file_hint(wanted, path))
         if any(value is _FAILED for value in values.values()):
             return _FAILED
         self.bound[name] = made = kind(**values)
@@ -91,6 +96,8 @@ class Binder:
         return _FAILED if any(value is _FAILED for value in values.values()) else values
 
     def _tuple(self, kind: Any, node: Node, name: str) -> Any:
+        if isinstance(node, Leaf) and kind is Word:
+            node = List((node,), node.place)
         if not isinstance(node, List):
             return self._problem(node.place, name, "expected a list such as [a, b]", node)
         self.origins[name] = node.place
@@ -140,6 +147,15 @@ class Binder:
         got = f", got {_shown(node)}" if node is not None and not _may_be_secret(name, node) else ""
         self.problems.append(f"{place}: {name}: {message}{got}" if name else f"{place}: {message}{got}")
         return _FAILED
+
+
+def plain(node: Node) -> Any:
+    """`node` as Python's own values."""
+    if isinstance(node, Leaf):
+        return node.value
+    if isinstance(node, List):
+        return [plain(item) for item in node.items]
+    return {key: plain(value) for key, value in node.items.items()}
 
 
 def _read_small(path: Path) -> str:

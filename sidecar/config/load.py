@@ -3,14 +3,15 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from sidecar.config.addresses import host_address, is_loopback, is_own_listener
 from sidecar.config.bind import Binder
-from sidecar.config.model import Config, Http, Proxy, Socket, Stream
+from sidecar.config.model import Config, Http, Proxy, Socket, Stream, Tail, TailTest
 from sidecar.config.sockets import socket_problems
+from sidecar.config.tails import tail_problems, test_problems
 from sidecar.config.tls import tls_problems
 from sidecar.config.tree import Leaf, List, Map, Node, files_of, read_tree
 from sidecar.errors import ConfigError
@@ -18,6 +19,7 @@ from sidecar.errors import ConfigError
 SYSTEM_CONFIG = Path("/etc/sidecar/conf.d")
 SYSTEM_STATE = Path("/var/lib/sidecar")
 _NOWHERE = Path("/")
+T = TypeVar("T", bound=msgspec.Struct)
 _SECTIONS = ("proxy", "queue", "dead", "http", "defaults")
 
 
@@ -79,8 +81,9 @@ def load_readable(options: Options, environ: Mapping[str, str]) -> Readable:
 
 def _good_parts(bound: Mapping[str, msgspec.Struct]) -> dict[str, Any]:
     parts: dict[str, Any] = {name: bound[name] for name in _SECTIONS if name in bound}
-    for above, kind in (("streams.", Stream), ("sockets.", Socket)):
-        parts[above[:-1]] = {name.removeprefix(above): made for name, made in bound.items() if isinstance(made, kind)}
+    kinds: tuple[tuple[str, type[msgspec.Struct]], ...] = (("streams.", Stream), ("sockets.", Socket))
+    for above, kind in kinds:
+        parts[above[:-1]] = {name.removeprefix(above): made for name, made in _those(bound, kind).items()}
     return parts
 
 
@@ -177,8 +180,14 @@ def _across(binder: Binder, tree: Map, *, need_proxy: bool) -> Iterable[str]:
             if other != name:
                 place = binder.origins[f"{name}.data_id"]
                 yield f"{place}: {name}.data_id: {stream.data_id} is already the data_id of {other}"
-    sockets = {name: socket for name, socket in binder.bound.items() if isinstance(socket, Socket)}
-    yield from socket_problems(sockets, _names(tree.items.get("streams")), binder.origins)
+    bound, streams = binder.bound, list(_names(tree.items.get("streams")))
+    yield from socket_problems(_those(bound, Socket), streams, binder.origins)
+    yield from tail_problems(_those(bound, Tail), _those(bound, Stream), streams, binder.origins)
+    yield from test_problems(_those(bound, TailTest), _names(tree.items.get("tails")), binder.origins)
+
+
+def _those(bound: Mapping[str, msgspec.Struct], kind: type[T]) -> dict[str, T]:
+    return {name: made for name, made in bound.items() if isinstance(made, kind)}
 
 
 def _names(node: Node | None) -> Iterable[str]:

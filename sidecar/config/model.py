@@ -4,12 +4,14 @@ A value's meaning is its type: `readers.py` has one reader for each type named h
 """
 
 from pathlib import Path
-from typing import Literal, NewType
+from typing import Any, Literal, NewType
 
 import msgspec
 
 from sidecar.model import Kind
-from sidecar.units import BodyBytes, Bytes, Interval, QueueBytes, Rate, Seconds, Share
+from sidecar.patterns import Pattern
+from sidecar.templates import Template, parse_template
+from sidecar.units import BodyBytes, Bytes, Interval, LineBytes, QueueBytes, Rate, Seconds, Share
 
 Url = NewType("Url", str)
 Secret = NewType("Secret", str)
@@ -19,6 +21,14 @@ Account = NewType("Account", str)
 """The name or the number of a user or a group."""
 Number = NewType("Number", int)
 """From zero on."""
+Glob = NewType("Glob", str)
+"""An absolute path, perhaps with `*`, `?`, `[...]`, and `**` for directories of any depth."""
+Encoding = NewType("Encoding", str)
+Zone = NewType("Zone", str)
+Word = NewType("Word", str)
+"""Text, also empty; a number or a boolean counts as what is written. Where there may be several, one needs no list."""
+Document = NewType("Document", object)
+"""Anything that YAML can say."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -145,6 +155,75 @@ class Socket(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: int = 2048
 
 
+class Multiline(msgspec.Struct, frozen=True, kw_only=True):
+    """Which lines belong together, if `start` or `continue` is given."""
+
+    start: Pattern | None = None
+    continuation: Pattern | None = msgspec.field(default=None, name="continue")
+    max_lines: int = 500
+    flush_after: Interval = Interval(5.0)
+
+
+class Parse(msgspec.Struct, frozen=True, kw_only=True):
+    """How fields are found in a line; `parse: json` is short for `parse: {format: json}`."""
+
+    format: Literal["raw", "json", "logfmt"] = "raw"
+    regex: Pattern | None = None
+
+
+class Timestamp(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a line says when it was; without `field` it is the time of reading. `timezone` None: that of this host."""
+
+    field: str | None = None
+    format: str | None = None
+    timezone: Zone | None = None
+    unit: Literal["s", "ms", "us", "ns"] | None = None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """What a line becomes: an event, or with `metrics` an item of a time series.
+
+    None: `name` that of the tail, `content` the whole line, `target` this host.
+    """
+
+    name: Template | None = None
+    content: Template | None = None
+    target: Template | None = None
+    dimension: dict[str, Template] = msgspec.field(default_factory=lambda: {"file": parse_template("{path}")})
+    metrics: dict[str, Template] = {}
+    timestamp: Timestamp = Timestamp()
+
+
+class Tail(msgspec.Struct, frozen=True, kw_only=True):
+    """Files whose lines become events. `poll` None: the system says when they change."""
+
+    paths: tuple[Glob, ...]
+    stream: str
+    exclude: tuple[str, ...] = ()
+    rotated: tuple[Glob, ...] = ()
+    start_at: Literal["end", "beginning"] = "end"
+    encoding: Encoding = Encoding("utf-8")
+    poll: Interval | None = None
+    max_open: int = 256
+    max_line: LineBytes = LineBytes(256 * 1024)
+    partial_after: Seconds = Seconds(0.0)
+    multiline: Multiline = Multiline()
+    parse: Parse = Parse()
+    where: dict[str, tuple[Word, ...]] = {}
+    where_not: dict[str, tuple[Word, ...]] = {}
+    unparsed: Literal["raw", "drop", "dead"] = "raw"
+    event: Event = Event()
+
+
+class TailTest(msgspec.Struct, frozen=True, kw_only=True):
+    """What `sidecar test` tries: these lines, in a file at `path`, become exactly these events."""
+
+    tail: str
+    lines: tuple[Word, ...]
+    events: Document
+    path: str | None = None
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration."""
 
@@ -156,3 +235,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Defaults = Defaults()
     streams: dict[str, Stream] = {}
     sockets: dict[str, Socket] = {}
+    tails: dict[str, Tail] = {}
+    tests: dict[str, TailTest] = {}
+
+
+SHORT: dict[Any, str] = {Parse: "format"}
+"""Of these a single value may stand for the map, and then means this key."""

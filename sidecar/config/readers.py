@@ -4,18 +4,36 @@ It knows nothing of keys or files; `bind.py` adds those.
 """
 
 import re
+import zoneinfo
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sidecar.config.model import Account, Address, File, FileMode, Listen, Number, Secret, Url
+from sidecar.config.model import (
+    Account,
+    Address,
+    Encoding,
+    File,
+    FileMode,
+    Glob,
+    Listen,
+    Number,
+    Secret,
+    Url,
+    Word,
+    Zone,
+)
 from sidecar.config.tree import Scalar
 from sidecar.model import MAX_TOKEN_CHARACTERS
+from sidecar.parsing import encoding_of
+from sidecar.patterns import Pattern, parse_pattern
+from sidecar.templates import Template, parse_template
 from sidecar.units import (
     BodyBytes,
     Bytes,
     Interval,
+    LineBytes,
     QueueBytes,
     Rate,
     Seconds,
@@ -28,6 +46,7 @@ from sidecar.units import (
 
 _MODE = re.compile(r"0?[0-7]{3}")
 _SOCKET_PATH_BYTES = 107
+_SHORTEST_LINE, _LONGEST_LINE = 64, 1 << 20
 
 
 def _text(value: Scalar) -> str:
@@ -76,6 +95,13 @@ def _size_of_at_least(least: str) -> Callable[[Scalar], Bytes]:
         return size
 
     return read
+
+
+def _line_size(value: Scalar) -> LineBytes:
+    size = parse_size(_quantity(value, "a size such as 256KiB"))
+    if not _SHORTEST_LINE <= size <= _LONGEST_LINE:
+        raise ValueError(f"a size from {_SHORTEST_LINE} bytes to 1MiB")
+    return LineBytes(size)
 
 
 def _duration(value: Scalar) -> Seconds:
@@ -154,6 +180,30 @@ def _path(value: Scalar) -> Path:
         raise ValueError("a path; there is no such user") from None
 
 
+def _glob(value: Scalar) -> Glob:
+    text = _text(value)
+    if not text.startswith("/") or text.endswith("/"):
+        raise ValueError("an absolute path such as /var/log/app/*.log; ** stands for directories of any depth")
+    return Glob(text)
+
+
+def _encoding(value: Scalar) -> Encoding:
+    return Encoding(encoding_of(str(value)))
+
+
+def _zone(value: Scalar) -> Zone:
+    try:
+        return Zone(zoneinfo.ZoneInfo(_text(value)).key)
+    except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError):
+        raise ValueError("a time zone such as Asia/Shanghai or UTC") from None
+
+
+def _word(value: Scalar) -> Word:
+    if value is None:
+        return Word("")
+    return Word(str(value).lower() if isinstance(value, bool) else str(value))
+
+
 READERS: dict[Any, Callable[[Scalar], Any]] = {
     str: _text,
     bool: _flag,
@@ -174,4 +224,11 @@ READERS: dict[Any, Callable[[Scalar], Any]] = {
     Address: parse_address,
     Url: parse_url,
     Secret: read_secret,
+    Glob: _glob,
+    Encoding: _encoding,
+    Zone: _zone,
+    Word: _word,
+    LineBytes: _line_size,
+    Pattern: lambda value: parse_pattern(_text(value)),
+    Template: lambda value: parse_template(_word(value)),
 }

@@ -6,9 +6,9 @@ from typing import Any, get_type_hints
 import msgspec
 
 from sidecar.config.load import Loaded
-from sidecar.config.model import FileMode, Secret
+from sidecar.config.model import FileMode, Secret, Word
 from sidecar.config.readers import READERS
-from sidecar.units import BodyBytes, Bytes, Interval, QueueBytes, Seconds, Share, format_duration
+from sidecar.units import BodyBytes, Bytes, Interval, LineBytes, QueueBytes, Seconds, Share, format_duration
 
 MASK = "********"
 
@@ -29,12 +29,15 @@ def effective(loaded: Loaded) -> list[Row]:
 def _rows(struct: msgspec.Struct, above: str, origins: dict[str, str]) -> Iterator[Row]:
     types_of = get_type_hints(type(struct))
     for field in msgspec.structs.fields(type(struct)):
-        name, value = f"{above}{field.name}", getattr(struct, field.name)
+        name, value = f"{above}{field.encode_name}", getattr(struct, field.name)
         if isinstance(value, msgspec.Struct) and type(value) not in READERS:
             yield from _rows(value, f"{name}.", origins)
         elif isinstance(value, dict):
             for key, inner in value.items():
-                yield from _rows(inner, f"{name}.{key}.", origins)
+                if isinstance(inner, msgspec.Struct) and type(inner) not in READERS:
+                    yield from _rows(inner, f"{name}.{key}.", origins)
+                else:
+                    yield Row(f"{name}.{key}", _shown(inner, Word, name), origins.get(f"{name}.{key}", "default"))
         else:
             origin = origins.get(name) or origins.get(f"{name}_file", "default")
             yield Row(name, _shown(value, types_of[field.name], name), origin)
@@ -51,7 +54,7 @@ def _shown(value: Any, kind: Any, name: str) -> str:
         return "unlimited" if name == "proxy.rate" else "-"
     if kind in (Seconds, Interval):
         return format_duration(value) if value else "0s"
-    if kind in (Bytes, BodyBytes, QueueBytes):
+    if kind in (Bytes, BodyBytes, LineBytes, QueueBytes):
         return f"{value:,} bytes"
     if kind is Share:
         return f"{value * 100:g}%"

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from sidecar.errors import StartError, Unavailable
-from sidecar.model import Block, Books, Chunk, Room, StreamKey
+from sidecar.errors import Stale, StartError, Unavailable
+from sidecar.model import Advance, Block, Books, Chunk, Room, StreamKey
+from sidecar.queue.checkpoints import Checkpoints
 from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
 from sidecar.queue.operations import (
     Acknowledge,
@@ -36,10 +37,9 @@ from sidecar.queue.operations import (
     Tidy,
 )
 from sidecar.queue.reader import Reader
-from sidecar.queue.records import QueueLane, QueueStream, dead_bytes
+from sidecar.queue.records import QueueLane, QueueStream, dead_bytes, stream_of
 from sidecar.queue.writer import Results, Writer
 
-MAX_STREAMS = 1000
 T = TypeVar("T")
 Op = TypeVar("Op", bound=Operation)
 _RETRY_STORAGE_S = 5
@@ -72,6 +72,7 @@ class Queue:
         self._reader = Reader(path)
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="queue-reader")
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.checkpoints = Checkpoints(self._commit, self._read, self._reader)
 
     def open(self) -> None:
         """Raises StartError for a database that cannot be used, or whose books do not balance."""
@@ -129,14 +130,7 @@ class Queue:
 
         For a configured stream there is always a place.
         """
-        streams = self._writer.streams
-        found = streams.get(key)
-        if found is None:
-            if len(streams) >= MAX_STREAMS and not configured:
-                raise Unavailable(f"already {MAX_STREAMS} streams; no new data_id can be taken", retry_after_s=60)
-            found = QueueStream(1 + max((stream.id for stream in streams.values()), default=0), key)
-            streams[key] = found
-        return found
+        return stream_of(self._writer.streams, key, configured=configured)
 
     def books(self) -> Books:
         """The books of all streams together."""
@@ -150,13 +144,15 @@ class Queue:
         accepted_ms: int,
         done: Done,
         dead: Sequence[tuple[bytes, str]] = (),
+        advance: Advance | None = None,
     ) -> None:
         """Accepts `blocks` of together `size` bytes, and as dead letters the events in `dead`, each with its reason.
 
-        `done` is called on the loop with None once they are on disk, else with Unavailable.
+        `done` is called on the loop with None once they are on disk, and `advance` with them, else with Unavailable, or
+        with Stale if that is impossible.
         """
         self.pending_bytes += size
-        self._writer.submit(Append(stream, blocks, size, accepted_ms, done, dead))
+        self._writer.submit(Append(stream, blocks, size, accepted_ms, done, dead, advance))
 
     async def acknowledge(self, lane: QueueLane, through_seq: int, *, keep: bool) -> None:
         """Forgets the chunks up to `through_seq`, since the proxy has them. Raises Unavailable."""
@@ -289,7 +285,9 @@ class Queue:
         for operation, error in results:
             if isinstance(operation, Append):
                 self.pending_bytes -= operation.size
-            operation.done(None if error is None else Unavailable(f"storage: {error}", retry_after_s=_RETRY_STORAGE_S))
+            if error is not None and not isinstance(error, Stale):
+                error = Unavailable(f"storage: {error}", retry_after_s=_RETRY_STORAGE_S)
+            operation.done(error)
         if grown:
             self.on_commit(grown)
 

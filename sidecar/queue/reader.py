@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Self
 
 from sidecar.errors import StartError
-from sidecar.model import Books, Chunk, StreamKey
+from sidecar.model import Books, Checkpoint, Chunk, Loss, StreamKey
 from sidecar.queue.codec import Codec
-from sidecar.queue.records import QueueLane, QueueStream, load_streams
+from sidecar.queue.records import QueueLane, QueueStream, load_checkpoints, load_losses, load_streams
 from sidecar.queue.schema import chunk_id, end_id, lowest_id, open_reader
 
 _LOOK_AHEAD_CHUNKS = 4096
@@ -81,6 +81,15 @@ class Reader:
         rows = self._execute("SELECT token_digest, boot_id, state FROM budget")
         return {digest: (boot_id, state) for digest, boot_id, state in rows}
 
+    def checkpoints(self, tail: str) -> list[Checkpoint] | None:
+        """How far the files of `tail` are committed; None if it never ran."""
+        known = self._execute("SELECT 1 FROM tail WHERE name = ?", (tail,)).fetchone()
+        return load_checkpoints(self._execute, tail) if known else None
+
+    def losses(self, most: int) -> list[Loss]:
+        """The newest receipts for bytes of tailed files that could not be had any more."""
+        return load_losses(self._execute, most)
+
     def dropped(self) -> dict[int, dict[str, int]]:
         """Dropped events of each stream by reason."""
         found: dict[int, dict[str, int]] = {}
@@ -147,5 +156,5 @@ class Reader:
             self._connection = open_reader(self._path)
         return self._connection
 
-    def _execute(self, sql: str, values: tuple[int, ...] = ()) -> sqlite3.Cursor:
+    def _execute(self, sql: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
         return self._open().execute(sql, values)

@@ -3,13 +3,15 @@
 Only the writer changes a record, after the commit that changed the rows; each attribute is replaced as a whole.
 """
 
+import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
-from sidecar.model import LANES, Books, LaneName, StreamKey
+from sidecar.errors import Unavailable
+from sidecar.model import LANES, Books, Checkpoint, LaneName, Loss, StreamKey
 from sidecar.queue.schema import LANE_BITS
 
 
@@ -96,6 +98,7 @@ class Delta(msgspec.Struct):
         return self.accepted == self.queued + self.delivered + self.dead + self.dropped
 
 
+MAX_STREAMS = 1000
 DEAD_ROW_BYTES = 300
 """What a dead letter costs on disk beside its event."""
 
@@ -103,6 +106,17 @@ DEAD_ROW_BYTES = 300
 def dead_bytes(streams: Iterable[QueueStream]) -> int:
     """What the dead letters of `streams` take."""
     return sum([stream.dead_bytes + DEAD_ROW_BYTES * stream.books.dead for stream in streams])
+
+
+def stream_of(streams: dict[StreamKey, QueueStream], key: StreamKey, *, configured: bool) -> QueueStream:
+    """The stream of `key`, new if need be. Raises Unavailable when there are too many that are not `configured`."""
+    found = streams.get(key)
+    if found is None:
+        if len(streams) >= MAX_STREAMS and not configured:
+            raise Unavailable(f"already {MAX_STREAMS} streams; no new data_id can be taken", retry_after_s=60)
+        found = QueueStream(1 + max((stream.id for stream in streams.values()), default=0), key)
+        streams[key] = found
+    return found
 
 
 def load_streams(connection: sqlite3.Connection) -> dict[StreamKey, QueueStream]:
@@ -186,3 +200,41 @@ def apply_delta(stream: QueueStream, delta: Delta) -> None:
         lane.bytes += change.bytes
         lane.next_seq += change.seqs
         lane.target = lane.target if change.target is None else change.target
+
+
+def load_checkpoints(execute: Callable[..., sqlite3.Cursor], tail: str, number: int | None = None) -> list[Checkpoint]:
+    """The checkpoints of `tail`, or the one with this number, in the order of their numbers."""
+    rows = execute(
+        "SELECT number, path, at, device, inode, head, head_bytes, offset, mark, inside_line, finished, seen_ms"
+        " FROM checkpoint WHERE tail = ? AND number = coalesce(?, number) ORDER BY number",
+        (tail, number),
+    )
+    return [
+        Checkpoint(
+            tail=tail,
+            number=row[0],
+            path=os.fsdecode(row[1]),
+            at=os.fsdecode(row[2]),
+            device=row[3] % (1 << 64),
+            inode=row[4] % (1 << 64),
+            head=row[5],
+            head_bytes=row[6],
+            offset=row[7],
+            mark=row[8],
+            inside_line=bool(row[9]),
+            finished=bool(row[10]),
+            seen_ms=row[11],
+        )
+        for row in rows
+    ]
+
+
+def load_losses(execute: Callable[..., sqlite3.Cursor], most: int) -> list[Loss]:
+    """The newest receipts, at most so many, the oldest of them first."""
+    rows = execute(
+        "SELECT tail, path, offset, at_most, why, since_ms, found_ms FROM loss ORDER BY id DESC LIMIT ?", (most,)
+    ).fetchall()
+    return [
+        Loss(tail=tail, path=os.fsdecode(path), offset=offset, at_most=at_most, why=why, since_ms=since, found_ms=found)
+        for tail, path, offset, at_most, why, since, found in reversed(rows)
+    ]

@@ -6,6 +6,8 @@
             ├─< dead            what the proxy refused for good, one event a row
             └─< dropped         events dropped under the operator's policy, by reason
     budget                      what each access token has spent of its rate, by digest
+    tail ─┬─< checkpoint        how far each tailed file is committed
+          └─< loss              what of tailed files could not be had any more
 
 The key of a lane is `stream << 3 | number`, that of a chunk `lane << 40 | seq`: one B-tree, no second index, and the
 chunks of one lane in order. The numbers begin a million above the lowest key, since a chunk at the head that is split
@@ -65,6 +67,18 @@ def m001_queue(db: Database) -> None:
                     not_null={"boot_id", "state"})  # fmt: skip
 
 
+@migrations()
+def m002_tails(db: Database) -> None:
+    """Tailed files. Paths are bytes, since that is what they are to the system."""
+    db.create_table("tail", {"name": str, "started_ms": int}, pk="name", not_null={"started_ms"})
+    identity = {"path": bytes, "at": bytes, "device": int, "inode": int, "head": bytes, "head_bytes": int}
+    position = {"offset": int, "mark": bytes, "inside_line": int, "finished": int, "seen_ms": int}
+    db.create_table("checkpoint", {"tail": str, "number": int} | identity | position, pk=("tail", "number"),
+                    not_null={*identity, *position})  # fmt: skip
+    receipt = {"tail": str, "path": bytes, "offset": int, "why": str, "since_ms": int, "found_ms": int}
+    db.create_table("loss", {"id": int, "at_most": int} | receipt, pk="id", not_null=set(receipt))
+
+
 def chunk_id(lane: int, seq: int) -> int:
     """The key of chunk `seq` of `lane`."""
     return (lane << SEQ_BITS) - BEFORE_ALL + seq
@@ -116,7 +130,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     tables = db.table_names()
     if tables and _MIGRATIONS_TABLE not in tables:
         raise StartError(f"{path} is a database, but no queue of a sidecar; move it away, or name another --state")
-    known = {migration.name for migration in migrations.pending(db)} | {m001_queue.__name__}
+    known = {migration.name for migration in migrations.pending(db)} | {m001_queue.__name__, m002_tails.__name__}
     newer = [applied.name for applied in migrations.applied(db) if applied.name not in known]
     if newer:
         raise StartError(

@@ -21,6 +21,7 @@ from typing import Literal
 
 import structlog
 
+from sidecar.errors import Stale
 from sidecar.model import Room, StreamKey
 from sidecar.queue.codec import Codec
 from sidecar.queue.operations import (
@@ -152,6 +153,10 @@ class Writer:
             if self._connection is None:
                 self._open()
             grown |= self._transact(group)
+        except Stale as stale:  # nothing is wrong with the disk
+            if self._connection is not None:
+                self._connection.execute("ROLLBACK")
+            return stale
         except Exception as error:
             self._recover(error)
             return error

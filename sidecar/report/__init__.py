@@ -6,7 +6,7 @@ Pure: no clock, no disk, no network. `check.py` is the way in for reports, `line
 """
 
 from sidecar.report.careful import check_item
-from sidecar.report.check import Checked, Rules, check_items
+from sidecar.report.check import Checked, Rules, check_items, cut
 from sidecar.report.envelope import Envelope, open_envelope
 from sidecar.report.lines import CheckedLines, check_lines
 from sidecar.report.payload import CheckedPayload, TextRule, check_payload
@@ -22,5 +22,6 @@ __all__ = [
     "check_items",
     "check_lines",
     "check_payload",
+    "cut",
     "open_envelope",
 ]

@@ -1,11 +1,12 @@
 """What the writer can be asked to do, each as SQL inside a transaction that somebody else opens and commits.
 
 `append.py` accepts, `forwarding.py` does what the proxy's answers mean, `again.py` what is sent once more or at last,
-`retention.py` forgets. Nothing is done twice or by halves.
+`retention.py` forgets, `checkpoints.py` moves the places in tailed files. Nothing is done twice or by halves.
 """
 
 from sidecar.queue.operations.again import CancelReplay, Fit, Promote, Purge, PutBack, PutOff, Replay
 from sidecar.queue.operations.append import Append, append_all
+from sidecar.queue.operations.checkpoints import SaveCheckpoints
 from sidecar.queue.operations.forwarding import Acknowledge, Bury, SetAside, SpendBudget, Split
 from sidecar.queue.operations.retention import Expire, Nothing, Tidy, file_bytes, forget_kept, make_room, used_bytes
 from sidecar.queue.operations.transaction import Done, Operation, Transaction
@@ -25,6 +26,7 @@ __all__ = [
     "PutBack",
     "PutOff",
     "Replay",
+    "SaveCheckpoints",
     "SetAside",
     "SpendBudget",
     "Split",

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from sidecar.model import Block
+from sidecar.model import Advance, Block
+from sidecar.queue.operations.checkpoints import advance_checkpoint
 from sidecar.queue.operations.transaction import Done, Transaction, add_chunks, add_dead, add_later
 from sidecar.queue.records import QueueStream
 
@@ -12,7 +13,8 @@ from sidecar.queue.records import QueueStream
 class Append(msgspec.Struct, frozen=True, gc=False):
     """Accept `blocks`, together `size` bytes. The writer joins the appends of one commit into common chunks.
 
-    `dead`: events, each with a reason, that can never be sent; they are accepted as dead letters.
+    `dead`: events, each with a reason, that can never be sent; they are accepted as dead letters. `advance`: the place
+    in a tailed file up to which these are its events; it is committed with them, or neither is.
     """
 
     stream: QueueStream
@@ -21,6 +23,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     accepted_ms: int
     done: Done
     dead: Sequence[tuple[bytes, str]] = ()
+    advance: Advance | None = None
 
     def apply(self, tx: Transaction) -> None:
         """The writer calls `append_all` for all of a commit instead."""
@@ -28,7 +31,11 @@ class Append(msgspec.Struct, frozen=True, gc=False):
 
 
 def append_all(tx: Transaction, appends: Iterable[Append], chunk_bytes: int) -> None:
-    """Writes appends as chunks of up to `chunk_bytes`, one run for each stream, in the order they came."""
+    """Writes appends as chunks of up to `chunk_bytes`, one run for each stream, in order. Raises Stale."""
+    appends = list(appends)
+    for append in appends:
+        if append.advance is not None:
+            advance_checkpoint(tx, append.advance)
     by_stream: dict[QueueStream, list[Append]] = {}
     for append in appends:
         by_stream.setdefault(append.stream, []).append(append)

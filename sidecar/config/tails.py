@@ -1,0 +1,118 @@
+"""What concerns more than one key of a tail: which fields there are, what goes with what, and where events go."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+
+from sidecar.config.model import Event, Stream, Tail, TailTest, Timestamp
+from sidecar.report.limits import METRIC_NAME
+from sidecar.templates import Template
+
+_ALWAYS = ("line", "path", "host", "offset")
+Problem = tuple[str, str]
+
+
+def tail_problems(
+    tails: Mapping[str, Tail], streams: Mapping[str, Stream], names: Iterable[str], origins: Mapping[str, str]
+) -> Iterator[str]:
+    """Every mistake, each with its place. `tails` by full name, such as `tails.app`; `names` of all streams."""
+    for name, tail in tails.items():
+        given = {key.removeprefix(f"{name}.") for key in origins if key.startswith(f"{name}.")}
+        for key, why in _problems(tail, streams.get(f"streams.{tail.stream}"), list(names), given):
+            yield f"{origins.get(f'{name}.{key}') or origins[f'{name}.stream']}: {name}.{key}: {why}"
+
+
+def test_problems(tests: Mapping[str, TailTest], tails: Iterable[str], origins: Mapping[str, str]) -> Iterator[str]:
+    """The same for the tests of tails."""
+    known = list(tails)
+    for name, test in tests.items():
+        if test.tail not in known:
+            yield f"{origins[f'{name}.tail']}: {name}.tail: no tail {test.tail} is configured{_hint(test.tail, known)}"
+        if not isinstance(test.events, list) or not all(isinstance(event, dict) for event in test.events):
+            yield f"{origins[f'{name}.events']}: {name}.events: expected a list of events, each with its fields"
+
+
+def _problems(tail: Tail, stream: Stream | None, names: list[str], given: set[str]) -> Iterator[Problem]:
+    if not tail.paths:
+        yield "paths", "empty, expected at least one path such as /var/log/app/*.log"
+    if tail.stream not in names:
+        yield "stream", f"no stream {tail.stream} is configured{_hint(tail.stream, names)}"
+    if tail.multiline.start is not None and tail.multiline.continuation is not None:
+        yield "multiline.continue", "set beside start; keep one of them"
+    if tail.parse.regex is not None and "parse.format" in given:
+        yield "parse.format", "set beside regex; keep one of them"
+    if tail.event.metrics:
+        yield from _metrics_problems(tail.event, stream, given)
+    elif stream is not None and stream.kind == "time_series":
+        yield "event.metrics", f"missing, stream {tail.stream} is for time series"
+    yield from _timestamp_problems(tail.event.timestamp)
+    yield from _unknown_fields(tail)
+
+
+def _metrics_problems(event: Event, stream: Stream | None, given: set[str]) -> Iterator[Problem]:
+    if stream is not None and stream.kind == "event":
+        yield "event.metrics", "the stream is for events; expected name and content, or a stream for time series"
+    for key in ("event.name", "event.content"):
+        if key in given:
+            yield key, "set beside metrics; a time series has none"
+    if "unparsed" in given:
+        yield "unparsed", "set beside metrics; a line without numbers is no item of a time series, and always left out"
+    for part, names in (("metrics", event.metrics), ("dimension", event.dimension)):
+        for name in names:
+            if not METRIC_NAME.fullmatch(name):
+                yield (
+                    f"event.{part}.{name}",
+                    "expected a name of letters, digits and _ that does not begin with a digit",
+                )
+
+
+def _timestamp_problems(rule: Timestamp) -> Iterator[Problem]:
+    if rule.field is None:
+        if rule.format is not None or rule.unit is not None:
+            yield "event.timestamp.field", "missing, expected the field that says when it was"
+        return
+    if (rule.format is None) == (rule.unit is None):
+        yield "event.timestamp", "expected either format, such as %Y-%m-%d %H:%M:%S,%f, or unit: s, ms, us or ns"
+    if rule.format is not None and rule.format != "iso8601":
+        try:
+            sample = datetime(2026, 11, 25, 1, 2, 3, tzinfo=UTC).strftime(rule.format)
+            datetime.strptime(sample, rule.format)
+        except ValueError as error:
+            yield "event.timestamp.format", f"expected a format as for strptime, or iso8601: {error}"
+
+
+def _unknown_fields(tail: Tail) -> Iterator[Problem]:
+    """With a pattern, or without parsing, it is known which fields there are."""
+    if tail.parse.regex is not None:
+        known = [*tail.parse.regex.groups, *_ALWAYS]
+    elif tail.parse.format == "raw":
+        known = ["message", *_ALWAYS]
+    else:
+        return
+    for key, field in _fields(tail):
+        if field not in known:
+            yield key, f"{{{field}}}: there is no such field; there are: {', '.join(known)}"
+
+
+def _fields(tail: Tail) -> Iterator[tuple[str, str]]:
+    event = tail.event
+    templates: dict[str, Template | None] = {
+        "event.name": event.name,
+        "event.content": event.content,
+        "event.target": event.target,
+        **{f"event.dimension.{name}": template for name, template in event.dimension.items()},
+        **{f"event.metrics.{name}": template for name, template in event.metrics.items()},
+    }
+    for key, template in templates.items():
+        for field in template.fields if template is not None else ():
+            yield key, field
+    for part, wanted in (("where", tail.where), ("where_not", tail.where_not)):
+        for field in wanted:
+            yield f"{part}.{field}", field
+    if event.timestamp.field is not None:
+        yield "event.timestamp.field", event.timestamp.field
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(known) or 'none'}"

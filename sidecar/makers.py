@@ -1,0 +1,63 @@
+"""Builds what turns the lines of a tail into events, from the configuration."""
+
+import time
+from zoneinfo import ZoneInfo
+
+from sidecar.config import Config, Tail
+from sidecar.model import Kind
+from sidecar.parsing import Grouping, Maker, Shape, by_format, by_unit
+from sidecar.templates import Template
+
+
+def kind_of(tail: Tail) -> Kind:
+    """What its lines become."""
+    return "time_series" if tail.event.metrics else "event"
+
+
+def make_maker(config: Config, name: str, *, block_bytes: int, event_bytes: int) -> Maker:
+    """The maker of the tail called `name`."""
+    tail = config.tails[name]
+    return Maker(
+        _shape(config, name, tail),
+        _grouping(tail),
+        block_bytes=block_bytes,
+        event_bytes=event_bytes,
+        monotonic=time.monotonic,
+    )
+
+
+def _shape(config: Config, name: str, tail: Tail) -> Shape:
+    event, stamp = tail.event, tail.event.timestamp
+    own_target = config.defaults.own_target
+    clock = None
+    if stamp.unit is not None:
+        clock = by_unit(stamp.unit)
+    elif stamp.format is not None:
+        clock = by_format(stamp.format, ZoneInfo(stamp.timezone) if stamp.timezone is not None else None)
+    return Shape(
+        kind=kind_of(tail),
+        parse=tail.parse.regex or tail.parse.format,
+        where=tail.where,
+        where_not=tail.where_not,
+        unparsed="drop" if event.metrics else tail.unparsed,
+        name=event.name or _literal(name),
+        target=event.target or _literal(own_target),
+        own_target=own_target,
+        content=event.content,
+        dimension=event.dimension,
+        metrics=event.metrics,
+        time_field=stamp.field,
+        clock=clock,
+        max_ahead_ms=int(config.queue.max_age * 1000),
+    )
+
+
+def _grouping(tail: Tail) -> Grouping | None:
+    rule = tail.multiline
+    if rule.start is None and rule.continuation is None:
+        return None
+    return Grouping(start=rule.start, continuation=rule.continuation, max_lines=rule.max_lines, max_bytes=tail.max_line)
+
+
+def _literal(text: str) -> Template:
+    return Template(text, (text,))

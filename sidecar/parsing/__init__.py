@@ -1,0 +1,30 @@
+"""What a tail makes of the bytes of a file: lines, groups of lines, fields, events. Pure: bytes in, blocks out.
+
+bytes ─ lines.py (encodings.py) ─ grouping.py ─ maker.py ─┬─ plain.py     a block at once, where no line is looked into
+                                                         └─ careful.py   parsers.py, filters.py, timestamps.py
+"""
+
+from sidecar.parsing.careful import Counts, Shape
+from sidecar.parsing.encodings import HEAD_BYTES, Codec, codec_of, encoding_of
+from sidecar.parsing.grouping import Grouping
+from sidecar.parsing.lines import Lines, take_lines
+from sidecar.parsing.maker import Made, Maker, Place
+from sidecar.parsing.timestamps import ISO, by_format, by_unit
+
+__all__ = [
+    "HEAD_BYTES",
+    "ISO",
+    "Codec",
+    "Counts",
+    "Grouping",
+    "Lines",
+    "Made",
+    "Maker",
+    "Place",
+    "Shape",
+    "by_format",
+    "by_unit",
+    "codec_of",
+    "encoding_of",
+    "take_lines",
+]

@@ -1,0 +1,195 @@
+"""Lines as events one by one: fields are found, lines chosen by them, templates filled in, times read.
+
+A line that does not parse goes as the tail says: as an event with the whole line as its content, not at all, or as a
+dead letter.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from sidecar.future import due_ms, latest_ms
+from sidecar.model import Kind
+from sidecar.parsing.filters import passes
+from sidecar.parsing.parsers import Fields, Format, parse_lines
+from sidecar.parsing.timestamps import Clock
+from sidecar.patterns import Pattern
+from sidecar.templates import Template
+
+_encode = msgspec.json.Encoder().encode
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
+_INTEGER = re.compile(r"\s*[+-]?\d{1,18}\s*", re.ASCII)
+_LARGEST = 1e300
+Wanted = Mapping[str, tuple[str, ...]]
+Render = Callable[[Mapping[str, Any]], str]
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of a line, with every template of the tail set. `content` None: the whole line."""
+
+    kind: Kind
+    parse: Format | Pattern
+    where: Wanted
+    where_not: Wanted
+    unparsed: Literal["raw", "drop", "dead"]
+    name: Template
+    target: Template
+    own_target: str
+    content: Template | None
+    dimension: Mapping[str, Template]
+    metrics: Mapping[str, Template]
+    time_field: str | None
+    clock: Clock | None
+    max_ahead_ms: int
+
+
+class Counts(msgspec.Struct):
+    """Lines that became no event, or not quite the one they were to be, by what happened to them."""
+
+    filtered: int = 0
+    unparsed: int = 0
+    dropped: int = 0
+    untimed: int = 0
+    cut: int = 0
+    replaced: int = 0
+    late: int = 0
+    blank: int = 0
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A line, or a group of them. `offset` is where it begins in the file."""
+
+    text: str
+    offset: int
+    cut: bool = False
+
+
+class Careful:
+    """Makes events as `shape` says. `event_bytes` is the most that one may have."""
+
+    def __init__(self, shape: Shape, event_bytes: int, monotonic: Callable[[], float]) -> None:
+        self._shape, self._event_bytes, self._monotonic = shape, event_bytes, monotonic
+        self._name, self._target = shape.name.renderer(), shape.target.renderer()
+        self._content = shape.content.renderer() if shape.content is not None else None
+        self._dimension = [(name, template.renderer()) for name, template in shape.dimension.items()]
+        self._metrics = [(name, template.renderer()) for name, template in shape.metrics.items()]
+        self._time_text = Template("", ("", shape.time_field or "", "")).renderer()
+        self._where = [*((name, values, True) for name, values in shape.where.items()),
+                       *((name, values, False) for name, values in shape.where_not.items())]  # fmt: skip
+
+    def make(
+        self, records: Sequence[Record], known: Mapping[str, Any], now_ms: int, skew_ms: int, counts: Counts
+    ) -> tuple[dict[int | None, list[bytes]], list[tuple[bytes, str]]]:
+        """Events as JSON by when they are due (None: now), and what is dead, with the reason."""
+        shape = self._shape
+        parsed = parse_lines([record.text for record in records], shape.parse, self._monotonic)
+        counts.late += parsed.late
+        latest = latest_ms(now_ms + skew_ms)
+        good: dict[int | None, list[bytes]] = {None: []}
+        dead: list[tuple[bytes, str]] = []
+        for record, fields in zip(records, parsed.fields, strict=True):
+            if fields is not None and self._where and not passes(fields, self._where):
+                counts.filtered += 1
+                continue
+            all_fields = {"line": record.text, "offset": record.offset, **known}
+            stamp_ms = now_ms
+            if fields is not None:
+                all_fields.update(fields)
+                if shape.clock is not None:
+                    stamp_ms = self._time(shape.clock, all_fields, now_ms, counts)
+            item = self._item(record, fields, all_fields, stamp_ms, counts)
+            if item is None:
+                self._unparsed(record, all_fields, stamp_ms, dead, counts)
+            else:
+                good.setdefault(due_ms(stamp_ms) if stamp_ms > latest else None, []).append(item)
+        return good, dead
+
+    def _item(
+        self, record: Record, fields: Fields | None, all_fields: Fields, stamp_ms: int, counts: Counts
+    ) -> bytes | None:
+        if self._metrics:
+            return self._sample(all_fields, stamp_ms) if fields is not None else None
+        if fields is None:
+            if self._shape.unparsed != "raw":
+                return None
+            counts.unparsed += 1
+        content = self._content(all_fields) if self._content is not None and fields is not None else record.text
+        return self._event(content, all_fields, stamp_ms, counts, cut=record.cut)
+
+    def _event(self, content: str, fields: Fields, stamp_ms: int, counts: Counts, *, cut: bool) -> bytes:
+        dimension = {name: render(fields) for name, render in self._dimension}
+        event = {
+            "event_name": self._name(fields),
+            "target": self._target(fields) or self._shape.own_target,
+            "event": {"content": content},
+            "dimension": dimension | {"truncated": "true"} if cut else dimension,
+            "timestamp": stamp_ms,
+        }
+        encoded = _encode(event)
+        counts.cut += cut or len(encoded) > self._event_bytes
+        return encoded if len(encoded) <= self._event_bytes else _shortened(event, len(encoded), self._event_bytes)
+
+    def _sample(self, fields: Fields, stamp_ms: int) -> bytes | None:
+        """A time-series item; None if no metric is there, or one is no number."""
+        metrics: dict[str, float] = {}
+        for name, render in self._metrics:
+            text = render(fields)
+            if not text:
+                continue
+            number = _number(text)
+            if number is None:
+                return None
+            metrics[name] = number
+        if not metrics:
+            return None
+        item = {
+            "metrics": metrics,
+            "target": self._target(fields) or self._shape.own_target,
+            "dimension": {name: render(fields) for name, render in self._dimension},
+            "timestamp": stamp_ms,
+        }
+        encoded = _encode(item)
+        return encoded if len(encoded) <= self._event_bytes else None
+
+    def _unparsed(
+        self, record: Record, fields: Fields, stamp_ms: int, dead: list[tuple[bytes, str]], counts: Counts
+    ) -> None:
+        counts.unparsed += 1
+        if self._shape.unparsed == "dead":
+            dead.append((self._event(record.text, fields, stamp_ms, counts, cut=record.cut), "the line does not parse"))
+        else:
+            counts.dropped += 1
+
+    def _time(self, clock: Clock, fields: Fields, now_ms: int, counts: Counts) -> int:
+        """When it happened; the time of reading if the line does not say, or says what cannot be."""
+        found = clock(self._time_text(fields), now_ms)
+        if found is None or found > latest_ms(now_ms + self._shape.max_ahead_ms):
+            counts.untimed += 1
+            return now_ms
+        return found
+
+
+def _number(text: str) -> float | None:
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    number = float(text) if _NUMBER.fullmatch(text) else None
+    return number if number is not None and abs(number) <= _LARGEST else None
+
+
+def _shortened(event: dict[str, Any], size: int, limit: int) -> bytes:
+    """The event with its content, or if need be its dimensions, cut until it fits."""
+    event = event | {"dimension": event["dimension"] | {"truncated": "true"}}
+    while size > limit:
+        content = event["event"]["content"]
+        if content:
+            event["event"] = {"content": content[: int(len(content) * min(0.9, limit / size))]}
+        else:
+            half = {name: value[: len(value) // 2] for name, value in event["dimension"].items()}
+            event["dimension"] = half | {"truncated": "true"}
+            event["event_name"] = event["event_name"][:1024]
+            event["target"] = event["target"][:1024]
+        encoded = _encode(event)
+        size = len(encoded)
+    return encoded

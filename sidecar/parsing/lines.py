@@ -1,0 +1,147 @@
+"""Takes whole lines off the front of a file's bytes, as UTF-8, and says how many bytes they were.
+
+    bytes from the position on ──> [ rest of a line that was cut ][ whole lines ][ the beginning of another ]
+                                     passed over                    taken          stays, until it is whole
+
+A line that is longer than `max_line` is cut there, and the rest of it passed over, so that it never stops the file.
+"""
+
+import msgspec
+
+from sidecar.parsing.encodings import Codec
+
+_BOM = "\ufeff"
+MAX_LINES = 16_384
+"""Of a block, so that what is made of it has a limit too."""
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """Lines of a file. `text` has an end behind each line; `sizes` are the bytes that each takes in the file.
+
+    `skipped` bytes stand in front of the first; `consumed` is all of it together. `cut` are the numbers of lines that
+    were cut; `inside_line`: so was the last one, and what follows is the rest of it. `replaced` characters were none.
+    """
+
+    text: str
+    count: int
+    skipped: int
+    consumed: int
+    raw: bytes
+    newline: bytes
+    cut: frozenset[int] = frozenset()
+    inside_line: bool = False
+    replaced: int = 0
+
+    def sizes(self) -> list[int]:
+        """The bytes that each line takes in the file, its end included."""
+        width = len(self.newline)
+        if width == 1:
+            sizes = [len(part) + 1 for part in self.raw.split(b"\n")]
+            sizes[-1] -= 1
+        else:
+            units = range(0, len(self.raw), width)
+            ends = [place + width for place in units if self.raw[place : place + width] == self.newline]
+            sizes = [end - before for before, end in zip([0, *ends], [*ends, len(self.raw)], strict=True)]
+        return sizes if sizes[-1] else sizes[:-1]
+
+
+def take_lines(
+    data: bytes, codec: Codec, *, max_line: int, at_start: bool, inside_line: bool = False, at_end: bool = False
+) -> Lines:
+    """The whole lines in `data`, at most `MAX_LINES`; `at_end`: also what has no end. `at_start` of the file."""
+    skipped = 0
+    if inside_line:
+        skipped = _end_of_line(data, 0, codec)
+        if not skipped:
+            return Lines("", 0, len(data), len(data), b"", codec.newline, inside_line=not at_end)
+    limit, count = _limit(data, skipped, codec)
+    end = _last_end(data, skipped, limit, codec)
+    if at_end and limit == len(data):
+        end = len(data)
+    elif limit - end > max_line:
+        return _with_long(data, skipped, limit, codec, max_line, at_start=at_start)
+    raw = data[skipped:end]
+    if _has_long(raw, max_line, codec):
+        return _with_long(data, skipped, end, codec, max_line, at_start=at_start)
+    text, replaced = _text(raw, codec, at_start=at_start)
+    if codec.width > 1 or not raw.endswith(b"\n"):
+        count = text.count("\n")
+    return Lines(text, count, skipped, end, raw, codec.newline, replaced=replaced)
+
+
+def _limit(data: bytes, start: int, codec: Codec) -> tuple[int, int]:
+    """Where to look no further, since there are lines enough before; and how many ends of lines are before."""
+    end = len(data) - len(data) % codec.width if codec.width > 1 else len(data)
+    while (lines := data.count(b"\n", start, end)) > MAX_LINES:
+        shorter = start + (end - start) * MAX_LINES // lines
+        end = _last_end(data, start, shorter, codec)
+        if end == start:
+            end, lines = _end_of_line(data, start, codec), 1
+            break
+    return end, lines
+
+
+def _end_of_line(data: bytes, start: int, codec: Codec) -> int:
+    """Where the line ends that begins at `start`; 0 if it does not."""
+    if codec.width == 1:
+        return data.find(b"\n", start) + 1
+    newline = codec.newline
+    found = data.find(newline, start)
+    while found >= 0 and found % codec.width:
+        found = data.find(newline, found + 1)
+    return found + codec.width if found >= 0 else 0
+
+
+def _last_end(data: bytes, start: int, limit: int, codec: Codec) -> int:
+    """Behind the last whole line before `limit`; `start` if there is none."""
+    if codec.width == 1:
+        return max(start, data.rfind(b"\n", start, limit) + 1)
+    newline = codec.newline
+    found = data.rfind(newline, start, limit)
+    while found >= 0 and found % codec.width:
+        found = data.rfind(newline, start, found + codec.width - 1)
+    return max(start, found + codec.width) if found >= 0 else start
+
+
+def _has_long(raw: bytes, max_line: int, codec: Codec) -> bool:
+    """Whether a line is longer than `max_line`; looks only at a place or two in so many bytes."""
+    place = 0
+    while len(raw) - place > max_line:
+        end = _last_end(raw, place, place + max_line + codec.width, codec)
+        if end == place:
+            return True
+        place = end
+    return False
+
+
+def _with_long(data: bytes, start: int, limit: int, codec: Codec, max_line: int, *, at_start: bool) -> Lines:
+    """The lines up to the first that is too long, and that one cut."""
+    place = start
+    while (end := _end_of_line(data, place, codec)) and end <= limit and end - place <= max_line + codec.width:
+        place = end
+    whole = data[start:place]
+    head = max_line - max_line % codec.width
+    text, replaced = _text(whole, codec, at_start=at_start)
+    beginning = data[place : place + head].decode(codec.name, "ignore")  # a character may be cut in two
+    if at_start and place == start:
+        beginning = beginning.removeprefix(_BOM)
+    text += beginning.replace("\n", "") + "\n"
+    consumed = place + head
+    count = text.count("\n")
+    raw = data[start:consumed]
+    return Lines(text, count, start, consumed, raw, codec.newline, frozenset((count - 1,)), True, replaced)
+
+
+def _text(raw: bytes, codec: Codec, *, at_start: bool) -> tuple[str, int]:
+    """Whole lines as text, each with its end, and how many characters were replaced."""
+    text, replaced = codec.decode(raw)
+    if (
+        codec.width == 1 and replaced and text.count("\n") != raw.count(b"\n")
+    ):  # what is no character took an end with it
+        decoded = [codec.decode(line) for line in raw.split(b"\n")]
+        text, replaced = "\n".join([line for line, _ in decoded]), sum([bad for _, bad in decoded])
+    if at_start:
+        text = text.removeprefix(_BOM)
+    if text and not text.endswith("\n"):
+        text += "\n"
+    return text.replace("\r\n", "\n") if "\r" in text else text, replaced

@@ -1,0 +1,78 @@
+"""A block of lines as events at once, where all that differs from line to line is the content.
+
+What stands before and behind the content is the same for all of them, so that one replacement of the ends of lines
+makes the whole block: nothing is done for a single line.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from sidecar.model import Block
+
+_encode = msgspec.json.Encoder().encode
+_END = "\x7f"
+"""JSON writes it as it is, in one byte, and no log has it."""
+_EMPTY = b':""}'
+"""Stands in every event without content, and is quickly found."""
+_MARKS = tuple(chr(number) for number in range(1, 9))
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """The JSON before and behind the content of an event."""
+
+    before: bytes
+    behind: bytes
+
+
+def frame_of(event: dict[str, object]) -> Frame:
+    """The frame of events that are as `event`, whose content is empty, but for that."""
+    before, _, behind = _encode(event).partition(b'"event":{"content":""}')
+    return Frame(before + b'"event":{"content":"', b'"}' + behind)
+
+
+def frame_lines(text: str, frame: Frame, block_bytes: int) -> list[Block] | None:
+    """An event for each line of `text`, each with its end; None if a line is empty, or it cannot be done at once.
+
+    JSON writes an end of line, and a backslash, as two characters, and the first of these is also that of others. So
+    characters that are not in the text stand for both until all else is written.
+    """
+    between = frame.behind + b"," + frame.before
+    if _END in text or _END.encode() in between:
+        return None
+    mark = ""
+    if "\\" in text:
+        mark = next((mark for mark in _MARKS if mark not in text and _inside(mark) not in between), "")
+        if not mark:
+            return None
+        text = text.replace("\\", mark)
+    inside = _inside(text.replace("\n", _END))
+    blocks = []
+    for part in _parts(inside, len(between), block_bytes):
+        body = frame.before + part.replace(_END.encode(), between) + frame.behind
+        if _EMPTY in body and (frame.before + b'"') in body:
+            return None
+        blocks.append(Block(body.replace(_inside(mark), rb"\\") if mark else body, part.count(_END.encode()) + 1))
+    return blocks
+
+
+def _parts(inside: bytes, overhead: int, block_bytes: int) -> Iterator[bytes]:
+    """Runs of lines, without the last end, that with `overhead` for each fit `block_bytes`; a larger one is alone."""
+    mark = _END.encode()
+    start, window = 0, block_bytes
+    while start < len(inside):
+        end = inside.rfind(mark, start, start + window)
+        if end < 0:
+            end = inside.index(mark, start)
+        lines, raw = inside.count(mark, start, end + 1), end - start
+        size = raw + lines * overhead
+        window = max(1, block_bytes * raw // size)  # what would have fitted, if all is alike
+        if size > block_bytes and lines > 1:
+            continue
+        yield inside[start:end]
+        start = end + 1
+
+
+def _inside(text: str) -> bytes:
+    """`text` as the inside of a string in JSON."""
+    return _encode(text)[1:-1]
