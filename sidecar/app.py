@@ -1,6 +1,7 @@
 """The sidecar, wired once, in the order in which an event travels through it.
 
-    lock ─ queue ─ directory ─ schedule ─ dispatch (forwarders) ─ upkeep ─ intake ─ control ─ sockets ─ http ─ ready
+    lock ─ queue ─ directory ─ schedule ─ dispatch (forwarders) ─ upkeep ─ intake
+         ─ control ─ sockets ─ http ─ tails ─ ready
 
 It starts in that order and stops in reverse; both may be called twice, and stopping is bounded by a deadline.
 """
@@ -14,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypedDict
 
 import structlog
 
@@ -26,8 +28,10 @@ from sidecar.errors import ConfigError, Refused
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import Guard, Shared, intake_protocol, make_app
 from sidecar.inputs.socket import Sockets, configuration
+from sidecar.inputs.tail import ShownTail, Tails
 from sidecar.intake import Intake
 from sidecar.listening import listen_tcp, listen_unix
+from sidecar.makers import make_makers
 from sidecar.model import Room
 from sidecar.queue import Queue, StateLock
 from sidecar.schedule import Schedule
@@ -55,17 +59,29 @@ class Sidecar:
         self.pid = os.getpid()
         self.started_ms = int(time.time() * 1000)
         self.stopping = False
-        self.inputs = [InputCounts("http", "http")]
+        self._http_counts = InputCounts("http", "http")
         self.config: Config = loaded.config
         self.listens_on: Address = loaded.config.http.listen
         self.config_status = ConfigStatus(generation=1, loaded_at=self.started_ms, error=None)
         self._files = loaded.files
         self._sockets: Sockets | None = None
+        self._tails: Tails | None = None
         self._reloaders: list[Callable[[Config], None]] = []
         self._dispatch: Dispatch | None = None
         self._reloading = asyncio.Lock()
         self._notifier = Notifier(environ)
         self._running = contextlib.AsyncExitStack()
+
+    @property
+    def inputs(self) -> list[InputCounts]:
+        """What each input has seen."""
+        sockets = self._sockets.counts if self._sockets is not None else []
+        return [self._http_counts, *sockets, *(self._tails.counts if self._tails is not None else [])]
+
+    @property
+    def tails(self) -> list[ShownTail]:
+        """How the tails stand."""
+        return self._tails.shown() if self._tails is not None else []
 
     @property
     def sockets_wait(self) -> str | None:
@@ -113,6 +129,8 @@ class Sidecar:
             reload(config)
         done = await self._dispatch.reload(config)
         if done:
+            if self._tails is not None and _tails_differ(self.config, config):
+                await self._tails.reload(config.tails, make_makers(config, **_limits(config)))
             self.config = config
         else:
             for reload in self._reloaders:
@@ -133,12 +151,11 @@ class Sidecar:
         log.mask(_secrets(config))
         undo.callback(StateLock(config.state).acquire().release)
 
-        body_bytes = config.proxy.max_body - _ENVELOPE_BYTES
-        chunk_bytes = max(1, body_bytes // _CHUNKS_IN_A_BODY)
+        limits = _limits(config)
         queue = Queue(
             database(config.state),
             durability=config.queue.durability,
-            chunk_bytes=chunk_bytes,
+            chunk_bytes=limits["block_bytes"],
             room=Room(config.queue.max_size, "max_size"),
             drop_oldest=config.queue.when_full == "drop_oldest",
         )
@@ -162,8 +179,7 @@ class Sidecar:
             directory,
             queue,
             config.queue,
-            block_bytes=chunk_bytes,
-            event_bytes=body_bytes,
+            **limits,
             clock=time.time,
             skew_s=lambda: dispatch.skew_s,
         )
@@ -176,10 +192,15 @@ class Sidecar:
             lambda _: intake.reload(),
             lambda _: _prepare(queue, directory),
         ]
-        await self._open_control(views, Control(directory, queue, dispatch, self.reload), undo)
+        self._tails = tails = Tails(
+            intake, queue.checkpoints, host=socket.gethostname(), skew_ms=lambda: int(dispatch.skew_s * 1000)
+        )
+        await self._open_control(views, Control(directory, queue, dispatch, tails, self.reload), undo)
         await self._open_sockets(intake, undo)
         await self._open_http(intake, views, undo)
         undo.callback(intake.stop)
+        undo.push_async_callback(tails.stop)
+        await tails.start(config.tails, make_makers(config, **limits))
 
         _spare_the_collector()
         self._log_start(queue)
@@ -198,14 +219,13 @@ class Sidecar:
             ip=defaults.ip, cloud_id=defaults.cloud_id, biz_id=defaults.biz_id, hostname=socket.gethostname()
         )
         self._sockets = Sockets(self.config.sockets, intake, host)
-        self.inputs += self._sockets.counts
         undo.push_async_callback(self._sockets.stop)
         await self._sockets.start()
 
     async def _open_http(self, intake: Intake, views: StatusViews, undo: contextlib.AsyncExitStack) -> None:
         listen = self.config.http.listen
         guard = Guard(listen.host, self.config.http.allowed_hosts)
-        shared = Shared(intake.take, guard, self.inputs[0], self.config.http.max_body)
+        shared = Shared(intake.take, guard, self._http_counts, self.config.http.max_body)
         listener = listen_tcp(listen.host, listen.port)
         self.listens_on = Address(*listener.getsockname()[:2])  # the port that was found, where 0 was asked for
         http = HttpServer(make_app(views, guard), listener, intake_protocol(shared))
@@ -232,6 +252,21 @@ class Sidecar:
         )
         if not books.balanced:
             logger.error("the books do not balance; please report this bug", books=str(books))
+
+
+class _Limits(TypedDict):
+    block_bytes: int
+    event_bytes: int
+
+
+def _limits(config: Config) -> _Limits:
+    """How large an event may be, and what is stored together, so that it fits the bodies of requests."""
+    body_bytes = config.proxy.max_body - _ENVELOPE_BYTES
+    return {"block_bytes": max(1, body_bytes // _CHUNKS_IN_A_BODY), "event_bytes": body_bytes}
+
+
+def _tails_differ(old: Config, new: Config) -> bool:
+    return (old.tails, old.defaults, old.queue.max_age) != (new.tails, new.defaults, new.queue.max_age)
 
 
 def _secrets(config: Config) -> Iterator[str]:

@@ -5,7 +5,7 @@ Each answers within a moment: what is large is done in rounds, and the command a
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from starlette.routing import Route
 from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
 from sidecar.errors import Refused, Unavailable
+from sidecar.inputs.tail import ShownTails, Tails, show_loss
 from sidecar.model import Books, StreamKey
 from sidecar.queue import DeadFilter, KeptFilter, Moved, Queue, QueueStream
 
@@ -48,6 +49,24 @@ class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Drop what waits to be replayed."""
 
 
+class MoveTail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Read the files of a tail, or the one at `path`, anew (`reset`), or not what is there of them now (`skip`)."""
+
+    tail: str
+    action: Literal["reset", "skip"]
+    path: str | None = None
+
+
+class Files(msgspec.Struct, frozen=True):
+    """How many files were moved."""
+
+    files: int
+
+
+class AskTails(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Show every file of every tail."""
+
+
 class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Read the configuration again."""
 
@@ -63,15 +82,23 @@ class Control:
     """The commands, for the control socket alone. `reload` raises Refused (400), with what is wrong."""
 
     def __init__(
-        self, directory: Directory, queue: Queue, dispatch: Dispatch, reload: Callable[[], Awaitable[Reloaded]]
+        self,
+        directory: Directory,
+        queue: Queue,
+        dispatch: Dispatch,
+        tails: Tails,
+        reload: Callable[[], Awaitable[Reloaded]],
     ) -> None:
-        self._directory, self._queue, self._dispatch, self._reload = directory, queue, dispatch, reload
+        self._directory, self._queue, self._dispatch = directory, queue, dispatch
+        self._tails, self._reload = tails, reload
 
     def routes(self) -> list[Route]:
         """For the application on the control socket."""
         return [
             _route("/control/retry", Retry, self.retry),
             _route("/control/reload", Reload, self.reload),
+            _route("/control/tails", AskTails, self.show_tails),
+            _route("/control/tails/move", MoveTail, self.move_tail),
             _route("/control/dead/retry", DeadRound, self.put_back),
             _route("/control/dead/purge", DeadRound, self.purge),
             _route("/control/replay", ReplayRound, self.replay),
@@ -88,6 +115,15 @@ class Control:
     async def reload(self, _: Reload) -> Reloaded:
         """Raises Refused (400, 503)."""
         return await self._reload()
+
+    async def show_tails(self, _: AskTails) -> ShownTails:
+        """Everything there is to see of tailed files."""
+        losses = [show_loss(loss) for loss in await self._queue.checkpoints.losses()]
+        return ShownTails(self._tails.shown(), self._tails.files(), losses)
+
+    async def move_tail(self, asked: MoveTail) -> Files:
+        """Raises Refused (404), or Unavailable."""
+        return Files(await self._tails.command(asked.tail, asked.action, asked.path))
 
     async def put_back(self, asked: DeadRound) -> Moved:
         """Raises Unavailable."""

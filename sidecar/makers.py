@@ -4,14 +4,13 @@ import time
 from zoneinfo import ZoneInfo
 
 from sidecar.config import Config, Tail
-from sidecar.model import Kind
 from sidecar.parsing import Grouping, Maker, Shape, by_format, by_unit
 from sidecar.templates import Template
 
 
-def kind_of(tail: Tail) -> Kind:
-    """What its lines become."""
-    return "time_series" if tail.event.metrics else "event"
+def make_makers(config: Config, *, block_bytes: int, event_bytes: int) -> dict[str, Maker]:
+    """The maker of each tail, by its name."""
+    return {name: make_maker(config, name, block_bytes=block_bytes, event_bytes=event_bytes) for name in config.tails}
 
 
 def make_maker(config: Config, name: str, *, block_bytes: int, event_bytes: int) -> Maker:
@@ -35,7 +34,7 @@ def _shape(config: Config, name: str, tail: Tail) -> Shape:
     elif stamp.format is not None:
         clock = by_format(stamp.format, ZoneInfo(stamp.timezone) if stamp.timezone is not None else None)
     return Shape(
-        kind=kind_of(tail),
+        kind="time_series" if event.metrics else "event",
         parse=tail.parse.regex or tail.parse.format,
         where=tail.where,
         where_not=tail.where_not,

@@ -31,6 +31,10 @@ INPUT_COUNTERS = {
     "bytes": "Bytes of events taken by the input since the start.",
     "connections_refused": "Connections that were refused since the start.",
 }
+TAIL_GAUGES = {
+    "files": "Files that the tail follows.",
+    "lag_bytes": "Bytes of these files that are not in the queue yet.",
+}
 QUEUE_GAUGES = {
     "bytes": "Bytes in use by the queue.",
     "max_bytes": "Bytes that the queue may use.",
@@ -84,6 +88,26 @@ class _StatusCollector(Collector):
             for reason, lines in entry.dropped_by.items():
                 dropped.add_metric([entry.name, entry.kind, reason], lines)
         yield from (connections, dropped)
+        yield from self._tails()
+
+    def _tails(self) -> Iterator[Metric]:
+        gauges = {name: GaugeMetricFamily(f"sidecar_tail_{name}", text, labels=["tail"])
+                  for name, text in TAIL_GAUGES.items()}  # fmt: skip
+        lines = CounterMetricFamily(
+            "sidecar_tail_lines",
+            "Lines that became no event, or not as they were, by what happened.",
+            labels=["tail", "what"],
+        )
+        losses = CounterMetricFamily("sidecar_tail_losses", "Receipts for bytes that may be lost.", labels=["tail"])
+        for entry in self._status.inputs:
+            if entry.lines is None:
+                continue
+            for name, gauge in gauges.items():
+                gauge.add_metric([entry.name], getattr(entry, name))
+            for what, count in entry.lines.items():
+                lines.add_metric([entry.name, what], count)
+            losses.add_metric([entry.name], entry.losses or 0)
+        yield from (*gauges.values(), lines, losses)
 
     def _streams(self) -> Iterator[Metric]:
         labels = ["stream", "data_id"]

@@ -4,6 +4,8 @@ import math
 import time
 from typing import Protocol
 
+import msgspec
+
 from sidecar import __version__, metrics
 from sidecar.admission import Refuse, admit
 from sidecar.clock import boot_clock
@@ -12,6 +14,7 @@ from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
 from sidecar.forward import Forwarder
 from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.tail import ShownTail, TailCounts
 from sidecar.intake import Intake
 from sidecar.model import LANES
 from sidecar.queue import Queue, QueueLane, QueueStream
@@ -39,7 +42,14 @@ class Facts(Protocol):
     started_ms: int
     stopping: bool
     config_status: ConfigStatus
-    inputs: list[InputCounts]
+
+    @property
+    def inputs(self) -> list[InputCounts]:
+        """What each input has seen."""
+
+    @property
+    def tails(self) -> list[ShownTail]:
+        """How the tails stand."""
 
     @property
     def sockets_wait(self) -> str | None:
@@ -84,8 +94,11 @@ class StatusViews:
             for stream in self._queue.streams()
         ]
         proxies = self._proxies()
+        inputs = self._inputs()
         broken = failures(books=books, queue=queue, broken=self._queue.broken, refusing=self._refusing())
-        reasons = broken + worries(queue=queue, streams=streams, proxies=proxies, sockets_wait=self._facts.sockets_wait)
+        reasons = broken + worries(
+            queue=queue, streams=streams, proxies=proxies, inputs=inputs, sockets_wait=self._facts.sockets_wait
+        )
         return Status(
             version=__version__,
             pid=self._facts.pid,
@@ -96,7 +109,7 @@ class StatusViews:
             queue=queue,
             streams=streams,
             proxies=proxies,
-            inputs=[_input(counts) for counts in self._facts.inputs],
+            inputs=inputs,
             config=self._facts.config_status,
         )
 
@@ -120,6 +133,11 @@ class StatusViews:
     async def metrics(self) -> bytes:
         """Prometheus text."""
         return metrics.render(await self.status())
+
+    def _inputs(self) -> list[InputStatus]:
+        tails = {tail.name: tail for tail in self._facts.tails}
+        return [_tail(counts, tails[counts.name]) if isinstance(counts, TailCounts) and counts.name in tails
+                else _input(counts) for counts in self._facts.inputs]  # fmt: skip
 
     def _refusing(self) -> bool:
         verdict = admit(
@@ -223,6 +241,18 @@ def _input(counts: InputCounts) -> InputStatus:
         connections=counts.connections,
         connections_refused=counts.connections_refused,
         dropped_by=dict(counts.dropped),
+    )
+
+
+def _tail(counts: TailCounts, shown: ShownTail) -> InputStatus:
+    return msgspec.structs.replace(
+        _input(counts),
+        files=shown.files,
+        lag_bytes=shown.lag_bytes,
+        lines=dict(counts.lines),
+        losses=counts.losses,
+        polling=shown.polling,
+        waiting=shown.waiting,
     )
 
 

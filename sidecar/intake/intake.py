@@ -18,9 +18,10 @@ from sidecar.admission import Refuse, Take, admit
 from sidecar.config import Queue as QueueConfig
 from sidecar.directory import Directory, Route
 from sidecar.errors import Refused, Unavailable
+from sidecar.intake.gathered import Gathered
 from sidecar.intake.submission import Done, Submission
 from sidecar.intake.taken import FrameTaken, LinesTaken, Taken, events_of, size_of
-from sidecar.model import Block, Kind, StreamKey
+from sidecar.model import Advance, Block, Kind, StreamKey
 from sidecar.queue import Queue, QueueStream
 from sidecar.report import Checked, Envelope, check_items, check_lines, check_payload, open_envelope
 
@@ -106,7 +107,7 @@ class Intake:
         Raises Unavailable at once if there is no room; then nothing was taken. What was taken is for the caller to
         submit; `done` as for `Submission`.
         """
-        lines = _Lines(self._now_ms())
+        lines = Gathered(self._now_ms())
         try:
             self._expect_room(len(block))
         except Refused as too_large:
@@ -161,16 +162,40 @@ class Intake:
         reasons = Counter(reason for _, _, reason in checked.dead)
         return FrameTaken(events_of(taken), size_of(taken), reasons, checked.repaired, submission)
 
+    def take_tail(
+        self,
+        name: str,
+        kind: Kind,
+        blocks: Sequence[Block],
+        size: int,
+        advance: Advance,
+        done: Done,
+        dead: Sequence[tuple[bytes, str]] = (),
+    ) -> None:
+        """Takes events of a tailed file for the stream called `name`, with the place in the file behind them.
+
+        They were made, and not sent, by somebody, and so need no check. Raises Unavailable while there is no room, and
+        Refused (413) if there never will be for so much, or (400) if the stream is not configured any more.
+        """
+        self._expect_room(size)
+        if dead and self._too_many_dead():
+            raise Unavailable("there are too many dead letters; see `sidecar dead`", retry_after_s=_SETTLED_MS // 1000)
+        stream = self._stream(_Known(self._directory.bare(name)), kind)
+        self._queue.append(stream, blocks, size, self._now_ms(), done, dead, advance)
+
+    def _too_many_dead(self) -> bool:
+        return self._queue.dead_bytes > _LARGEST_DEAD_PART * self._queue.room.bytes
+
     def _expect_room_for_dead(self, route: Route, dead: int) -> None:
         """Raises Refused: what is dead may take only a part of the queue, and of the streams that are remembered."""
-        if dead and self._queue.dead_bytes > _LARGEST_DEAD_PART * self._queue.room.bytes:
+        if dead and self._too_many_dead():
             raise Refused(503, "there are too many dead letters already; see `sidecar dead`")
         if not route.configured and route.data_id not in self._unknown_pipes:
             self._unknown_pipes = {stream.key.data_id for stream in self._queue.streams() if not stream.key.token}
             if len(self._unknown_pipes) >= _MAX_UNKNOWN_PIPES and route.data_id not in self._unknown_pipes:
                 raise Refused(503, f"already {_MAX_UNKNOWN_PIPES} data_ids that no stream has; no other is remembered")
 
-    def _take_bare(self, block: bytes, name: str, lines: "_Lines") -> None:
+    def _take_bare(self, block: bytes, name: str, lines: Gathered) -> None:
         try:
             route = self._directory.bare(name)
         except Refused as gone:
@@ -257,28 +282,6 @@ class _Known:
     def __init__(self, route: Route, names: _Names | None = None) -> None:
         self.route, self.names = route, names
         self.streams: dict[Kind, QueueStream] = {}
-
-
-class _Lines:
-    """What was found in a block of lines so far."""
-
-    __slots__ = ("found", "now_ms", "refused", "repaired", "reports")
-
-    def __init__(self, now_ms: int) -> None:
-        self.now_ms = now_ms
-        self.found: dict[QueueStream, list[Block]] = {}
-        self.reports: list[tuple[int, bytes]] = []
-        self.refused: list[tuple[int, str]] = []
-        self.repaired = 0
-
-    def refuse_all(self, block: bytes, reason: str) -> None:
-        self.refused = [(number, reason) for number in range(block.count(b"\n"))]
-
-    def taken(self, block: bytes, submission: Submission) -> LinesTaken:
-        blocks = [part for blocks in self.found.values() for part in blocks]
-        lines = block.count(b"\n") - len(self.refused)
-        refused = sorted(self.refused)
-        return LinesTaken(lines, events_of(blocks), size_of(blocks), refused, self.repaired, submission or None)
 
 
 def _check_token(envelope: Envelope, tokens: Collection[str]) -> None:

@@ -7,7 +7,7 @@ bytes ─ lines.py (encodings.py) ─ grouping.py ─ maker.py ─┬─ plain.p
 from sidecar.parsing.careful import Counts, Shape
 from sidecar.parsing.encodings import HEAD_BYTES, Codec, codec_of, encoding_of
 from sidecar.parsing.grouping import Grouping
-from sidecar.parsing.lines import Lines, take_lines
+from sidecar.parsing.lines import Lines, last_end, take_lines
 from sidecar.parsing.maker import Made, Maker, Place
 from sidecar.parsing.timestamps import ISO, by_format, by_unit
 
@@ -26,5 +26,6 @@ __all__ = [
     "by_unit",
     "codec_of",
     "encoding_of",
+    "last_end",
     "take_lines",
 ]

@@ -69,6 +69,12 @@ def take_lines(
     return Lines(text, count, skipped, end, raw, codec.newline, replaced=replaced)
 
 
+def last_end(data: bytes, codec: Codec) -> int:
+    """Behind the last whole line; if there is none, behind everything."""
+    whole = len(data) - len(data) % codec.width
+    return _last_end(data, 0, whole, codec) or whole
+
+
 def _limit(data: bytes, start: int, codec: Codec) -> tuple[int, int]:
     """Where to look no further, since there are lines enough before; and how many ends of lines are before."""
     end = len(data) - len(data) % codec.width if codec.width > 1 else len(data)

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from sidecar.model import Block
+from sidecar.model import Block, Kind
 from sidecar.parsing.careful import Careful, Counts, Record, Shape
 from sidecar.parsing.grouping import Grouping, group_lines
 from sidecar.parsing.lines import Lines
@@ -59,6 +59,11 @@ class Maker:
         self._block_bytes, self._event_bytes = block_bytes, event_bytes
         self._careful = Careful(shape, event_bytes, monotonic)
         self._plain = grouping is None and _is_plain(shape)
+
+    @property
+    def kind(self) -> Kind:
+        """What the lines become."""
+        return self._shape.kind
 
     def make(
         self, lines: Lines, place: Place, *, offset: int, now_ms: int, skew_ms: int = 0, at_end: bool = False

@@ -13,8 +13,6 @@ from sidecar.model import Block
 _encode = msgspec.json.Encoder().encode
 _END = "\x7f"
 """JSON writes it as it is, in one byte, and no log has it."""
-_EMPTY = b':""}'
-"""Stands in every event without content, and is quickly found."""
 _MARKS = tuple(chr(number) for number in range(1, 9))
 
 
@@ -48,28 +46,28 @@ def frame_lines(text: str, frame: Frame, block_bytes: int) -> list[Block] | None
         text = text.replace("\\", mark)
     inside = _inside(text.replace("\n", _END))
     blocks = []
-    for part in _parts(inside, len(between), block_bytes):
-        body = frame.before + part.replace(_END.encode(), between) + frame.behind
-        if _EMPTY in body and (frame.before + b'"') in body:
+    for lines in _parts(inside, len(between), block_bytes):
+        if b"" in lines:
             return None
-        blocks.append(Block(body.replace(_inside(mark), rb"\\") if mark else body, part.count(_END.encode()) + 1))
+        body = b"%b%b%b" % (frame.before, between.join(lines), frame.behind)
+        blocks.append(Block(body.replace(_inside(mark), rb"\\") if mark else body, len(lines)))
     return blocks
 
 
-def _parts(inside: bytes, overhead: int, block_bytes: int) -> Iterator[bytes]:
-    """Runs of lines, without the last end, that with `overhead` for each fit `block_bytes`; a larger one is alone."""
+def _parts(inside: bytes, overhead: int, block_bytes: int) -> Iterator[list[bytes]]:
+    """Runs of lines that with `overhead` for each fit `block_bytes`; a larger one is alone."""
     mark = _END.encode()
     start, window = 0, block_bytes
     while start < len(inside):
         end = inside.rfind(mark, start, start + window)
         if end < 0:
             end = inside.index(mark, start)
-        lines, raw = inside.count(mark, start, end + 1), end - start
-        size = raw + lines * overhead
+        lines, raw = inside[start:end].split(mark), end - start
+        size = raw + len(lines) * overhead
         window = max(1, block_bytes * raw // size)  # what would have fitted, if all is alike
-        if size > block_bytes and lines > 1:
+        if size > block_bytes and len(lines) > 1:
             continue
-        yield inside[start:end]
+        yield lines
         start = end + 1
 
 

@@ -1,0 +1,261 @@
+"""What becomes of files that are read to their end, do not go on as they did, or are gone; and what is saved of that.
+
+A file that was rotated away is drained once all of it is handed over: what came after it may then be read. It is looked
+at as long as it exists, since its writer may not have noticed; it is finished when it is gone, or was compressed.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import msgspec
+import structlog
+
+from sidecar.config import Tail
+from sidecar.inputs.tail.counts import TailCounts
+from sidecar.inputs.tail.files import TailedFile, at_end_of
+from sidecar.inputs.tail.following import Following
+from sidecar.inputs.tail.messages import Queue
+from sidecar.inputs.tail.reading import Nothing
+from sidecar.model import Advance, Checkpoint, Loss
+
+_ROTATED_GRACE_S = 1.0
+"""A line without an end in a file that was rotated away is whole after so long."""
+_QUIET_S = 5.0
+"""A file that has no name any more is finished after so long without growth."""
+_TEND_EVERY_S = 0.5
+_CLOSE_EVERY_S = 5.0
+_DAMAGED_AFTER_MS = 60_000
+_TRUNCATED = {"truncated": "the file was truncated", "replaced": "the file was overwritten, or its inode used again"}
+log = structlog.get_logger("inputs.tail")
+
+
+class Ending:
+    """For the thread of one tail. `look_again` asks for a look at everything."""
+
+    def __init__(
+        self,
+        settings: Tail,
+        following: Following,
+        queue: Queue,
+        counts: TailCounts,
+        look_again: Callable[[], None],
+    ) -> None:
+        self._settings, self._following, self._queue, self._counts = settings, following, queue, counts
+        self._look_again = look_again
+        self._held: dict[int, TailedFile] = {}
+        self._leaving: dict[int, TailedFile] = {}
+        self._tend_s = self._close_s = 0.0
+        self._started_ms = 0
+
+    def final(self, file: TailedFile, now_s: float) -> tuple[bool, bool]:
+        """Whether a line without an end, and an open group, will not go on."""
+        if file.source is not None and file.source.compressed:
+            return True, True
+        if file.held_since_s is None:
+            return False, False
+        waited_s = now_s - file.held_since_s
+        line_s, group_s = self._patience_s(file)
+        return waited_s >= line_s, waited_s >= group_s
+
+    def at_end(self, file: TailedFile, nothing: Nothing, now_s: float, now_ms: int) -> bool:
+        """There is nothing more to read of it now; whether that is all there is to say."""
+        assert file.source is not None
+        state = file.source.state()
+        if file.source.compressed:
+            file.size = file.reached.offset
+            self._following.end(file)
+            return True
+        if state.st_size < file.reached.offset:
+            self.changed(file, now_ms)
+            return False
+        if file.note(state, now_s, now_ms) or file.quiet_since_s is None:
+            file.quiet_since_s = now_s
+        if nothing.left:
+            end = file.reached.offset + nothing.left
+            if file.held_since_s is None or end != file.held_to:
+                file.held_since_s, file.held_to = now_s, end
+            self._held[file.number] = file
+        else:
+            file.held_since_s = None
+            self._held.pop(file.number, None)
+        file.caught_up_ms = now_ms
+        file.superseded |= state.st_nlink == 0
+        file.drained = file.superseded and not nothing.left
+        if file.superseded:
+            self._leaving[file.number] = file
+        return True
+
+    def changed(self, file: TailedFile, now_ms: int) -> None:
+        """It does not go on as it did."""
+        if file.in_flight:
+            return  # how far it was read is known once that is on disk
+        try:
+            verdict = file.verdict()
+            if verdict in ("truncated", "replaced"):
+                self._following.restarted(file, _TRUNCATED[verdict], now_ms)
+            elif verdict == "reopen":
+                self._following.moved(file)
+            elif verdict != "follow":
+                self._look_again()
+        except OSError:
+            self._look_again()
+
+    def failed(self, file: TailedFile, error: OSError | EOFError, now_ms: int) -> None:
+        """It could not be read."""
+        why = f"damaged: {error}" if isinstance(error, EOFError) else str(error.strerror or error)
+        if isinstance(error, FileNotFoundError):
+            self._look_again()
+        elif isinstance(error, EOFError) and now_ms - file.modified_ms() > _DAMAGED_AFTER_MS and not file.in_flight:
+            self._following.lose(file, why, now_ms)
+        elif why != file.why:
+            log.warning("a file cannot be read", tail=file.reached.tail, path=file.at, reason=why)
+        file.why = why
+        file.close()
+
+    def due_s(self, now_s: float) -> float:
+        """When something here is to be done."""
+        due_s = [file.held_since_s + wait_s
+                 for file in self._held.values() if file.held_since_s is not None
+                 for wait_s in self._patience_s(file) if file.held_since_s + wait_s > now_s]  # fmt: skip
+        if self._leaving or self._following.ended:
+            due_s.append(self._tend_s)
+        return min(due_s, default=float("inf"))
+
+    def tend(self, now_s: float, now_ms: int) -> None:
+        """Takes up lines that have waited long enough, finishes what has ended, closes what is not used."""
+        for file in list(self._held.values()):
+            if any(self.final(file, now_s)) and file.final_tried_s != file.held_since_s:
+                file.final_tried_s = file.held_since_s if all(self.final(file, now_s)) else None
+                self._following.active[file.number] = file
+        if now_s >= self._close_s:
+            self._close_s = now_s + _CLOSE_EVERY_S
+            self._close_unused()
+        if now_s < self._tend_s:
+            return
+        self._tend_s = now_s + _TEND_EVERY_S
+        for file in list(self._leaving.values()):
+            self._tend_leaving(file, now_s)
+        ended = [file for file in self._following.ended.values() if not file.in_flight and file.failed is None]
+        if ended:
+            self._finish(ended, now_ms)
+
+    def save_start(self, now_ms: int) -> None:
+        """Puts on disk where the files stand that were there before the first run. Raises what `Queue.save` does."""
+        self._started_ms = now_ms
+        files = [file for file in self._following.files.values() if file.reached.offset or file.reached.finished]
+        self._save(files, [self._advance(file, file.reached) for file in files])
+        for file in files:
+            if file.reached.finished:
+                self._following.end(file)
+
+    def save_relocated(self, now_ms: int) -> None:
+        """Puts on disk which files go on in other inodes. Raises what `Queue.save` does."""
+        files = [file for file in self._following.relocated.values() if not file.in_flight]
+        if files:
+            self._save(files, [self._advance(file, file.reached, self._window(file, now_ms)) for file in files])
+        for file in files:
+            file.window = None
+            del self._following.relocated[file.number]
+
+    def move(self, files: Iterable[TailedFile], action: Literal["reset", "skip"], now_ms: int) -> int:
+        """Reads files anew, or not what is there of them now; how many. Raises OSError, or what `Queue.save` does."""
+        moved, advances = [], []
+        for file in files:
+            target = self._target(file, action)
+            skips = action == "skip" and target.offset > file.committed.offset
+            advances.append(self._advance(file, target, self._skipped(file, target, now_ms) if skips else None))
+            moved.append(file)
+        self._save(moved, advances)
+        for file in moved:
+            file.rewind()
+            file.held_since_s = None
+            self._following.active[file.number] = file
+        return len(moved)
+
+    def _target(self, file: TailedFile, action: Literal["reset", "skip"]) -> Checkpoint:
+        empty = msgspec.structs.replace(
+            file.reached, offset=0, head=b"", head_bytes=0, mark=b"", inside_line=False, finished=False
+        )
+        if action == "reset":
+            return empty
+        return at_end_of(empty, self._settings.max_line, self._settings.encoding)
+
+    def _skipped(self, file: TailedFile, target: Checkpoint, now_ms: int) -> Loss:
+        return Loss(
+            tail=target.tail,
+            path=file.path,
+            offset=file.committed.offset,
+            at_most=target.offset - file.committed.offset,
+            why="skipped by `sidecar tails skip`",
+            since_ms=file.seen_ms,
+            found_ms=now_ms,
+        )
+
+    def _patience_s(self, file: TailedFile) -> tuple[float, float]:
+        """How long a line without an end, and an open group, may wait for more."""
+        if file.superseded:
+            return _ROTATED_GRACE_S, _ROTATED_GRACE_S
+        rule = self._settings.multiline
+        grouped = rule.start is not None or rule.continuation is not None
+        return self._settings.partial_after or float("inf"), rule.flush_after if grouped else float("inf")
+
+    def _tend_leaving(self, file: TailedFile, now_s: float) -> None:
+        if file.number not in self._following.files or file.ended:
+            del self._leaving[file.number]
+            return
+        quiet_s = now_s - (file.quiet_since_s or now_s)
+        if file.in_flight or not file.drained or quiet_s < _QUIET_S or file.number in self._following.active:
+            return
+        nameless = file.source is not None and file.source.state().st_nlink == 0
+        if nameless:
+            self._following.end(file)
+        elif not file.committed.finished:
+            done = msgspec.structs.replace(file.reached, finished=True)
+            self._save([file], [self._advance(file, done)])
+        del self._leaving[file.number]
+        file.close()
+
+    def _finish(self, files: list[TailedFile], now_ms: int) -> None:
+        self._save(
+            files,
+            [self._advance(file, msgspec.structs.replace(file.reached, finished=True), file.loss) for file in files],
+        )
+        for file in files:
+            self._following.finish(file)
+
+    def _window(self, file: TailedFile, now_ms: int) -> Loss | None:
+        if file.window is None:
+            return None
+        return Loss(
+            tail=file.reached.tail,
+            path=file.path,
+            offset=max(file.reached.offset, file.window_offset),
+            at_most=int(file.peak_rate * file.window_s) if file.peak_rate else None,
+            why=file.window,
+            since_ms=file.seen_ms,
+            found_ms=now_ms,
+        )
+
+    def _advance(self, file: TailedFile, checkpoint: Checkpoint, loss: Loss | None = None) -> Advance:
+        before = file.committed.offset if file.saved else None
+        return Advance(checkpoint=checkpoint, before=before, losses=(loss,) if loss is not None else ())
+
+    def _save(self, files: list[TailedFile], advances: list[Advance]) -> None:
+        """Of files of which nothing is on its way to the disk. Raises what `Queue.save` does."""
+        self._queue.save(self._started_ms or 1, advances, self._following.forgettable())
+        for file, advance in zip(files, advances, strict=True):
+            file.committed = file.reached = advance.checkpoint
+            file.saved = file.expected = True
+            for loss in advance.losses:
+                self._counts.losses += 1
+                log.error("bytes of a file may be lost", tail=loss.tail, path=loss.path, offset=loss.offset,
+                          at_most=loss.at_most, reason=loss.why)  # fmt: skip
+
+    def _close_unused(self) -> None:
+        """Keeps open what is read, and so many more."""
+        idle = [file for file in self._following.files.values() if file.source is not None and not file.drained
+                and file.number not in self._following.active]  # fmt: skip
+        spare = len(idle) - self._settings.max_open
+        if spare > 0:
+            for file in sorted(idle, key=lambda one: one.used_s)[:spare]:
+                file.close()

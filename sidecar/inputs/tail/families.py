@@ -1,0 +1,29 @@
+"""Which names a rotated log may have: who finds a candidate by its name must still look into it. Pure.
+
+app.log ─> app.log.1  app.log.2.gz  app.log-20261125  app.log.2026-11-25_10:00  app-20261125.log  app.log.old
+"""
+
+import re
+from functools import cache
+
+_COMPRESSED = r"(?:\.(?:gz|zst|xz|bz2))?"
+_NUMBER = r"[0-9][0-9A-Za-z_.:+-]*?"
+
+
+def is_successor(path: str, name: str) -> bool:
+    """Whether a file called `name` is surely a rotated one of `path`: it has its name, and a number or a date."""
+    return bool(_successors(path.rpartition("/")[2]).fullmatch(name))
+
+
+def is_related(path: str, name: str) -> bool:
+    """Whether it may be one, since it has part of the name."""
+    base = path.rpartition("/")[2]
+    return name != base and base.partition(".")[0] in name
+
+
+@cache
+def _successors(base: str) -> re.Pattern[str]:
+    stem, dot, extension = base.rpartition(".")
+    whole = f"{re.escape(base)}[._-](?:{_NUMBER}|old|bak|prev)"
+    middle = f"|{re.escape(stem)}[._-]{_NUMBER}{re.escape(dot + extension)}" if stem else ""
+    return re.compile(f"(?:{whole}{middle}){_COMPRESSED}")

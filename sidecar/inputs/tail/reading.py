@@ -1,0 +1,77 @@
+"""Reads one block of a file and makes a batch of it, or says why there is none."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from sidecar.inputs.tail.files import TailedFile
+from sidecar.inputs.tail.messages import Batch
+from sidecar.model import Advance
+from sidecar.parsing import Maker, Place, take_lines
+
+_BLOCK_BYTES = 512 * 1024
+_SMALLEST_BLOCK = 16 * 1024
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the same for all files of a tail."""
+
+    maker: Maker
+    encoding: str
+    max_line: int
+    host: str
+    skew_ms: Callable[[], int]
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """There is nothing to make events of; `left` bytes are the beginning of a line, or of a group, that may go on."""
+
+    left: int
+
+
+def block_bytes(max_line: int) -> int:
+    """How much is read at once: so much that there is always a whole line in it, or one that is too long."""
+    return max(_BLOCK_BYTES, 2 * max_line)
+
+
+def read_batch(file: TailedFile, rules: Rules, now_ms: int, final: tuple[bool, bool]) -> Batch | Nothing:
+    """The next events of `file`, which is open; `final`: whether a line without an end, and a group, will not go on.
+
+    Raises OSError, EOFError (damaged), or Changed.
+    """
+    size = file.step_bytes or block_bytes(rules.max_line)
+    data = file.read(size)
+    if not data:
+        return Nothing(0)
+    more, start = len(data) == size, file.reached
+    lines = take_lines(
+        data,
+        file.codec(rules.encoding),
+        max_line=rules.max_line,
+        at_start=start.offset == 0,
+        inside_line=start.inside_line,
+        at_end=final[0] and not more,
+    )
+    made = rules.maker.make(
+        lines,
+        Place(file.path.encode(errors="surrogateescape").decode(errors="replace"), rules.host),
+        offset=start.offset,
+        now_ms=now_ms,
+        skew_ms=rules.skew_ms(),
+        at_end=final[1] and not more,
+    )
+    if not made.consumed:
+        if more and file.step_bytes:
+            file.step_bytes = 0 if file.step_bytes * 2 >= block_bytes(rules.max_line) else file.step_bytes * 2
+            return read_batch(file, rules, now_ms, final)
+        return Nothing(len(data))
+    checkpoint = file.beyond(data, made.consumed, now_ms, inside_line=lines.inside_line)
+    advance = Advance(checkpoint=checkpoint, before=start.offset if file.expected else None)
+    file.expected = True
+    file.size = max(file.size, checkpoint.offset)
+    return Batch(file, made.blocks, made.dead, made.size, made.events, advance, made.counts)
+
+
+def read_less(file: TailedFile, rules: Rules) -> None:
+    """Reads smaller blocks of `file` from now on, since there may never be room for such large ones."""
+    file.step_bytes = max(_SMALLEST_BLOCK, (file.step_bytes or block_bytes(rules.max_line)) // 2)

@@ -1,0 +1,124 @@
+"""Finds what became of a file that is not at its path any more: renamed, copied, compressed; and what came after it.
+
+By name only where to look is decided; which file it is, by its inode or by its content.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from sidecar.inputs.tail.discovery import discover, list_directory
+from sidecar.inputs.tail.families import is_related, is_successor
+from sidecar.inputs.tail.files import look_at
+from sidecar.inputs.tail.identity import holds
+from sidecar.inputs.tail.sources import SUFFIXES
+from sidecar.model import Checkpoint
+
+_MOST = 1000
+"""Candidates that are looked into for one file, the newest first."""
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A file that may be, or follow, the one that is looked for."""
+
+    path: str
+    state: os.stat_result
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode."""
+        return self.state.st_dev, self.state.st_ino
+
+    @property
+    def compressed(self) -> bool:
+        """As its name says."""
+        return self.path.endswith(SUFFIXES)
+
+
+class Neighbours:
+    """What stands beside the files of a tail, as of one look; each directory is listed once."""
+
+    def __init__(self, rotated: Sequence[str]) -> None:
+        self._rotated = rotated
+        self._listings: dict[str, list[os.DirEntry[str]]] = {}
+        self._elsewhere: list[Candidate] | None = None
+
+    def with_inode(self, known: Checkpoint) -> str | None:
+        """Where in its directories a file with its inode is, whatever it is called."""
+        for directory in _directories(known):
+            for entry in self._list(directory):
+                if entry.inode() == known.inode and _identity(entry.path) == (known.device, known.inode):
+                    return entry.path
+        return next((one.path for one in self._others() if one.identity == (known.device, known.inode)), None)
+
+    def with_content(self, known: Checkpoint) -> Candidate | None:
+        """A file that holds all that was read of it, also in compressed form."""
+        if not known.offset:
+            return None
+        for one in self._related(known, is_related):
+            try:
+                if holds(known, look_at(one.path, known)):
+                    return one
+            except OSError:
+                continue
+        return None
+
+    def after(self, known: Checkpoint, since_ns: int) -> list[Candidate]:
+        """Files that were at its path after it, and were rotated away too, the oldest first: all newer than `since_ns`.
+
+        Where one is there both as it is and compressed, the first counts.
+        """
+        found = [one for one in self._related(known, is_successor) if one.state.st_mtime_ns > since_ns]
+        plain = {one.path for one in found if not one.compressed}
+        found = [one for one in found if not one.compressed or os.path.splitext(one.path)[0] not in plain]
+        return sorted(found, key=lambda one: (one.state.st_mtime_ns, one.path))
+
+    def _related(self, known: Checkpoint, by_name: Callable[[str, str], bool]) -> list[Candidate]:
+        paths = {
+            entry.path
+            for directory in _directories(known)
+            for entry in self._list(directory)
+            if any(by_name(path, entry.name) for path in (known.path, os.path.realpath(known.path)))
+        }
+        found = [one for path in paths if (one := _candidate(path)) is not None]
+        known_names = {one.identity for one in found}
+        found += [
+            one
+            for one in self._others()
+            if one.identity not in known_names and by_name(known.path, os.path.basename(one.path))
+        ]
+        return sorted(found, key=lambda one: -one.state.st_mtime_ns)[:_MOST]
+
+    def _others(self) -> list[Candidate]:
+        if self._elsewhere is None:
+            files = discover(self._rotated, ()).files if self._rotated else {}
+            self._elsewhere = [Candidate(path, state) for path, state in files.items()]
+        return self._elsewhere
+
+    def _list(self, directory: str) -> list[os.DirEntry[str]]:
+        if directory not in self._listings:
+            self._listings[directory] = list_directory(directory)
+        return self._listings[directory]
+
+
+def _directories(known: Checkpoint) -> list[str]:
+    """Where it may be: beside the path, beside what a link there leads to, and where it was last."""
+    paths = (known.path, os.path.realpath(known.path), known.at, os.path.realpath(known.at))
+    return list(dict.fromkeys(map(os.path.dirname, paths)))
+
+
+def _candidate(path: str) -> Candidate | None:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return Candidate(path, state) if os.path.isfile(path) else None
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino

@@ -1,0 +1,204 @@
+"""All tails of the configuration, from their start to their stop: joins their threads to the event loop."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Literal, Protocol
+
+import structlog
+
+from sidecar.config import Tail
+from sidecar.errors import Refused, Unavailable
+from sidecar.inputs.tail.counts import TailCounts
+from sidecar.inputs.tail.messages import Batch, Command, Landed
+from sidecar.inputs.tail.reading import Rules
+from sidecar.inputs.tail.shown import ShownFile, ShownTail, show_files, show_tail
+from sidecar.inputs.tail.watch import Watcher
+from sidecar.inputs.tail.worker import Worker
+from sidecar.model import Advance, Block, Checkpoint, Kind
+from sidecar.parsing import Maker
+
+_IN_MEMORY_BYTES = 32_000_000
+"""Of events of all tails on their way to the disk; above that, nothing more is read."""
+_SAVE_S = 60.0
+_STOP_S = 5.0
+_COMMAND_S = 30.0
+Done = Callable[[Exception | None], None]
+log = structlog.get_logger("inputs.tail")
+
+
+class Intake(Protocol):
+    """What tails need of the intake."""
+
+    def take_tail(
+        self,
+        name: str,
+        kind: Kind,
+        blocks: Sequence[Block],
+        size: int,
+        advance: Advance,
+        done: Done,
+        dead: Sequence[tuple[bytes, str]] = (),
+    ) -> None:
+        """Takes events of a file. Raises Unavailable or Refused."""
+
+
+class Checkpoints(Protocol):
+    """What tails need of the queue beside that."""
+
+    async def load(self, tail: str) -> list[Checkpoint] | None:
+        """How far its files are committed; None if it never ran."""
+
+    async def save(self, tail: str, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
+        """Puts checkpoints on disk. Raises Stale or Unavailable."""
+
+
+class Tails:
+    """`host` is what this host is called; `skew_ms` by how much the proxy's clock is ahead of ours.
+
+    A tail's maker turns its lines into events.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        checkpoints: Checkpoints,
+        *,
+        host: str,
+        skew_ms: Callable[[], int],
+    ) -> None:
+        self._intake, self._checkpoints = intake, checkpoints
+        self._host, self._skew_ms = host, skew_ms
+        self._loop = asyncio.get_running_loop()
+        self._watcher = Watcher()
+        self._workers: dict[str, Worker] = {}
+        self._settings: dict[str, Tail] = {}
+        self._in_memory = 0
+        self._lock = threading.Lock()
+
+    @property
+    def counts(self) -> list[TailCounts]:
+        """Of each tail."""
+        return [worker.counts for worker in self._workers.values()]
+
+    async def start(self, tails: Mapping[str, Tail], makers: Mapping[str, Maker]) -> None:
+        """Follows the files of `tails`. Raises sqlite3.Error if the queue cannot be read."""
+        for name, settings in tails.items():
+            rules = Rules(
+                maker=makers[name],
+                encoding=settings.encoding,
+                max_line=settings.max_line,
+                host=self._host,
+                skew_ms=self._skew_ms,
+            )
+            self._settings[name] = settings
+            self._workers[name] = worker = Worker(
+                name,
+                settings,
+                await self._checkpoints.load(name),
+                rules=rules,
+                queue=_QueueOfTail(self, name, settings.stream, makers[name].kind),
+                watcher=self._watcher,
+                counts=TailCounts(name),
+                may_read=self._may_read,
+            )
+            worker.start()
+
+    async def stop(self) -> None:
+        """Reads nothing more; what was handed over is still committed. May be called twice."""
+        await self._end(list(self._workers))
+        await asyncio.to_thread(self._watcher.stop)
+
+    async def reload(self, tails: Mapping[str, Tail], makers: Mapping[str, Maker]) -> None:
+        """From now on `tails` count: each goes on where it was."""
+        await self._end(list(self._workers))
+        await self.start(tails, makers)
+
+    def shown(self) -> list[ShownTail]:
+        """How the tails stand."""
+        return [show_tail(worker, self._settings[name].stream) for name, worker in self._workers.items()]
+
+    def files(self) -> list[ShownFile]:
+        """Every file of every tail."""
+        now_s, now_ms = time.monotonic(), int(time.time() * 1000)
+        return [file for worker in self._workers.values() for file in show_files(worker, now_s, now_ms)]
+
+    async def command(self, name: str, action: Literal["reset", "skip"], path: str | None) -> int:
+        """Reads files of a tail anew (`reset`), or not what is there now (`skip`); how many.
+
+        Raises Refused (404), or Unavailable.
+        """
+        worker = self._workers.get(name)
+        if worker is None:
+            raise Refused(404, f"no tail is called {name[:80]}; there are: {', '.join(self._workers) or 'none'}")
+        future: asyncio.Future[int] = self._loop.create_future()
+
+        def done(count: int) -> None:
+            self._loop.call_soon_threadsafe(_settle, future, count)
+
+        worker.tell(Command(action, path, done))
+        try:
+            moved = await asyncio.wait_for(future, _COMMAND_S)
+        except TimeoutError:
+            raise Unavailable("the tail is busy; try again", retry_after_s=1) from None
+        if moved < 0:
+            raise Unavailable("it could not be put on disk; see the log", retry_after_s=1)
+        return moved
+
+    async def _end(self, names: Sequence[str]) -> None:
+        workers = [self._workers.pop(name) for name in names]
+        for worker in workers:
+            worker.stop()
+        for worker in workers:
+            if not await asyncio.to_thread(worker.join, _STOP_S):
+                log.warning("a tail did not stop; its files do not answer", tail=worker.name)
+
+    def _may_read(self) -> bool:
+        return self._in_memory < _IN_MEMORY_BYTES
+
+    def hold(self, size: int) -> None:
+        """So many bytes more (or less) are on their way to the disk; from any thread."""
+        with self._lock:
+            self._in_memory += size
+
+    def run(self, act: Callable[[], None]) -> None:
+        """Runs `act` on the event loop; from any thread."""
+        self._loop.call_soon_threadsafe(act)
+
+    def take(self, stream: str, kind: Kind, batch: Batch, landed: Callable[[Landed], None]) -> None:
+        """On the event loop: hands a batch to the intake."""
+
+        def done(error: Exception | None) -> None:
+            self.hold(-batch.size)
+            landed(Landed(batch, error))
+
+        try:
+            self._intake.take_tail(stream, kind, batch.blocks, batch.size, batch.advance, done, batch.dead)
+        except (Unavailable, Refused) as error:
+            done(error)
+
+    def save(self, name: str, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
+        """From another thread: waits until it is done. Raises Stale, Unavailable or TimeoutError."""
+        saving = self._checkpoints.save(name, started_ms, advances, forget)
+        asyncio.run_coroutine_threadsafe(saving, self._loop).result(_SAVE_S)
+
+
+def _settle(future: asyncio.Future[int], count: int) -> None:
+    if not future.done():
+        future.set_result(count)
+
+
+class _QueueOfTail:
+    """What the thread of one tail sees of the rest."""
+
+    def __init__(self, tails: Tails, name: str, stream: str, kind: Kind) -> None:
+        self._tails, self._name, self._stream, self._kind = tails, name, stream, kind
+
+    def hand_over(self, batch: Batch, landed: Callable[[Landed], None]) -> None:
+        self._tails.hold(batch.size)
+        self._tails.run(partial(self._tails.take, self._stream, self._kind, batch, landed))
+
+    def save(self, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
+        self._tails.save(self._name, started_ms, advances, forget)

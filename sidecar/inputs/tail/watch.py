@@ -1,0 +1,121 @@
+"""Hears from the system which directories and files change: the only module that knows the library watchdog.
+
+It uses watchdog's reader of inotify itself, in one thread for all tails, and not an observer, which would take three
+threads and several queues for each directory. And it pauses after each reading, so that the kernel joins what happens
+to the same file meanwhile: a thousand writes are then a hundred events.
+
+    kernel ─> read_events ─> on_event of each directory ─> listener(path, structure changed?)
+"""
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+try:
+    from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD
+
+    _HAS_INOTIFY = True
+except (ImportError, OSError):
+    _HAS_INOTIFY = False
+
+_PAUSE_S = 0.01
+_STRUCTURE = (
+    ("IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_DELETE_SELF", "IN_MOVE_SELF", "IN_ATTRIB")
+)  # fmt: skip
+Listener = Callable[[str, bool], None]
+"""Told a path, and whether it is that of a file that was written to (else: that something came, went or moved)."""
+log = structlog.get_logger("inputs.tail")
+
+
+class Watcher:
+    """Watches directories for any number of listeners. Without inotify, `watch` says why it cannot."""
+
+    def __init__(self) -> None:
+        self._directories: dict[tuple[str, Listener], _Directory] = {}
+        self._lock = threading.Lock()
+        self._reader: Any = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tail-watch", daemon=True)
+
+    def watch(self, directory: str, listener: Listener) -> str | None:
+        """From now on `listener` is told of changes in `directory`; else why that cannot be. May be called again."""
+        known = self._directories.get((directory, listener))
+        if known is not None and known.alive:
+            return None
+        if not _HAS_INOTIFY:
+            return "this system has no inotify"
+        made = _Directory(directory, listener)
+        try:
+            with self._lock:
+                if self._reader is None:
+                    self._reader = InotifyFD()
+                    self._thread.start()
+                made.number = self._reader.add_callback(os.fsencode(directory), _mask(), made, id(made))
+        except OSError as error:
+            return _reason(error)
+        self._directories[directory, listener] = made
+        return None
+
+    def unwatch(self, directory: str, listener: Listener) -> None:
+        """Tells `listener` nothing more of `directory`."""
+        made = self._directories.pop((directory, listener), None)
+        if made is not None and made.alive:
+            self._reader.remove_callbacks([(made.number, id(made))])
+
+    def stop(self) -> None:
+        """May be called twice."""
+        self._ended.set()
+        if self._reader is not None:
+            self._reader.close()
+            self._thread.join()
+            self._reader = None
+
+    def _run(self) -> None:
+        reader = self._reader
+        while not self._ended.is_set():
+            try:
+                for event in reader.read_events():
+                    reader.handle_event(event)
+            except Exception as error:  # the slow look at everything goes on
+                log.error("changes of files are no longer heard of", error=str(error))
+                return
+            self._ended.wait(_PAUSE_S)
+
+
+class _Directory:
+    """What watchdog calls back."""
+
+    def __init__(self, path: str, listener: Listener) -> None:
+        self.number: Any = None
+        self.alive = True
+        self._path, self._listener = path, listener
+
+    def on_event(self, event: "InotifyEvent") -> None:
+        written = bool(event.mask & InotifyConstants.IN_MODIFY)
+        self._listener(os.path.join(self._path, os.fsdecode(event.name)) if event.name else self._path, written)
+
+    def on_watch_deleted(self, _: Any) -> None:
+        self.alive = False
+        self._listener(self._path, False)
+
+    def on_queue_overflow(self) -> None:
+        self._listener(self._path, False)
+
+
+def _mask() -> Any:
+    mask = InotifyConstants.IN_MODIFY | InotifyConstants.IN_ONLYDIR
+    for name in _STRUCTURE:
+        mask |= getattr(InotifyConstants, name)
+    return mask
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return "the limit of inotify watches is reached (sysctl fs.inotify.max_user_watches)"
+    if error.errno == errno.EMFILE:
+        return "the limit of inotify instances is reached (sysctl fs.inotify.max_user_instances)"
+    return f"inotify: {os.strerror(error.errno or 0)}"

@@ -1,0 +1,288 @@
+"""The thread of one tail: looks at files when something changed, reads a block of each in turn, hands it over.
+
+    woken by ─┬─ the watcher      a file was written to, or something came or went
+              ├─ the queue        a batch is on disk, or could not be put there
+              └─ its own clock    the slow look, a line that waits for its end, a queue that was full
+
+Nothing here remembers what was read: the position in the file is the only state, and it moves with the events. What
+could not be put on disk is read again.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from sidecar.config import Tail
+from sidecar.errors import Refused, Stale, Unavailable
+from sidecar.inputs.tail.counts import TailCounts
+from sidecar.inputs.tail.ending import Ending
+from sidecar.inputs.tail.files import Changed, TailedFile
+from sidecar.inputs.tail.following import Following
+from sidecar.inputs.tail.messages import Batch, Command, Landed, Queue
+from sidecar.inputs.tail.reading import Nothing, Rules, read_batch, read_less
+from sidecar.inputs.tail.watch import Watcher
+from sidecar.model import Checkpoint
+
+_LOOK_EVERY_S = 30.0
+_LOOK_PAUSE_S = 0.1
+_LOOK_SHARE = 10
+"""A look that was asked for begins at the earliest after so many times what the last one took."""
+_POLL_S = 1.0
+_AHEAD = 4
+"""Batches of one file that may be on their way to the disk."""
+_RETRY_S = 1.0
+_CROWDED_S = 0.02
+_STARTING_S = 5.0
+TOO_LARGE = 413
+AS_CONFIGURED = "as configured"
+log = structlog.get_logger("inputs.tail")
+
+
+class Worker:
+    """Follows the files of the tail called `name`. `may_read`: whether there is room for another batch in memory."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Tail,
+        checkpoints: Sequence[Checkpoint] | None,
+        *,
+        rules: Rules,
+        queue: Queue,
+        watcher: Watcher,
+        counts: TailCounts,
+        may_read: Callable[[], bool],
+    ) -> None:
+        self.name, self.counts = name, counts
+        self.following = Following(name, settings, checkpoints)
+        self.polling: str | None = AS_CONFIGURED if settings.poll else None
+        self.waiting: str | None = None
+        self._settings, self._rules, self._queue, self._watcher = settings, rules, queue, watcher
+        self._may_read = may_read
+        self._ending = Ending(settings, self.following, queue, counts, self._look_again)
+        self._started = not self.following.first
+        self._inbox: deque[Landed | Command] = deque()
+        self._written: set[str] = set()
+        self._structure = True
+        self._wake = threading.Event()
+        self._stopping = False
+        self._next_look_s = self._looked_s = self._look_took_s = 0.0
+        self._retry_s = 0.0
+        self._watched: set[str] = set()
+        self._commands: list[Command] = []
+        self._thread = threading.Thread(target=self._run, name=f"tail-{name}", daemon=True)
+
+    def start(self) -> None:
+        """May be called once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Asks it to end; what it handed over is still committed."""
+        self._stopping = True
+        self._wake.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Whether it has ended."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def tell(self, message: Landed | Command) -> None:
+        """From any thread."""
+        self._inbox.append(message)
+        self._wake.set()
+
+    def changed(self, path: str, written: bool) -> None:
+        """From the watcher's thread."""
+        if written:
+            self._written.add(path)
+        else:
+            self._structure = True
+        self._wake.set()
+
+    def _look_again(self) -> None:
+        self._structure = True
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._turn()
+            except Exception as error:  # a thread must not die silently, and the next look may be luckier
+                log.exception("a tail has met something unexpected, and looks again", tail=self.name, error=str(error))
+                self._wait(_STARTING_S)
+                self._structure = True
+        for file in list(self.following.files.values()):
+            file.close()
+        for directory in self._watched:
+            self._watcher.unwatch(directory, self.changed)
+
+    def _turn(self) -> None:
+        self._wait(self._pause_s())
+        self._wake.clear()
+        self._take_messages()
+        now_s = time.monotonic()
+        if now_s >= self._look_due_s():
+            self._look(now_s)
+        while self._written:
+            self.following.touched(self._written.pop())
+        if now_s >= self._retry_s:
+            self.waiting = None
+            try:
+                self._work(now_s)
+            except (Unavailable, TimeoutError) as error:
+                self._pause(error)
+
+    def _work(self, now_s: float) -> None:
+        if not self._started:
+            self._ending.save_start(_now_ms())
+            self._started = True
+        self._ending.save_relocated(_now_ms())
+        self._read_all()
+        self._ending.tend(now_s, _now_ms())
+        self._run_commands()
+
+    def _pause(self, error: Exception) -> None:
+        self.waiting = str(error)
+        self._retry_s = time.monotonic() + _RETRY_S
+
+    def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            self._wake.wait(seconds)
+
+    def _pause_s(self) -> float:
+        """Until something is to be done without being woken."""
+        now_s = time.monotonic()
+        due_s = [self._look_due_s(), self._ending.due_s(now_s)]
+        if self._retry_s > now_s:
+            due_s.append(self._retry_s)
+        return min(due_s) - now_s
+
+    def _look_due_s(self) -> float:
+        if not self._structure:
+            return self._next_look_s
+        return min(self._next_look_s, self._looked_s + max(_LOOK_PAUSE_S, _LOOK_SHARE * self._look_took_s))
+
+    def _look(self, now_s: float) -> None:
+        self._structure = False
+        self.following.look(now_s, _now_ms())
+        self._watch()
+        self._looked_s = time.monotonic()
+        self._look_took_s = self._looked_s - now_s
+        self._next_look_s = self._looked_s + (self._settings.poll or (_POLL_S if self.polling else _LOOK_EVERY_S))
+
+    def _watch(self) -> None:
+        if self._settings.poll:
+            return
+        wanted = self.following.directories
+        for directory in self._watched - wanted:
+            self._watcher.unwatch(directory, self.changed)
+        why = next((why for one in wanted if (why := self._watcher.watch(one, self.changed))), None)
+        self._watched = set(wanted)
+        if why is not None and self.polling is None:
+            log.warning(
+                "files are looked at every second, since changes cannot be heard of", tail=self.name, reason=why
+            )
+        elif why is None and self.polling is not None:
+            log.info("changes of files are heard of again", tail=self.name)
+        self.polling = why
+
+    def _take_messages(self) -> None:
+        while self._inbox:
+            message = self._inbox.popleft()
+            if isinstance(message, Landed):
+                self._landed(message.batch, message.error)
+            else:
+                self._commands.append(message)
+
+    def _landed(self, batch: Batch, error: Exception | None) -> None:
+        file = batch.file
+        file.in_flight -= 1
+        if error is None:
+            file.committed, file.saved = batch.advance.checkpoint, True
+            file.last_event_ms = _now_ms() if batch.events else file.last_event_ms
+            self.counts.landed(batch)
+        elif file.failed is None or not isinstance(error, Stale):
+            file.failed = error
+        if file.failed is not None and not file.in_flight:
+            self._again(file, file.failed)
+        elif file.number in self.following.files:
+            self.following.active[file.number] = file
+
+    def _again(self, file: TailedFile, error: Exception) -> None:
+        """Something could not be put on disk: goes on from what is there."""
+        file.rewind(error.checkpoint if isinstance(error, Stale) else None)
+        if isinstance(error, Refused) and error.status == TOO_LARGE:
+            read_less(file, self._rules)
+        elif not isinstance(error, Stale):
+            self._pause(error)
+        self.following.active[file.number] = file
+
+    def _read_all(self) -> None:
+        """A block of each file in turn, as long as there is something to read, and room for it."""
+        progress = True
+        while progress and not self._stopping:
+            progress = False
+            for file in list(self.following.active.values()):
+                if self.waiting:
+                    return
+                if not self._may_read():
+                    self._retry_s = time.monotonic() + _CROWDED_S
+                    return
+                progress |= self._read_one(file)
+            if self._inbox:
+                self._take_messages()
+            self._ending.save_relocated(_now_ms())
+
+    def _read_one(self, file: TailedFile) -> bool:
+        """Whether something was read of it, so that there may be more."""
+        if file.ended or file.failed is not None or file.in_flight >= _AHEAD or self._is_behind(file):
+            return False
+        now_s, now_ms = time.monotonic(), _now_ms()
+        file.used_s = now_s
+        try:
+            file.open()
+            batch = read_batch(file, self._rules, now_ms, self._ending.final(file, now_s))
+        except Changed:
+            self._ending.changed(file, now_ms)
+            return False
+        except (OSError, EOFError) as error:
+            self._ending.failed(file, error, now_ms)
+            return False
+        file.why = None
+        if isinstance(batch, Nothing):
+            if self._ending.at_end(file, batch, now_s, now_ms):
+                self.following.active.pop(file.number, None)
+            return False
+        file.held_since_s = file.quiet_since_s = None
+        file.drained = False
+        file.in_flight += 1
+        self._queue.hand_over(batch, self.tell)
+        return True
+
+    def _is_behind(self, file: TailedFile) -> bool:
+        """Whether another file must be read before it."""
+        before = file.after
+        if before is None or before.number not in self.following.files or before.drained:
+            return False
+        self.following.active.setdefault(before.number, before)
+        return True
+
+    def _run_commands(self) -> None:
+        for command in list(self._commands):
+            files = [
+                file for file in self.following.files.values() if command.path in (None, file.path) and not file.ended
+            ]
+            if any(file.in_flight for file in files):
+                continue  # when all is on disk
+            self._commands.remove(command)
+            try:
+                command.done(self._ending.move(files, command.action, _now_ms()))
+            except (Stale, Unavailable, OSError) as error:
+                log.error("files could not be moved", tail=self.name, error=str(error))
+                command.done(-1)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
