@@ -19,9 +19,9 @@ class Checkpoints:
     ) -> None:
         self._commit, self._read, self._reader = commit, read, reader
 
-    async def load(self, tail: str) -> list[Checkpoint] | None:
-        """How far the files of `tail` are committed; None if it never ran."""
-        found: list[Checkpoint] | None = await self._read(lambda: self._reader.checkpoints(tail))
+    async def load(self, tail: str) -> tuple[int, list[Checkpoint]] | None:
+        """When `tail` first ran (ms since 1970), and how far its files are committed; None if it never did."""
+        found: tuple[int, list[Checkpoint]] | None = await self._read(lambda: self._reader.checkpoints(tail))
         return found
 
     async def save(self, tail: str, started_ms: int, advances: Sequence[Advance], forget: Sequence[int] = ()) -> None:

@@ -81,10 +81,10 @@ class Reader:
         rows = self._execute("SELECT token_digest, boot_id, state FROM budget")
         return {digest: (boot_id, state) for digest, boot_id, state in rows}
 
-    def checkpoints(self, tail: str) -> list[Checkpoint] | None:
-        """How far the files of `tail` are committed; None if it never ran."""
-        known = self._execute("SELECT 1 FROM tail WHERE name = ?", (tail,)).fetchone()
-        return load_checkpoints(self._execute, tail) if known else None
+    def checkpoints(self, tail: str) -> tuple[int, list[Checkpoint]] | None:
+        """When `tail` first ran (ms since 1970), and how far its files are committed; None if it never did."""
+        known = self._execute("SELECT started_ms FROM tail WHERE name = ?", (tail,)).fetchone()
+        return (known[0], load_checkpoints(self._execute, tail)) if known else None
 
     def losses(self, most: int) -> list[Loss]:
         """The newest receipts for bytes of tailed files that could not be had any more."""

@@ -4,6 +4,7 @@ A file that was rotated away is drained once all of it is handed over: what came
 at as long as it exists, since its writer may not have noticed; it is finished when it is gone, or was compressed.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -121,7 +122,7 @@ class Ending:
             due_s.append(self._tend_s)
         return min(due_s, default=float("inf"))
 
-    def tend(self, now_s: float, now_ms: int) -> None:
+    def tend(self, now_s: float) -> None:
         """Takes up lines that have waited long enough, finishes what has ended, closes what is not used."""
         for file in list(self._held.values()):
             if any(self.final(file, now_s)) and file.final_tried_s != file.held_since_s:
@@ -137,7 +138,7 @@ class Ending:
             self._tend_leaving(file, now_s)
         ended = [file for file in self._following.ended.values() if not file.in_flight and file.failed is None]
         if ended:
-            self._finish(ended, now_ms)
+            self._finish(ended)
 
     def save_start(self, now_ms: int) -> None:
         """Puts on disk where the files stand that were there before the first run. Raises what `Queue.save` does."""
@@ -215,7 +216,7 @@ class Ending:
         del self._leaving[file.number]
         file.close()
 
-    def _finish(self, files: list[TailedFile], now_ms: int) -> None:
+    def _finish(self, files: list[TailedFile]) -> None:
         self._save(
             files,
             [self._advance(file, msgspec.structs.replace(file.reached, finished=True), file.loss) for file in files],
@@ -230,7 +231,7 @@ class Ending:
             tail=file.reached.tail,
             path=file.path,
             offset=max(file.reached.offset, file.window_offset),
-            at_most=int(file.peak_rate * file.window_s) if file.peak_rate else None,
+            at_most=math.ceil(file.peak_rate * file.window_s) if file.peak_rate else None,
             why=file.window,
             since_ms=file.seen_ms,
             found_ms=now_ms,

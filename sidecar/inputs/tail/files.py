@@ -164,7 +164,7 @@ class TailedFile:
             offset=old.offset + consumed,
             head=head,
             head_bytes=min(HEAD_BYTES, old.offset + consumed),
-            mark=(old.mark + data[:consumed])[-MARK_BYTES:],
+            mark=(old.mark + data[max(0, consumed - MARK_BYTES) : consumed])[-MARK_BYTES:],
             inside_line=inside_line,
             finished=False,
             seen_ms=now_ms,

@@ -9,6 +9,7 @@
 It looks at names and inodes; what a file holds is judged when it is read.
 """
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 
@@ -28,15 +29,18 @@ _KEPT_MS = 7 * 86_400_000
 _MOST_KEPT = 10_000
 """Of files that are finished and gone, so that a copy of one is known when it turns up."""
 _MOST_TOLD = 20
+_CLOCKS_DIFFER_MS = 1000
+"""A file system's clock may be behind the system's by a little."""
 log = structlog.get_logger("inputs.tail")
 
 
 class Following:
     """`active` are the files that may have something to read; whoever reads one to its end takes it out."""
 
-    def __init__(self, name: str, settings: Tail, checkpoints: Iterable[Checkpoint] | None) -> None:
-        """`checkpoints` None: the tail never ran."""
-        self.first = checkpoints is None
+    def __init__(self, name: str, settings: Tail, known: tuple[int, Iterable[Checkpoint]] | None) -> None:
+        """`known`: when the tail first ran, and its checkpoints; None: it never did."""
+        self.first = known is None
+        self._alive_ms, checkpoints = known or (0, ())
         self.files: dict[int, TailedFile] = {}
         self.active: dict[int, TailedFile] = {}
         self.refused: dict[str, str] = {}
@@ -48,7 +52,8 @@ class Following:
         self._by_identity: dict[tuple[int, int], TailedFile] = {}
         self._by_path: dict[str, TailedFile] = {}
         self._next = 1
-        for checkpoint in checkpoints or ():
+        for checkpoint in checkpoints:
+            self._alive_ms = max(self._alive_ms, checkpoint.seen_ms)
             self._next = max(self._next, checkpoint.number + 1)
             self._add(TailedFile(checkpoint, saved=True))
 
@@ -83,8 +88,13 @@ class Following:
         for path, state in sorted(unknown, key=lambda one: one[1].st_mtime_ns):
             if (state.st_dev, state.st_ino) not in self._by_identity:
                 self._meet(path, state, now_s, now_ms)
+        for path, _ in unknown if not self.first else ():
+            first = self._by_path.get(path)
+            if first is not None and first.after is None and not first.saved:
+                self._find_before(first, neighbours, now_ms)
         self._index(found)
         self.first = False
+        self._alive_ms = now_ms
 
     def restarted(self, file: TailedFile, why: str, now_ms: int) -> None:
         """Its inode holds other content now: a new file begins there, behind what can still be had of the old one."""
@@ -117,7 +127,7 @@ class Following:
             tail=self._name,
             path=file.path,
             offset=file.reached.offset,
-            at_most=None if known is None else known + int(file.peak_rate * gap_s),
+            at_most=None if known is None else known + math.ceil(file.peak_rate * gap_s),
             why=why,
             since_ms=file.seen_ms,
             found_ms=now_ms,
@@ -226,14 +236,26 @@ class Following:
         for one in neighbours.after(file.reached, since_ns):
             if one.identity in self._by_identity or self._origin_of(one, now_ms) is not None:
                 continue
-            made = self._new(file.path, one.path, one.state, now_ms)
-            made.superseded, made.after = True, last
-            for other in self.files.values():
-                if other.after is last:
-                    other.after = made
-            self._add(made)
-            self.active[made.number] = made
-            last = made
+            waiting = [other for other in self.files.values() if other.after is last]
+            last = self._insert(file.path, one, last, now_ms)
+            for other in waiting:
+                other.after = last
+
+    def _find_before(self, file: TailedFile, neighbours: Neighbours, now_ms: int) -> None:
+        """Files that were at the path of a new one, if they came, and were rotated away, since the last look."""
+        last = None
+        for one in neighbours.after(file.reached, (self._alive_ms - _CLOCKS_DIFFER_MS) * 1_000_000):
+            if one.identity not in self._by_identity and self._origin_of(one, now_ms) is None:
+                last = self._insert(file.path, one, last, now_ms)
+        file.after = last
+
+    def _insert(self, path: str, one: Candidate, after: TailedFile | None, now_ms: int) -> TailedFile:
+        """A file that was at `path`, and is already rotated away."""
+        made = self._new(path, one.path, one.state, now_ms)
+        made.superseded, made.after = True, after
+        self._add(made)
+        self.active[made.number] = made
+        return made
 
     def _meet(self, path: str, state: os.stat_result, now_s: float, now_ms: int) -> None:
         """A file that was never seen: new, or there before the first run, or a compressed copy of a known one."""

@@ -123,7 +123,7 @@ class _Archive(_File):
         elif self._suffix == ".bz2":
             opened = bz2.BZ2File(raw)
         elif self._suffix == ".xz":
-            opened = lzma.LZMAFile(raw)
+            opened = lzma.LZMAFile(raw)  # noqa: SIM115
         else:
             opened = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
         self._stream, self._place = cast("IO[bytes]", opened), 0

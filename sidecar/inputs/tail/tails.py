@@ -48,8 +48,8 @@ class Intake(Protocol):
 class Checkpoints(Protocol):
     """What tails need of the queue beside that."""
 
-    async def load(self, tail: str) -> list[Checkpoint] | None:
-        """How far its files are committed; None if it never ran."""
+    async def load(self, tail: str) -> tuple[int, list[Checkpoint]] | None:
+        """When it first ran, and how far its files are committed; None if it never did."""
 
     async def save(self, tail: str, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
         """Puts checkpoints on disk. Raises Stale or Unavailable."""

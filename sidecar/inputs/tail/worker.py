@@ -48,20 +48,22 @@ class Worker:
         self,
         name: str,
         settings: Tail,
-        checkpoints: Sequence[Checkpoint] | None,
+        known: tuple[int, Sequence[Checkpoint]] | None,
         *,
         rules: Rules,
         queue: Queue,
         watcher: Watcher,
         counts: TailCounts,
         may_read: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.name, self.counts = name, counts
-        self.following = Following(name, settings, checkpoints)
+        self.following = Following(name, settings, known)
         self.polling: str | None = AS_CONFIGURED if settings.poll else None
         self.waiting: str | None = None
         self._settings, self._rules, self._queue, self._watcher = settings, rules, queue, watcher
-        self._may_read = may_read
+        self._may_read, self._clock, self._wall_clock = may_read, clock, wall_clock
         self._ending = Ending(settings, self.following, queue, counts, self._look_again)
         self._started = not self.following.first
         self._inbox: deque[Landed | Command] = deque()
@@ -108,7 +110,8 @@ class Worker:
     def _run(self) -> None:
         while not self._stopping:
             try:
-                self._turn()
+                self._wait(self._pause_s())
+                self.turn()
             except Exception as error:  # a thread must not die silently, and the next look may be luckier
                 log.exception("a tail has met something unexpected, and looks again", tail=self.name, error=str(error))
                 self._wait(_STARTING_S)
@@ -118,11 +121,11 @@ class Worker:
         for directory in self._watched:
             self._watcher.unwatch(directory, self.changed)
 
-    def _turn(self) -> None:
-        self._wait(self._pause_s())
+    def turn(self) -> None:
+        """Does all there is to do now."""
         self._wake.clear()
         self._take_messages()
-        now_s = time.monotonic()
+        now_s = self._clock()
         if now_s >= self._look_due_s():
             self._look(now_s)
         while self._written:
@@ -136,16 +139,16 @@ class Worker:
 
     def _work(self, now_s: float) -> None:
         if not self._started:
-            self._ending.save_start(_now_ms())
+            self._ending.save_start(self._now_ms())
             self._started = True
-        self._ending.save_relocated(_now_ms())
+        self._ending.save_relocated(self._now_ms())
         self._read_all()
-        self._ending.tend(now_s, _now_ms())
+        self._ending.tend(now_s)
         self._run_commands()
 
     def _pause(self, error: Exception) -> None:
         self.waiting = str(error)
-        self._retry_s = time.monotonic() + _RETRY_S
+        self._retry_s = self._clock() + _RETRY_S
 
     def _wait(self, seconds: float) -> None:
         if seconds > 0:
@@ -153,7 +156,7 @@ class Worker:
 
     def _pause_s(self) -> float:
         """Until something is to be done without being woken."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         due_s = [self._look_due_s(), self._ending.due_s(now_s)]
         if self._retry_s > now_s:
             due_s.append(self._retry_s)
@@ -166,9 +169,9 @@ class Worker:
 
     def _look(self, now_s: float) -> None:
         self._structure = False
-        self.following.look(now_s, _now_ms())
+        self.following.look(now_s, self._now_ms())
         self._watch()
-        self._looked_s = time.monotonic()
+        self._looked_s = self._clock()
         self._look_took_s = self._looked_s - now_s
         self._next_look_s = self._looked_s + (self._settings.poll or (_POLL_S if self.polling else _LOOK_EVERY_S))
 
@@ -201,7 +204,7 @@ class Worker:
         file.in_flight -= 1
         if error is None:
             file.committed, file.saved = batch.advance.checkpoint, True
-            file.last_event_ms = _now_ms() if batch.events else file.last_event_ms
+            file.last_event_ms = self._now_ms() if batch.events else file.last_event_ms
             self.counts.landed(batch)
         elif file.failed is None or not isinstance(error, Stale):
             file.failed = error
@@ -228,18 +231,18 @@ class Worker:
                 if self.waiting:
                     return
                 if not self._may_read():
-                    self._retry_s = time.monotonic() + _CROWDED_S
+                    self._retry_s = self._clock() + _CROWDED_S
                     return
                 progress |= self._read_one(file)
             if self._inbox:
                 self._take_messages()
-            self._ending.save_relocated(_now_ms())
+            self._ending.save_relocated(self._now_ms())
 
     def _read_one(self, file: TailedFile) -> bool:
         """Whether something was read of it, so that there may be more."""
         if file.ended or file.failed is not None or file.in_flight >= _AHEAD or self._is_behind(file):
             return False
-        now_s, now_ms = time.monotonic(), _now_ms()
+        now_s, now_ms = self._clock(), self._now_ms()
         file.used_s = now_s
         try:
             file.open()
@@ -278,11 +281,10 @@ class Worker:
                 continue  # when all is on disk
             self._commands.remove(command)
             try:
-                command.done(self._ending.move(files, command.action, _now_ms()))
+                command.done(self._ending.move(files, command.action, self._now_ms()))
             except (Stale, Unavailable, OSError) as error:
                 log.error("files could not be moved", tail=self.name, error=str(error))
                 command.done(-1)
 
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
+    def _now_ms(self) -> int:
+        return int(self._wall_clock() * 1000)

@@ -1,0 +1,171 @@
+"""A tail's worker without its thread: its queue is in memory and fails on demand, its clock is moved by hand."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sidecar.config import Options, load_config
+from sidecar.errors import Stale, Unavailable
+from sidecar.inputs.tail.counts import TailCounts
+from sidecar.inputs.tail.messages import Batch, Command, Landed
+from sidecar.inputs.tail.reading import Rules
+from sidecar.inputs.tail.worker import Worker
+from sidecar.makers import make_maker
+from sidecar.model import Advance, Checkpoint, Loss
+from tests.support.fakes import Clock
+
+
+class TailQueue:
+    """The queue's table of checkpoints, and its events, with the same comparing and setting as the real one.
+
+    `mode`: `good`; `full` refuses at once; `broken` cannot commit; `torn` commits and says that it did not; `slow`
+    keeps what is handed over until `release` is called.
+    """
+
+    def __init__(self) -> None:
+        self.started_ms = 0
+        self.rows: dict[int, Checkpoint] | None = None
+        self.events: list[Any] = []
+        self.dead: list[tuple[Any, str]] = []
+        self.losses: list[Loss] = []
+        self.mode = "good"
+        self._kept: list[tuple[Batch, Callable[[Landed], None]]] = []
+
+    def hand_over(self, batch: Batch, landed: Callable[[Landed], None]) -> None:
+        if self.mode == "slow":
+            self._kept.append((batch, landed))
+        else:
+            landed(Landed(batch, self._take(batch)))
+
+    def release(self) -> None:
+        kept, self._kept = self._kept, []
+        for batch, landed in kept:
+            landed(Landed(batch, self._take(batch)))
+
+    def forget(self) -> None:
+        """What was on its way is lost with the process."""
+        self._kept.clear()
+
+    def save(self, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
+        if self.mode in ("full", "broken", "torn"):
+            if self.mode == "torn":
+                self._advance_all(advances)
+            raise Unavailable("storage: no", retry_after_s=1)
+        self.started_ms = self.started_ms or started_ms
+        self._advance_all(advances)
+        for number in forget:
+            (self.rows or {}).pop(number, None)
+
+    def _take(self, batch: Batch) -> Exception | None:
+        if self.mode in ("full", "broken"):
+            return Unavailable("no", retry_after_s=1)
+        try:
+            self._advance_all([batch.advance])
+        except Stale as stale:
+            return stale
+        for block in batch.blocks:
+            self.events += json.loads(b"[" + block.body + b"]")
+        self.dead += [(json.loads(body), reason) for body, reason in batch.dead]
+        return Unavailable("torn", retry_after_s=1) if self.mode == "torn" else None
+
+    def _advance_all(self, advances: Sequence[Advance]) -> None:
+        rows = dict(self.rows or {})
+        losses = []
+        for advance in advances:
+            now = rows.get(advance.checkpoint.number)
+            if (None if now is None else now.offset) != advance.before:
+                raise Stale(now)
+            rows[advance.checkpoint.number] = advance.checkpoint
+            losses += advance.losses
+        self.rows = rows
+        self.losses += losses
+
+
+class NoWatcher:
+    """Nothing is ever heard of; whoever tests says when to look."""
+
+    def watch(self, directory: str, listener: Callable[[str, bool], None]) -> str | None:
+        return None
+
+    def unwatch(self, directory: str, listener: Callable[[str, bool], None]) -> None:
+        return None
+
+
+class Tailer:
+    """A tail called `app`, as of `settings`, over the files in `directory`."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        self.queue = TailQueue()
+        self.clock = Clock()
+        self.directory = directory
+        document = {
+            "proxy": {"urls": ["http://127.0.0.1:1"]},
+            "streams": {"app": {"data_id": 1, "access_token": "t"}},
+            "tails": {"app": {"paths": [f"{directory}/*.log"], "stream": "app", "start_at": "beginning", **settings}},
+        }
+        path = directory.parent / f"{directory.name}.yml"
+        path.write_text(json.dumps(document))
+        self.config = load_config(Options(config=path, state=directory), {"HOST_IP": "10.0.0.9"}).config
+        self.worker = self._make()
+
+    def turn(self, times: int = 1, pass_s: float = 40.0) -> None:
+        """Lets time pass, and the worker do what there is to do."""
+        for _ in range(times):
+            self.clock.now_s += pass_s
+            self.worker.turn()
+
+    def settle(self) -> None:
+        """Until everything is read that can be read, and every grace has passed."""
+        self.turn(6)
+
+    def kill(self) -> None:
+        """As kill -9: what is on its way is lost, and so is all that was remembered."""
+        self.queue.forget()
+        for file in self.worker.following.files.values():
+            file.close()
+        self.worker = self._make()
+
+    def contents(self) -> list[str]:
+        return [event["event"]["content"] for event in self.queue.events]
+
+    def command(self, action: Any, path: str | None = None) -> list[int]:
+        moved: list[int] = []
+        self.worker.tell(Command(action, path, moved.append))
+        self.turn(2)
+        return moved
+
+    def _make(self) -> Worker:
+        settings = self.config.tails["app"]
+        rules = Rules(
+            maker=make_maker(self.config, "app", block_bytes=40_000, event_bytes=495_000),
+            encoding=settings.encoding,
+            max_line=settings.max_line,
+            host="host",
+            skew_ms=lambda: 0,
+        )
+        rows = None if self.queue.rows is None else (self.queue.started_ms, list(self.queue.rows.values()))
+        return Worker(
+            "app",
+            settings,
+            rows,
+            rules=rules,
+            queue=self.queue,
+            watcher=NoWatcher(),  # type: ignore[arg-type]
+            counts=TailCounts("app"),
+            may_read=lambda: True,
+            clock=self.clock,
+        )
+
+
+def write(path: Path, text: str | bytes) -> None:
+    """Appends, as a program that logs."""
+    with path.open("ab") as file:
+        file.write(text if isinstance(text, bytes) else text.encode())
+
+
+def age(path: Path, seconds: float) -> None:
+    """Makes a file look as if it was written so long ago."""
+    state = path.stat()
+    os.utime(path, (state.st_atime - seconds, state.st_mtime - seconds))
