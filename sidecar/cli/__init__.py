@@ -4,6 +4,7 @@
 """
 
 import importlib
+import keyword
 import sys
 from pathlib import Path
 
@@ -17,7 +18,8 @@ _BEAT = "bkmonitorbeat"
 
 
 _COMMANDS = (
-    "run", "check", "send", "status", "why", "dead", "retry", "reload", "replay", "drain", "proxy", "demo",
+    "run", "check", "test", "try", "send", "status", "tails", "why", "dead", "retry", "reload", "replay", "drain",
+    "proxy", "demo",
 )  # fmt: skip
 
 
@@ -30,7 +32,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"sidecar.cli.{cmd_name}"), cmd_name)
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command = getattr(importlib.import_module(f"sidecar.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 

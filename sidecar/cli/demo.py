@@ -1,7 +1,8 @@
 """`sidecar demo`: the main job before your eyes, in real processes on loopback, with an outage and a kill -9.
 
 producer ──POST───> sidecar ──> stand-in proxy        every event is numbered; at the end the numbers that the
-producer ──socket─> (process)   (process)             sidecar acknowledged are held against those that arrived
+producer ──socket─> (process)   (process)             sidecar acknowledged, or that were logged, are held against
+producer ──file───>                                   those that arrived
 (threads)
 """
 
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 
 from sidecar.cli.demo_parts import SidecarProcess, StandInProcess, free_port
-from sidecar.cli.demo_producers import HttpProducer, Producer, SocketProducer
+from sidecar.cli.demo_producers import HttpProducer, LogProducer, Producer, SocketProducer
 from sidecar.cli.output import console, table
 from sidecar.model import Books
 
@@ -49,13 +50,20 @@ class _Play:
 
     def __init__(self, stand_in: StandInProcess, sidecar: SidecarProcess, out: Console, pace: float) -> None:
         self._stand_in, self._sidecar, self._out, self._pace = stand_in, sidecar, out, pace
-        numbers = itertools.count()  # one for both: to take the next is atomic
-        self._producers: list[Producer] = [HttpProducer(sidecar.port, numbers), SocketProducer(sidecar.socket, numbers)]
+        numbers = itertools.count()  # one for all: to take the next is atomic
+        self._producers: list[Producer] = [
+            HttpProducer(sidecar.port, numbers),
+            SocketProducer(sidecar.socket, numbers),
+            LogProducer(sidecar.log_file, numbers),
+        ]
         self._started_s = time.monotonic()
 
     def run(self) -> None:
         """Five scenes; the last ends when nothing waits any more."""
-        self._say(f"a stand-in proxy listens on {self._stand_in.url}, the sidecar on {self._sidecar.url} and a socket")
+        self._say(
+            f"a stand-in proxy listens on {self._stand_in.url}, the sidecar on {self._sidecar.url}, "
+            "on a socket, and at the end of a log file"
+        )
         with contextlib.ExitStack() as running:
             for producer in self._producers:
                 running.enter_context(producer)
@@ -83,6 +91,7 @@ class _Play:
         for name, count in (
             ("acknowledged over HTTP", len(self._producers[0].acknowledged)),
             ("acknowledged over the socket", len(self._producers[1].acknowledged)),
+            ("written to the log file", len(self._producers[2].acknowledged)),
             ("accepted by the sidecar", books.accepted),
             ("delivered, as the sidecar counts", books.delivered),
             ("arrived at the proxy", len(arrived)),
@@ -117,8 +126,7 @@ class _Play:
         return {number for producer in self._producers for number in producer.acknowledged.copy()}
 
     def _empty(self) -> bool:
-        status = self._sidecar.status_if_up()
-        return status is not None and status.books.queued == 0
+        return self._sidecar.empty()
 
     def _progress(self) -> str:
         status = self._sidecar.status_if_up()

@@ -133,6 +133,7 @@ class SidecarProcess(_Process):
         super().__init__(directory / "sidecar.log")
         self.port, self.url = port, f"http://127.0.0.1:{port}"
         self.socket = directory / "sidecar.sock"
+        self.log_file = directory / "app.log"
         self._state = directory / "state"
         self._config = directory / "sidecar.yml"
         stream = {"data_id": _DATA_ID, "access_token": _TOKEN, "kind": "event"}
@@ -142,6 +143,14 @@ class SidecarProcess(_Process):
             "http": {"listen": f"127.0.0.1:{port}"},
             "streams": {"demo": stream},
             "sockets": {"demo": {"listen": f"unix:{self.socket}", "stream": "demo"}},
+            "tails": {
+                "demo": {
+                    "paths": [str(self.log_file)],
+                    "stream": "demo",
+                    "parse": "logfmt",
+                    "event": {"name": "login_failed", "dimension": {"module": "db", "number": "{number}"}},
+                }
+            },
         }
         self._config.write_text(json.dumps(settings), "utf-8")  # JSON is YAML
 
@@ -154,6 +163,11 @@ class SidecarProcess(_Process):
     def status(self) -> Status:
         """Raises NotRunningError."""
         return msgspec.json.decode(ask(self._state, "/status"), type=Status)
+
+    def empty(self) -> bool:
+        """Whether it runs, and nothing waits: neither in the queue nor in the file."""
+        status = self.status_if_up()
+        return status is not None and status.books.queued == 0 and not any(one.lag_bytes for one in status.inputs)
 
     def status_if_up(self) -> Status | None:
         """None while it is gone."""

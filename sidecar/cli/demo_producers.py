@@ -1,4 +1,4 @@
-"""The producers of the demo: applications that never give up, one over HTTP and one over a socket."""
+"""The producers of the demo: applications that never give up, over HTTP and over a socket, and one that merely logs."""
 
 import http.client
 import json
@@ -15,6 +15,7 @@ _TIMEOUT_S = 5.0
 _EVENTS_AT_ONCE = 5
 _TIMES_PER_S = 50
 _AGAIN_S = 0.05
+_ROTATE_AFTER = 500
 
 
 class Producer(threading.Thread):
@@ -130,6 +131,27 @@ class SocketProducer(Producer):
             *lines, heard = (heard + part).split(b"\n")
             if lines and json.loads(lines[-1])["acked"] == self._sent:
                 return True
+
+
+class LogProducer(Producer):
+    """Writes lines to a file, which is rotated now and then: what it wrote counts as acknowledged."""
+
+    def __init__(self, path: Path, numbers: Iterator[int]) -> None:
+        super().__init__("log-producer", numbers)
+        self._path = path
+        self._lines = self._rotations = 0
+
+    def hand_over(self, numbers: list[int]) -> bool:
+        with self._path.open("a") as log:
+            log.writelines(f"number={number} login failed\n" for number in numbers)
+        self._lines += len(numbers)
+        if self._lines >= _ROTATE_AFTER:
+            self._lines, self._rotations = 0, self._rotations + 1
+            self._path.rename(f"{self._path}.{self._rotations}")
+        return True
+
+    def close(self) -> None:
+        """There is no connection."""
 
 
 def _events(numbers: Iterable[int]) -> list[dict[str, Any]]:

@@ -1,0 +1,50 @@
+"""What a tail makes of lines that are at hand, without a queue: for `sidecar try` and `sidecar test`."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from sidecar.config import Config
+from sidecar.makers import make_maker
+from sidecar.parsing import HEAD_BYTES, Counts, Place, codec_of, take_lines
+
+_BLOCK_BYTES = 41_000
+_EVENT_BYTES = 495_904
+_READ_BYTES = 4 << 20
+_split = msgspec.json.Decoder(list[Any]).decode
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """What came of a part of the lines. `dead` are events that would be dead letters, each with the reason."""
+
+    events: list[Any]
+    dead: list[tuple[Any, str]]
+    counts: Counts
+
+
+def sample(
+    config: Config, tail: str, read: Callable[[int], bytes], path: str, host: str, now_ms: int
+) -> Iterator[Sample]:
+    """What the tail called `tail` makes of what `read` gives, as if it were a file at `path`, part by part."""
+    settings = config.tails[tail]
+    maker = make_maker(config, tail, block_bytes=_BLOCK_BYTES, event_bytes=_EVENT_BYTES)
+    data, offset, inside, ended = b"", 0, False, False
+    codec = None
+    while not ended or data:
+        if not ended:
+            more = read(_READ_BYTES)
+            ended = not more
+            data += more
+        codec = codec or codec_of(settings.encoding, data[:HEAD_BYTES])
+        lines = take_lines(
+            data, codec, max_line=settings.max_line, at_start=offset == 0, inside_line=inside, at_end=ended
+        )
+        whole = ended and lines.consumed == len(data)
+        made = maker.make(lines, Place(path, host), offset=offset, now_ms=now_ms, at_end=whole)
+        events = [event for block in made.blocks for event in _split(b"[%b]" % block.body)]
+        dead = [(msgspec.json.decode(body), reason) for body, reason in made.dead]
+        yield Sample(events, dead, made.counts)
+        data, offset, inside = data[made.consumed :], offset + made.consumed, lines.inside_line
+        if ended and not made.consumed:
+            return

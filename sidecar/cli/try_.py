@@ -1,0 +1,55 @@
+"""`sidecar try`: shows what the lines of a file would become, without queueing anything."""
+
+import os
+import socket
+import sys
+import time
+from typing import BinaryIO
+
+import click
+import msgspec
+
+from sidecar.cli.options import located
+from sidecar.cli.output import counted
+from sidecar.cli.sample import sample
+from sidecar.config import Loaded
+
+
+@click.command("try")
+@click.option("--tail", "name", metavar="NAME", required=True, help="The tail of the configuration whose rules count.")
+@click.option("--path", metavar="PATH", help="As if the file were there. Default: its own path.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Show so many events at most.")
+@click.argument("file", type=click.File("rb"), metavar="FILE")
+@located
+def try_(loaded: Loaded, name: str, path: str | None, limit: int | None, file: BinaryIO) -> None:
+    """Show what each line of FILE (- for standard input) would become: events as JSON, one on a line.
+
+    What would become none is counted on standard error. Nothing is queued, and no sidecar needs to run.
+    """
+    tails = loaded.config.tails
+    if name not in tails:
+        raise click.BadParameter(
+            f"no tail {name} is configured; there are: {', '.join(tails) or 'none'}", param_hint="--tail"
+        )
+    where = path or os.path.abspath(getattr(file, "name", "-"))  # noqa: PTH100
+    shown, totals = (
+        0,
+        dict.fromkeys(("filtered", "unparsed", "dropped", "untimed", "cut", "replaced", "late", "blank"), 0),
+    )
+    dead = 0
+    for part in sample(loaded.config, name, file.read, where, socket.gethostname(), int(time.time() * 1000)):
+        for what in totals:
+            totals[what] += getattr(part.counts, what)
+        for event in part.events:
+            if limit is not None and shown >= limit:
+                return
+            click.echo(msgspec.json.encode(event).decode())
+            shown += 1
+        for event, reason in part.dead:
+            dead += 1
+            click.echo(f"dead letter ({reason}): {msgspec.json.encode(event).decode()}", err=True)
+    notes = [f"{count} {what}" for what, count in totals.items() if count]
+    click.echo(
+        ", ".join([counted(shown, "event"), *([counted(dead, "dead letter")] if dead else []), *notes]), err=True
+    )
+    sys.stdout.flush()
