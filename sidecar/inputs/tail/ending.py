@@ -4,7 +4,6 @@ A file that was rotated away is drained once all of it is handed over: what came
 at as long as it exists, since its writer may not have noticed; it is finished when it is gone, or was compressed.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -67,10 +66,13 @@ class Ending:
             self._following.end(file)
             return True
         if state.st_size < file.reached.offset:
-            self.changed(file, now_ms)
+            self.changed(file, now_s, now_ms)
             return False
         if file.note(state, now_s, now_ms) or file.quiet_since_s is None:
             file.quiet_since_s = now_s
+        if file.shrunk_from:
+            self.changed(file, now_s, now_ms)
+            return False
         if nothing.left:
             end = file.reached.offset + nothing.left
             if file.held_since_s is None or end != file.held_to:
@@ -86,14 +88,18 @@ class Ending:
             self._leaving[file.number] = file
         return True
 
-    def changed(self, file: TailedFile, now_ms: int) -> None:
+    def changed(self, file: TailedFile, now_s: float, now_ms: int) -> None:
         """It does not go on as it did."""
         if file.in_flight:
             return  # how far it was read is known once that is on disk
         try:
             verdict = file.verdict()
+            if verdict == "follow" and file.shrunk_from and not file.reached.offset:
+                verdict = "truncated"
             if verdict in ("truncated", "replaced"):
-                self._following.restarted(file, _TRUNCATED[verdict], now_ms)
+                self._following.restarted(file, _TRUNCATED[verdict], now_s, now_ms)
+            elif verdict == "follow" and file.shrunk_from:
+                self._following.shrunk(file, now_ms)
             elif verdict == "reopen":
                 self._following.moved(file)
             elif verdict != "follow":
@@ -149,22 +155,22 @@ class Ending:
             if file.reached.finished:
                 self._following.end(file)
 
-    def save_relocated(self, now_ms: int) -> None:
-        """Puts on disk which files go on in other inodes. Raises what `Queue.save` does."""
-        files = [file for file in self._following.relocated.values() if not file.in_flight]
+    def save_unsaved(self) -> None:
+        """Puts on disk which files go on in other inodes, and what was lost. Raises what `Queue.save` does."""
+        files = [file for file in self._following.unsaved.values() if not file.in_flight]
         if files:
-            self._save(files, [self._advance(file, file.reached, self._window(file, now_ms)) for file in files])
+            self._save(files, [self._advance(file, file.reached) for file in files])
         for file in files:
-            file.window = None
-            del self._following.relocated[file.number]
+            del self._following.unsaved[file.number]
 
     def move(self, files: Iterable[TailedFile], action: Literal["reset", "skip"], now_ms: int) -> int:
         """Reads files anew, or not what is there of them now; how many. Raises OSError, or what `Queue.save` does."""
         moved, advances = [], []
         for file in files:
             target = self._target(file, action)
-            skips = action == "skip" and target.offset > file.committed.offset
-            advances.append(self._advance(file, target, self._skipped(file, target, now_ms) if skips else None))
+            if action == "skip" and target.offset > file.committed.offset:
+                file.losses.append(self._skipped(file, target, now_ms))
+            advances.append(self._advance(file, target))
             moved.append(file)
         self._save(moved, advances)
         for file in moved:
@@ -219,27 +225,14 @@ class Ending:
     def _finish(self, files: list[TailedFile]) -> None:
         self._save(
             files,
-            [self._advance(file, msgspec.structs.replace(file.reached, finished=True), file.loss) for file in files],
+            [self._advance(file, msgspec.structs.replace(file.reached, finished=True)) for file in files],
         )
         for file in files:
             self._following.finish(file)
 
-    def _window(self, file: TailedFile, now_ms: int) -> Loss | None:
-        if file.window is None:
-            return None
-        return Loss(
-            tail=file.reached.tail,
-            path=file.path,
-            offset=max(file.reached.offset, file.window_offset),
-            at_most=math.ceil(file.peak_rate * file.window_s) if file.peak_rate else None,
-            why=file.window,
-            since_ms=file.seen_ms,
-            found_ms=now_ms,
-        )
-
-    def _advance(self, file: TailedFile, checkpoint: Checkpoint, loss: Loss | None = None) -> Advance:
+    def _advance(self, file: TailedFile, checkpoint: Checkpoint) -> Advance:
         before = file.committed.offset if file.saved else None
-        return Advance(checkpoint=checkpoint, before=before, losses=(loss,) if loss is not None else ())
+        return Advance(checkpoint=checkpoint, before=before, losses=tuple(file.losses))
 
     def _save(self, files: list[TailedFile], advances: list[Advance]) -> None:
         """Of files of which nothing is on its way to the disk. Raises what `Queue.save` does."""
@@ -247,6 +240,7 @@ class Ending:
         for file, advance in zip(files, advances, strict=True):
             file.committed = file.reached = advance.checkpoint
             file.saved = file.expected = True
+            del file.losses[: len(advance.losses)]
             for loss in advance.losses:
                 self._counts.losses += 1
                 log.error("bytes of a file may be lost", tail=loss.tail, path=loss.path, offset=loss.offset,

@@ -13,7 +13,7 @@ from collections import deque
 import msgspec
 
 from sidecar.inputs.tail.identity import HEAD_BYTES, MARK_BYTES, Look, Verdict, decide, digest
-from sidecar.inputs.tail.sources import Source, open_source
+from sidecar.inputs.tail.sources import Source, next_data, open_source
 from sidecar.model import Checkpoint, Loss
 from sidecar.parsing import HEAD_BYTES as CODEC_BYTES
 from sidecar.parsing import Codec, codec_of, last_end
@@ -43,18 +43,16 @@ class TailedFile:
         self.superseded = checkpoint.finished
         self.missing = False
         self.noted = False
+        self.shrunk_from = 0
         self.shown: str | None = None
         self.after: TailedFile | None = None
         self.ended = False
-        self.loss: Loss | None = None
-        self.window: str | None = None
+        self.losses: list[Loss] = []
         self.drained = False
         self.quiet_since_s: float | None = None
         self.held_since_s: float | None = None
         self.held_to = 0
         self.final_tried_s: float | None = None
-        self.window_s = 0.0
-        self.window_offset = 0
         self.caught_up_ms = self.seen_ms
         self.used_s = 0.0
         self.why: str | None = None
@@ -105,6 +103,8 @@ class TailedFile:
             first_s, first_size = self._sizes[0]
             if now_s > first_s:
                 self.peak_rate = max(self.peak_rate, (state.st_size - first_size) / (now_s - first_s))
+        if self.noted and state.st_size < self.size:
+            self.shrunk_from = max(self.shrunk_from, self.size)
         self.size, self.modified_ns = state.st_size, state.st_mtime_ns
         self.seen_ms, self.noted = now_ms, True
         return changed
@@ -229,4 +229,11 @@ def at_end_of(checkpoint: Checkpoint, max_line: int, encoding: str) -> Checkpoin
         mark = source.read(min(MARK_BYTES, offset), max(0, offset - MARK_BYTES))
     finally:
         source.close()
+    return msgspec.structs.replace(checkpoint, offset=offset, head=digest(head), head_bytes=len(head), mark=mark)
+
+
+def behind_hole(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint behind the hole at the beginning of a file that was truncated, and whose writer did not notice."""
+    offset = next_data(checkpoint.at)
+    head, mark = bytes(min(HEAD_BYTES, offset)), bytes(min(MARK_BYTES, offset))
     return msgspec.structs.replace(checkpoint, offset=offset, head=digest(head), head_bytes=len(head), mark=mark)

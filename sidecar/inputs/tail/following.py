@@ -19,7 +19,7 @@ import structlog
 from sidecar.config import Tail
 from sidecar.inputs.tail.discovery import Found, discover
 from sidecar.inputs.tail.families import is_related
-from sidecar.inputs.tail.files import TailedFile, at_end_of, look_at
+from sidecar.inputs.tail.files import TailedFile, at_end_of, behind_hole, look_at
 from sidecar.inputs.tail.identity import Look, digest
 from sidecar.inputs.tail.sources import SUFFIXES, first_hole
 from sidecar.inputs.tail.successors import Candidate, Neighbours
@@ -41,12 +41,13 @@ class Following:
         """`known`: when the tail first ran, and its checkpoints; None: it never did."""
         self.first = known is None
         self._alive_ms, checkpoints = known or (0, ())
+        self._since_ms = self._alive_ms
         self.files: dict[int, TailedFile] = {}
         self.active: dict[int, TailedFile] = {}
         self.refused: dict[str, str] = {}
         self.directories: set[str] = set()
         self.ended: dict[int, TailedFile] = {}
-        self.relocated: dict[int, TailedFile] = {}
+        self.unsaved: dict[int, TailedFile] = {}
         self.gone: list[Checkpoint] = []
         self._name, self._settings = name, settings
         self._by_identity: dict[tuple[int, int], TailedFile] = {}
@@ -69,6 +70,7 @@ class Following:
 
     def look(self, now_s: float, now_ms: int) -> None:
         """Brings everything up to date with what is there now."""
+        self._since_ms = self._alive_ms
         found = discover(self._settings.paths, self._settings.exclude)
         neighbours = Neighbours(self._settings.rotated)
         self._tell_refused(found)
@@ -84,55 +86,79 @@ class Following:
             self._locate(file, neighbours, now_s, now_ms)
         for file in left:
             if file.path in found.files and not self.first:
-                self._find_between(file, neighbours, now_ms)
+                state = None if file.ended else _stat(file.at)
+                since_ns = state.st_mtime_ns if state is not None else file.seen_ms * 1_000_000
+                self._find_between(file, neighbours, since_ns, now_ms)
         for path, state in sorted(unknown, key=lambda one: one[1].st_mtime_ns):
             if (state.st_dev, state.st_ino) not in self._by_identity:
-                self._meet(path, state, now_s, now_ms)
-        for path, _ in unknown if not self.first else ():
-            first = self._by_path.get(path)
-            if first is not None and first.after is None and not first.saved:
-                self._find_before(first, neighbours, now_ms)
+                self._meet(path, state, neighbours, now_s, now_ms)
         self._index(found)
         self.first = False
         self._alive_ms = now_ms
 
-    def restarted(self, file: TailedFile, why: str, now_ms: int) -> None:
-        """Its inode holds other content now: a new file begins there, behind what can still be had of the old one."""
-        state = os.stat(file.at)
+    def restarted(self, file: TailedFile, why: str, now_s: float, now_ms: int) -> None:
+        """It has other content now: what is there is another file, behind what can still be had of the old one."""
         neighbours = Neighbours(self._settings.rotated)
-        fresh = self._new(file.shown or file.path, file.at, state, now_ms)
-        fresh.size = state.st_size
-        copy = neighbours.with_content(file.reached)
+        here, shown = _stat(file.at), file.shown
+        its_own = here is not None and (here.st_dev, here.st_ino) == file.identity and self._is_known_as(file)
+        since_ns = file.reached.seen_ms * 1_000_000
         file.close()
         file.superseded = True
-        if file.reached.finished:
-            self.end(file)
-        elif copy is not None and copy.identity not in self._by_identity:
+        copy = None if file.reached.finished else neighbours.with_content(file.reached)
+        if copy is not None and copy.identity not in self._by_identity:
             self._relocate(file, copy)
-            file.window = f"{why}; what was written after it was copied to {copy.path}"
-            file.window_offset = 0 if copy.compressed else copy.state.st_size
-            file.window_s = max(0.0, (now_ms - copy.state.st_mtime_ns / 1_000_000) / 1000)
+            since_ns = copy.state.st_mtime_ns
+            self._note_window(file, copy, why, now_ms)
         else:
-            self.lose(file, why, now_ms)
-        fresh.after = file
-        self._add(fresh)
-        self.active[fresh.number] = fresh
-        self._find_between(file, neighbours, now_ms)
+            self._unclaim(file)
+            copy = None
+        if here is not None and its_own and shown is not None:
+            self._meet(shown, here, neighbours, now_s, now_ms, may_be_sparse=True)
+        between = self._find_between(file, neighbours, since_ns, now_ms)
+        if copy is None:
+            if not file.reached.finished and (file.reached.offset or not between):
+                self.lose(file, why, now_ms)
+            self.end(file)
 
     def lose(self, file: TailedFile, why: str, now_ms: int) -> None:
         """What was not read of it cannot be had any more."""
         gap_s = max(0.0, (now_ms - file.seen_ms) / 1000)
-        known = max(0, file.size - file.reached.offset) if file.noted else None
-        file.loss = Loss(
+        known = max(0, max(file.size, file.shrunk_from) - file.reached.offset) if file.noted else None
+        at_most = None if known is None else known + math.ceil(file.peak_rate * gap_s)
+        file.losses.append(self._receipt(file, file.reached.offset, at_most, why, now_ms))
+        self.unsaved[file.number] = file
+
+    def shrunk(self, file: TailedFile, now_ms: int) -> None:
+        """Its end was cut off, but not what was read of it."""
+        self.lose(file, "the end of the file was cut off", now_ms)
+        file.shrunk_from = 0
+
+    def _note_window(self, file: TailedFile, copy: Candidate, why: str, now_ms: int) -> None:
+        """Between the copying of a file and its truncation somebody may have written to it."""
+        window_s = max(0.0, now_ms / 1000 - copy.state.st_mtime_ns / 1e9)
+        at_most = math.ceil(file.peak_rate * window_s) if file.peak_rate else None
+        offset = file.reached.offset if copy.compressed else max(copy.state.st_size, file.reached.offset)
+        why = f"{why}; what was written after it was copied to {copy.path}"
+        file.losses.append(self._receipt(file, offset, at_most, why, now_ms))
+
+    def _receipt(self, file: TailedFile, offset: int, at_most: int | None, why: str, now_ms: int) -> Loss:
+        return Loss(
             tail=self._name,
             path=file.path,
-            offset=file.reached.offset,
-            at_most=None if known is None else known + math.ceil(file.peak_rate * gap_s),
+            offset=offset,
+            at_most=at_most,
             why=why,
             since_ms=file.seen_ms,
             found_ms=now_ms,
         )
-        self.end(file)
+
+    def _unclaim(self, file: TailedFile) -> None:
+        """Its inode is another file's now, or may be any time."""
+        if self._is_known_as(file):
+            del self._by_identity[file.identity]
+
+    def _is_known_as(self, file: TailedFile) -> bool:
+        return self._by_identity.get(file.identity) is file
 
     def end(self, file: TailedFile) -> None:
         """Nothing more will be read of it; its checkpoint is still to be saved."""
@@ -146,11 +172,11 @@ class Following:
 
     def _relocate(self, file: TailedFile, there: Candidate) -> None:
         """It goes on in another inode; that is to be saved before anything else is read, lest its own is used again."""
-        if self._by_identity.get(file.identity) is file:
-            del self._by_identity[file.identity]
+        self._unclaim(file)
         file.is_at(there.path, there.state)
+        file.noted, file.shrunk_from = False, 0
         self._by_identity[there.identity] = file
-        self.active[file.number] = self.relocated[file.number] = file
+        self.active[file.number] = self.unsaved[file.number] = file
 
     def finish(self, file: TailedFile) -> None:
         """It was read to its end, and will not be looked at again; its checkpoint stays, to know copies of it."""
@@ -203,8 +229,7 @@ class Following:
         if not file.superseded:
             file.superseded = True
             self.active[file.number] = file
-        own_inode = self._by_identity.get(file.identity) is file
-        path = neighbours.with_inode(file.reached) if own_inode else None
+        path = neighbours.with_inode(file.reached) if self._is_known_as(file) else None
         if path is not None or file.source is not None:
             if path is not None:
                 file.is_at(path)
@@ -215,6 +240,7 @@ class Following:
             return
         if file.in_flight:
             return  # what is on its way to the disk decides how far it was read
+        self._unclaim(file)
         unread = not file.noted or file.size != file.reached.offset or file.number in self.active
         if file.reached.finished or not unread:
             self.end(file)
@@ -225,13 +251,12 @@ class Following:
             file.size, file.modified_ns = copy.state.st_size, copy.state.st_mtime_ns
         elif file.reached.offset or file.size:
             self.lose(file, "the file is gone, and no copy of it was found", now_ms)
+            self.end(file)
         else:
             self.end(file)
 
-    def _find_between(self, file: TailedFile, neighbours: Neighbours, now_ms: int) -> None:
-        """Files that came to its path after it, and were rotated away before anybody looked."""
-        state = None if file.ended else _stat(file.at)
-        since_ns = state.st_mtime_ns if state is not None else file.seen_ms * 1_000_000
+    def _find_between(self, file: TailedFile, neighbours: Neighbours, since_ns: int, now_ms: int) -> bool:
+        """Files that came to its path after it, and were rotated away before anybody looked; whether there are any."""
         last = file
         for one in neighbours.after(file.reached, since_ns):
             if one.identity in self._by_identity or self._origin_of(one, now_ms) is not None:
@@ -240,14 +265,15 @@ class Following:
             last = self._insert(file.path, one, last, now_ms)
             for other in waiting:
                 other.after = last
+        return last is not file
 
-    def _find_before(self, file: TailedFile, neighbours: Neighbours, now_ms: int) -> None:
+    def _find_before(self, path: str, new: Checkpoint, neighbours: Neighbours, now_ms: int) -> TailedFile | None:
         """Files that were at the path of a new one, if they came, and were rotated away, since the last look."""
         last = None
-        for one in neighbours.after(file.reached, (self._alive_ms - _CLOCKS_DIFFER_MS) * 1_000_000):
+        for one in neighbours.after(new, (self._since_ms - _CLOCKS_DIFFER_MS) * 1_000_000):
             if one.identity not in self._by_identity and self._origin_of(one, now_ms) is None:
-                last = self._insert(file.path, one, last, now_ms)
-        file.after = last
+                last = self._insert(path, one, last, now_ms)
+        return last
 
     def _insert(self, path: str, one: Candidate, after: TailedFile | None, now_ms: int) -> TailedFile:
         """A file that was at `path`, and is already rotated away."""
@@ -257,10 +283,19 @@ class Following:
         self.active[made.number] = made
         return made
 
-    def _meet(self, path: str, state: os.stat_result, now_s: float, now_ms: int) -> None:
+    def _meet(
+        self,
+        path: str,
+        state: os.stat_result,
+        neighbours: Neighbours,
+        now_s: float,
+        now_ms: int,
+        *,
+        may_be_sparse: bool = False,
+    ) -> None:
         """A file that was never seen: new, or there before the first run, or a compressed copy of a known one."""
         hole = first_hole(path, state.st_size) if _is_short_of_blocks(state) else None
-        if hole is not None:
+        if hole is not None and not may_be_sparse:
             why = f"a sparse file: there is a hole at byte {hole}"
             if self.refused.get(path) != why:
                 log.warning("not followed", tail=self._name, path=path, reason=why)
@@ -279,9 +314,13 @@ class Following:
                     mark=origin.mark if origin else b"",
                 )
                 made.superseded = True
+        elif hole == 0:
+            made.reached = behind_hole(made.reached)
         elif self.first and self._settings.start_at == "end":
             made.reached = at_end_of(made.reached, self._settings.max_line, self._settings.encoding)
         made.after = self._before(path)
+        if made.after is None and not self.first and not made.reached.finished:
+            made.after = self._find_before(path, made.reached, neighbours, now_ms)
         made.shown = path
         self._add(made)
         made.note(state, now_s, now_ms)

@@ -45,10 +45,19 @@ def open_source(path: str) -> Source:
 
 def first_hole(path: str, size: int) -> int | None:
     """Where a sparse file has its first hole; None if it has none, or the file system does not say. Raises OSError."""
+    hole = _seek(path, os.SEEK_HOLE)
+    return hole if hole is not None and hole < size else None
+
+
+def next_data(path: str) -> int:
+    """Where the first bytes are that were written, behind a hole. Raises OSError."""
+    return _seek(path, os.SEEK_DATA) or 0
+
+
+def _seek(path: str, whence: int) -> int | None:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        hole = os.lseek(fd, 0, os.SEEK_HOLE)
-        return hole if hole < size else None
+        return os.lseek(fd, 0, whence)
     except OSError:
         return None
     finally:
@@ -75,13 +84,6 @@ class _File:
 class _Plain(_File):
     def read(self, size: int, offset: int) -> bytes:
         return os.pread(self._fd, size, offset)
-
-    def next_data(self, offset: int) -> int:
-        """Where the next bytes are that were written, from `offset` on; behind a hole."""
-        try:
-            return os.lseek(self._fd, offset, os.SEEK_DATA)
-        except OSError:
-            return offset
 
 
 class _Archive(_File):

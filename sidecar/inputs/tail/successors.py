@@ -45,24 +45,19 @@ class Neighbours:
         self._elsewhere: list[Candidate] | None = None
 
     def with_inode(self, known: Checkpoint) -> str | None:
-        """Where in its directories a file with its inode is, whatever it is called."""
+        """Where in its directories it is, whatever it is called; its inode may be another file's by now."""
+        identity = (known.device, known.inode)
         for directory in _directories(known):
             for entry in self._list(directory):
-                if entry.inode() == known.inode and _identity(entry.path) == (known.device, known.inode):
+                if entry.inode() == known.inode and _identity(entry.path) == identity and _holds(entry.path, known):
                     return entry.path
-        return next((one.path for one in self._others() if one.identity == (known.device, known.inode)), None)
+        return next((one.path for one in self._others() if one.identity == identity and _holds(one.path, known)), None)
 
     def with_content(self, known: Checkpoint) -> Candidate | None:
         """A file that holds all that was read of it, also in compressed form."""
         if not known.offset:
             return None
-        for one in self._related(known, is_related):
-            try:
-                if holds(known, look_at(one.path, known)):
-                    return one
-            except OSError:
-                continue
-        return None
+        return next((one for one in self._related(known, is_related) if _holds(one.path, known)), None)
 
     def after(self, known: Checkpoint, since_ns: int) -> list[Candidate]:
         """Files that were at its path after it, and were rotated away too, the oldest first: all newer than `since_ns`.
@@ -114,6 +109,13 @@ def _candidate(path: str) -> Candidate | None:
     except OSError:
         return None
     return Candidate(path, state) if os.path.isfile(path) else None
+
+
+def _holds(path: str, known: Checkpoint) -> bool:
+    try:
+        return holds(known, look_at(path, known))
+    except OSError:
+        return False
 
 
 def _identity(path: str) -> tuple[int, int] | None:

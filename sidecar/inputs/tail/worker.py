@@ -141,7 +141,7 @@ class Worker:
         if not self._started:
             self._ending.save_start(self._now_ms())
             self._started = True
-        self._ending.save_relocated(self._now_ms())
+        self._ending.save_unsaved()
         self._read_all()
         self._ending.tend(now_s)
         self._run_commands()
@@ -236,7 +236,7 @@ class Worker:
                 progress |= self._read_one(file)
             if self._inbox:
                 self._take_messages()
-            self._ending.save_relocated(self._now_ms())
+            self._ending.save_unsaved()
 
     def _read_one(self, file: TailedFile) -> bool:
         """Whether something was read of it, so that there may be more."""
@@ -246,9 +246,11 @@ class Worker:
         file.used_s = now_s
         try:
             file.open()
+            if file.shrunk_from and not file.reached.offset:
+                raise Changed
             batch = read_batch(file, self._rules, now_ms, self._ending.final(file, now_s))
         except Changed:
-            self._ending.changed(file, now_ms)
+            self._ending.changed(file, now_s, now_ms)
             return False
         except (OSError, EOFError) as error:
             self._ending.failed(file, error, now_ms)
@@ -257,7 +259,7 @@ class Worker:
         if isinstance(batch, Nothing):
             if self._ending.at_end(file, batch, now_s, now_ms):
                 self.following.active.pop(file.number, None)
-            return False
+            return file.drained or file.ended  # so that what waits for it goes on
         file.held_since_s = file.quiet_since_s = None
         file.drained = False
         file.in_flight += 1
