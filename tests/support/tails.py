@@ -123,7 +123,7 @@ class Tailer:
     def kill(self) -> None:
         """As kill -9: what is on its way is lost, and so is all that was remembered."""
         self.queue.forget()
-        for file in self.worker.following.files.values():
+        for file in self.worker.register.files.values():
             file.close()
         self.worker = self._make()
 

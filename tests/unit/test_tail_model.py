@@ -45,7 +45,7 @@ class Model(RuleBasedStateMachine):
 
     def is_known(self, path: Path) -> bool:
         state = path.stat()
-        files = self.tailer.worker.following.files.values()
+        files = self.tailer.worker.register.files.values()
         return any(file.identity == (state.st_dev, state.st_ino) for file in files)
 
     def line(self, name: str) -> str:

@@ -11,12 +11,13 @@ import msgspec
 import structlog
 
 from sidecar.config import Tail
+from sidecar.inputs.tail import receipts
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.files import TailedFile, at_end_of
 from sidecar.inputs.tail.following import Following
 from sidecar.inputs.tail.messages import Queue
 from sidecar.inputs.tail.reading import Nothing
-from sidecar.model import Advance, Checkpoint, Loss
+from sidecar.model import Advance, Checkpoint
 
 _ROTATED_GRACE_S = 1.0
 """A line without an end in a file that was rotated away is whole after so long."""
@@ -42,6 +43,7 @@ class Ending:
     ) -> None:
         self._settings, self._following, self._queue, self._counts = settings, following, queue, counts
         self._look_again = look_again
+        self._register = following.register
         self._held: dict[int, TailedFile] = {}
         self._leaving: dict[int, TailedFile] = {}
         self._tend_s = self._close_s = 0.0
@@ -63,7 +65,7 @@ class Ending:
         state = file.source.state()
         if file.source.compressed:
             file.size = file.reached.offset
-            self._following.end(file)
+            self._register.end(file)
             return True
         if state.st_size < file.reached.offset:
             self.changed(file, now_s, now_ms)
@@ -124,7 +126,7 @@ class Ending:
         due_s = [file.held_since_s + wait_s
                  for file in self._held.values() if file.held_since_s is not None
                  for wait_s in self._patience_s(file) if file.held_since_s + wait_s > now_s]  # fmt: skip
-        if self._leaving or self._following.ended:
+        if self._leaving or self._register.ended:
             due_s.append(self._tend_s)
         return min(due_s, default=float("inf"))
 
@@ -133,7 +135,7 @@ class Ending:
         for file in list(self._held.values()):
             if any(self.final(file, now_s)) and file.final_tried_s != file.held_since_s:
                 file.final_tried_s = file.held_since_s if all(self.final(file, now_s)) else None
-                self._following.active[file.number] = file
+                self._register.active[file.number] = file
         if now_s >= self._close_s:
             self._close_s = now_s + _CLOSE_EVERY_S
             self._close_unused()
@@ -142,26 +144,26 @@ class Ending:
         self._tend_s = now_s + _TEND_EVERY_S
         for file in list(self._leaving.values()):
             self._tend_leaving(file, now_s)
-        ended = [file for file in self._following.ended.values() if not file.in_flight and file.failed is None]
+        ended = [file for file in self._register.ended.values() if not file.in_flight and file.failed is None]
         if ended:
             self._finish(ended)
 
     def save_start(self, now_ms: int) -> None:
         """Puts on disk where the files stand that were there before the first run. Raises what `Queue.save` does."""
         self._started_ms = now_ms
-        files = [file for file in self._following.files.values() if file.reached.offset or file.reached.finished]
+        files = [file for file in self._register.files.values() if file.reached.offset or file.reached.finished]
         self._save(files, [self._advance(file, file.reached) for file in files])
         for file in files:
             if file.reached.finished:
-                self._following.end(file)
+                self._register.end(file)
 
     def save_unsaved(self) -> None:
         """Puts on disk which files go on in other inodes, and what was lost. Raises what `Queue.save` does."""
-        files = [file for file in self._following.unsaved.values() if not file.in_flight]
+        files = [file for file in self._register.unsaved.values() if not file.in_flight]
         if files:
             self._save(files, [self._advance(file, file.reached) for file in files])
         for file in files:
-            del self._following.unsaved[file.number]
+            del self._register.unsaved[file.number]
 
     def move(self, files: Iterable[TailedFile], action: Literal["reset", "skip"], now_ms: int) -> int:
         """Reads files anew, or not what is there of them now; how many. Raises OSError, or what `Queue.save` does."""
@@ -169,14 +171,14 @@ class Ending:
         for file in files:
             target = self._target(file, action)
             if action == "skip" and target.offset > file.committed.offset:
-                file.losses.append(self._skipped(file, target, now_ms))
+                file.losses.append(receipts.skipped(file, target.offset, now_ms))
             advances.append(self._advance(file, target))
             moved.append(file)
         self._save(moved, advances)
         for file in moved:
             file.rewind()
             file.held_since_s = None
-            self._following.active[file.number] = file
+            self._register.active[file.number] = file
         return len(moved)
 
     def _target(self, file: TailedFile, action: Literal["reset", "skip"]) -> Checkpoint:
@@ -187,17 +189,6 @@ class Ending:
             return empty
         return at_end_of(empty, self._settings.max_line, self._settings.encoding)
 
-    def _skipped(self, file: TailedFile, target: Checkpoint, now_ms: int) -> Loss:
-        return Loss(
-            tail=target.tail,
-            path=file.path,
-            offset=file.committed.offset,
-            at_most=target.offset - file.committed.offset,
-            why="skipped by `sidecar tails skip`",
-            since_ms=file.seen_ms,
-            found_ms=now_ms,
-        )
-
     def _patience_s(self, file: TailedFile) -> tuple[float, float]:
         """How long a line without an end, and an open group, may wait for more."""
         if file.superseded:
@@ -207,15 +198,15 @@ class Ending:
         return self._settings.partial_after or float("inf"), rule.flush_after if grouped else float("inf")
 
     def _tend_leaving(self, file: TailedFile, now_s: float) -> None:
-        if file.number not in self._following.files or file.ended:
+        if file.number not in self._register.files or file.ended:
             del self._leaving[file.number]
             return
         quiet_s = now_s - (file.quiet_since_s or now_s)
-        if file.in_flight or not file.drained or quiet_s < _QUIET_S or file.number in self._following.active:
+        if file.in_flight or not file.drained or quiet_s < _QUIET_S or file.number in self._register.active:
             return
         nameless = file.source is not None and file.source.state().st_nlink == 0
         if nameless:
-            self._following.end(file)
+            self._register.end(file)
         elif not file.committed.finished:
             done = msgspec.structs.replace(file.reached, finished=True)
             self._save([file], [self._advance(file, done)])
@@ -228,7 +219,7 @@ class Ending:
             [self._advance(file, msgspec.structs.replace(file.reached, finished=True)) for file in files],
         )
         for file in files:
-            self._following.finish(file)
+            self._register.finish(file)
 
     def _advance(self, file: TailedFile, checkpoint: Checkpoint) -> Advance:
         before = file.committed.offset if file.saved else None
@@ -236,7 +227,7 @@ class Ending:
 
     def _save(self, files: list[TailedFile], advances: list[Advance]) -> None:
         """Of files of which nothing is on its way to the disk. Raises what `Queue.save` does."""
-        self._queue.save(self._started_ms or 1, advances, self._following.forgettable())
+        self._queue.save(self._started_ms or 1, advances, self._register.forgettable())
         for file, advance in zip(files, advances, strict=True):
             file.committed = file.reached = advance.checkpoint
             file.saved = file.expected = True
@@ -248,8 +239,8 @@ class Ending:
 
     def _close_unused(self) -> None:
         """Keeps open what is read, and so many more."""
-        idle = [file for file in self._following.files.values() if file.source is not None and not file.drained
-                and file.number not in self._following.active]  # fmt: skip
+        idle = [file for file in self._register.files.values() if file.source is not None and not file.drained
+                and file.number not in self._register.active]  # fmt: skip
         spare = len(idle) - self._settings.max_open
         if spare > 0:
             for file in sorted(idle, key=lambda one: one.used_s)[:spare]:

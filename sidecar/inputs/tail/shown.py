@@ -62,7 +62,7 @@ class ShownTails(msgspec.Struct, frozen=True):
 
 def show_tail(worker: Worker, stream: str) -> ShownTail:
     """How a tail stands."""
-    files = list(worker.following.files.values())
+    files = list(worker.register.files.values())
     return ShownTail(
         name=worker.name,
         stream=stream,
@@ -75,7 +75,7 @@ def show_tail(worker: Worker, stream: str) -> ShownTail:
 
 def show_files(worker: Worker, now_s: float, now_ms: int) -> list[ShownFile]:
     """Every file of a tail, and what matches its patterns and is not followed."""
-    files = list(worker.following.files.values())
+    files = list(worker.register.files.values())
     refused = [_refused(worker.name, path, why) for path, why in list(worker.following.refused.items())]
     return [_file(worker, file, now_s, now_ms) for file in files] + refused
 
@@ -123,7 +123,7 @@ def _state(worker: Worker, file: TailedFile) -> tuple[State, str | None]:
     if worker.waiting and file.lag_bytes:
         return "waiting", worker.waiting
     before = file.after
-    if before is not None and before.number in worker.following.files and not before.drained:
+    if before is not None and before.number in worker.register.files and not before.drained:
         return "behind", f"{text_of(before.at)} is read first"
     if file.held_since_s is not None:
         return "held", "what is left may be the beginning of a longer line, or group of lines"

@@ -15,6 +15,8 @@ from sidecar.inputs.tail.identity import holds
 from sidecar.inputs.tail.sources import SUFFIXES
 from sidecar.model import Checkpoint
 
+_GRANULARITY_NS = 10_000_000
+"""The times of files are those of the kernel's ticks."""
 _MOST = 1000
 """Candidates that are looked into for one file, the newest first."""
 
@@ -60,11 +62,13 @@ class Neighbours:
         return next((one for one in self._related(known, is_related) if _holds(one.path, known)), None)
 
     def after(self, known: Checkpoint, since_ns: int) -> list[Candidate]:
-        """Files that were at its path after it, and were rotated away too, the oldest first: all newer than `since_ns`.
+        """Files that were at its path after it, and were rotated away too, the oldest first: all as new as `since_ns`.
 
         Where one is there both as it is and compressed, the first counts.
         """
-        found = [one for one in self._related(known, is_successor) if one.state.st_mtime_ns > since_ns]
+        found = [
+            one for one in self._related(known, is_successor) if one.state.st_mtime_ns >= since_ns - _GRANULARITY_NS
+        ]
         plain = {one.path for one in found if not one.compressed}
         found = [one for one in found if not one.compressed or os.path.splitext(one.path)[0] not in plain]
         return sorted(found, key=lambda one: (one.state.st_mtime_ns, one.path))

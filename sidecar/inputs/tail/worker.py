@@ -60,6 +60,7 @@ class Worker:
     ) -> None:
         self.name, self.counts = name, counts
         self.following = Following(name, settings, known)
+        self.register = self.following.register
         self.polling: str | None = AS_CONFIGURED if settings.poll else None
         self.waiting: str | None = None
         self._settings, self._rules, self._queue, self._watcher = settings, rules, queue, watcher
@@ -116,7 +117,7 @@ class Worker:
                 log.exception("a tail has met something unexpected, and looks again", tail=self.name, error=str(error))
                 self._wait(_STARTING_S)
                 self._structure = True
-        for file in list(self.following.files.values()):
+        for file in list(self.register.files.values()):
             file.close()
         for directory in self._watched:
             self._watcher.unwatch(directory, self.changed)
@@ -129,7 +130,7 @@ class Worker:
         if now_s >= self._look_due_s():
             self._look(now_s)
         while self._written:
-            self.following.touched(self._written.pop())
+            self.register.touched(self._written.pop())
         if now_s >= self._retry_s:
             self.waiting = None
             try:
@@ -210,8 +211,8 @@ class Worker:
             file.failed = error
         if file.failed is not None and not file.in_flight:
             self._again(file, file.failed)
-        elif file.number in self.following.files:
-            self.following.active[file.number] = file
+        elif file.number in self.register.files:
+            self.register.active[file.number] = file
 
     def _again(self, file: TailedFile, error: Exception) -> None:
         """Something could not be put on disk: goes on from what is there."""
@@ -220,14 +221,14 @@ class Worker:
             read_less(file, self._rules)
         elif not isinstance(error, Stale):
             self._pause(error)
-        self.following.active[file.number] = file
+        self.register.active[file.number] = file
 
     def _read_all(self) -> None:
         """A block of each file in turn, as long as there is something to read, and room for it."""
         progress = True
         while progress and not self._stopping:
             progress = False
-            for file in list(self.following.active.values()):
+            for file in list(self.register.active.values()):
                 if self.waiting:
                     return
                 if not self._may_read():
@@ -258,7 +259,7 @@ class Worker:
         file.why = None
         if isinstance(batch, Nothing):
             if self._ending.at_end(file, batch, now_s, now_ms):
-                self.following.active.pop(file.number, None)
+                self.register.active.pop(file.number, None)
             return file.drained or file.ended  # so that what waits for it goes on
         file.held_since_s = file.quiet_since_s = None
         file.drained = False
@@ -269,15 +270,15 @@ class Worker:
     def _is_behind(self, file: TailedFile) -> bool:
         """Whether another file must be read before it."""
         before = file.after
-        if before is None or before.number not in self.following.files or before.drained:
+        if before is None or before.number not in self.register.files or before.drained:
             return False
-        self.following.active.setdefault(before.number, before)
+        self.register.active.setdefault(before.number, before)
         return True
 
     def _run_commands(self) -> None:
         for command in list(self._commands):
             files = [
-                file for file in self.following.files.values() if command.path in (None, file.path) and not file.ended
+                file for file in self.register.files.values() if command.path in (None, file.path) and not file.ended
             ]
             if any(file.in_flight for file in files):
                 continue  # when all is on disk

@@ -1,0 +1,157 @@
+"""The register of a tail's files: which number, inode and path is whose, what is to be read, and what to be saved."""
+
+import os
+from collections.abc import Iterable
+
+from sidecar.inputs.tail.families import is_related
+from sidecar.inputs.tail.files import TailedFile, look_at
+from sidecar.inputs.tail.identity import HEAD_BYTES, Look, digest
+from sidecar.inputs.tail.sources import open_source
+from sidecar.inputs.tail.successors import Candidate
+from sidecar.model import Checkpoint
+
+_KEPT_MS = 7 * 86_400_000
+_MOST_KEPT = 10_000
+"""Of files that are finished and gone, so that a copy of one is known when it turns up."""
+_UNFINISHED_MS = 5000
+"""What cannot be read yet may be a copy that somebody is writing."""
+
+
+class Register:
+    """`active` are the files that may have something to read: whoever reads one to its end takes it out. `ended` will
+    not be read any more, `unsaved` have something to be put on disk, `gone` were there once."""
+
+    def __init__(self, tail: str, checkpoints: Iterable[Checkpoint]) -> None:
+        self.files: dict[int, TailedFile] = {}
+        self.active: dict[int, TailedFile] = {}
+        self.ended: dict[int, TailedFile] = {}
+        self.unsaved: dict[int, TailedFile] = {}
+        self.gone: list[Checkpoint] = []
+        self.by_identity: dict[tuple[int, int], TailedFile] = {}
+        self.by_path: dict[str, TailedFile] = {}
+        self._tail = tail
+        self._next = 1
+        for checkpoint in checkpoints:
+            self._next = max(self._next, checkpoint.number + 1)
+            self.add(TailedFile(checkpoint, saved=True))
+
+    def add(self, file: TailedFile) -> None:
+        self.files[file.number] = file
+        self.by_identity[file.identity] = file
+        self.by_path[file.at] = file
+        if file.shown is not None:
+            self.by_path[file.shown] = file
+
+    def touched(self, path: str) -> None:
+        """Something was written there."""
+        file = self.by_path.get(path)
+        if file is not None:
+            self.active[file.number] = file
+
+    def new(self, path: str, at: str, state: os.stat_result, now_ms: int) -> TailedFile:
+        """A file that was found `path`, and really is `at`; not in the register yet."""
+        checkpoint = Checkpoint(
+            tail=self._tail,
+            number=self._next,
+            path=path,
+            at=at,
+            device=state.st_dev,
+            inode=state.st_ino,
+            seen_ms=now_ms,
+        )
+        self._next += 1
+        return TailedFile(checkpoint, saved=False)
+
+    def insert(self, path: str, one: Candidate, after: TailedFile | None, now_ms: int) -> TailedFile:
+        """A file that was at `path`, and is already rotated away."""
+        made = self.new(path, one.path, one.state, now_ms)
+        made.superseded, made.after = True, after
+        self.add(made)
+        self.active[made.number] = made
+        return made
+
+    def newest_at(self, path: str) -> TailedFile | None:
+        """The newest file that was at `path` before."""
+        return max(
+            (file for file in self.files.values() if file.path == path), key=lambda one: one.number, default=None
+        )
+
+    def origin_of(self, one: Candidate, now_ms: int) -> Checkpoint | None:
+        """Of which known file it is a copy, if of any; what cannot be read yet counts as one of all."""
+        name = os.path.basename(one.path)
+        known = [
+            checkpoint
+            for checkpoint in (*(file.reached for file in self.files.values()), *self.gone)
+            if checkpoint.head_bytes and (is_related(checkpoint.path, name) or checkpoint.path == one.path)
+        ]
+        try:
+            begins = _beginnings(one.path, {checkpoint.head_bytes for checkpoint in known})
+            alike = (checkpoint for checkpoint in known if begins.get(checkpoint.head_bytes) == checkpoint.head)
+            return next((each for each in alike if _same_so_far(look_at(one.path, each), each)), None)
+        except OSError:
+            unfinished = now_ms - one.state.st_mtime_ns // 1_000_000 < _UNFINISHED_MS
+            return known[0] if known and unfinished else None
+
+    def is_known_as(self, file: TailedFile) -> bool:
+        """Whether its inode counts as its own."""
+        return self.by_identity.get(file.identity) is file
+
+    def unclaim(self, file: TailedFile) -> None:
+        """Its inode is another file's now, or may be any time."""
+        if self.is_known_as(file):
+            del self.by_identity[file.identity]
+
+    def relocate(self, file: TailedFile, there: Candidate) -> None:
+        """It goes on in another inode; that is to be saved before anything else is read, lest its own is used again."""
+        self.unclaim(file)
+        file.is_at(there.path, there.state)
+        file.noted, file.shrunk_from = False, 0
+        self.by_identity[there.identity] = file
+        self.active[file.number] = self.unsaved[file.number] = file
+
+    def end(self, file: TailedFile) -> None:
+        """Nothing more will be read of it; its checkpoint is still to be saved."""
+        file.ended = True
+        self.active.pop(file.number, None)
+        self.ended[file.number] = file
+
+    def finish(self, file: TailedFile) -> None:
+        """It was read to its end, and will not be looked at again; its checkpoint stays, to know copies of it."""
+        file.close()
+        self.files.pop(file.number, None)
+        self.active.pop(file.number, None)
+        self.ended.pop(file.number, None)
+        self.by_identity = {key: other for key, other in self.by_identity.items() if other is not file}
+        self.by_path = {key: other for key, other in self.by_path.items() if other is not file}
+        for other in self.files.values():
+            if other.after is file:
+                other.after = None
+        self.gone.append(file.committed)
+
+    def forgettable(self) -> list[int]:
+        """Numbers of checkpoints of files that have been gone for long."""
+        newest_ms = max((one.seen_ms for one in self.gone), default=0)
+        keep = [one for one in self.gone if newest_ms - one.seen_ms < _KEPT_MS][-_MOST_KEPT:]
+        kept = {one.number for one in keep}
+        forget = [one.number for one in self.gone if one.number not in kept]
+        self.gone = keep
+        return forget
+
+
+def _beginnings(path: str, sizes: Iterable[int]) -> dict[int, bytes]:
+    """The digests of the first bytes, for so many of them as in `sizes`. Raises OSError."""
+    if not sizes:
+        return {}
+    source = open_source(path)
+    try:
+        head = source.read(HEAD_BYTES, 0)
+    except EOFError as error:
+        raise OSError(str(error)) from None
+    finally:
+        source.close()
+    return {size: digest(head[:size]) for size in sizes if size <= len(head)}
+
+
+def _same_so_far(look: Look, known: Checkpoint) -> bool:
+    """A copy that ends before the place up to which the file was read can only be compared at its beginning."""
+    return len(look.before) < len(known.mark) or look.before == known.mark
