@@ -8,9 +8,7 @@ It starts in that order and stops in reverse; both may be called twice, and stop
 
 import asyncio
 import contextlib
-import gc
 import os
-import resource
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +31,7 @@ from sidecar.intake import Intake
 from sidecar.listening import listen_tcp, listen_unix
 from sidecar.makers import make_makers
 from sidecar.model import Room
+from sidecar.process import raise_file_limit, spare_the_collector
 from sidecar.queue import Queue, StateLock
 from sidecar.schedule import Schedule
 from sidecar.status import ConfigStatus
@@ -147,7 +146,7 @@ class Sidecar:
 
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
         config = self.config
-        _raise_file_limit()
+        raise_file_limit()
         log.mask(_secrets(config))
         undo.callback(StateLock(config.state).acquire().release)
 
@@ -202,7 +201,7 @@ class Sidecar:
         undo.push_async_callback(tails.stop)
         await tails.start(config.tails, make_makers(config, **limits))
 
-        _spare_the_collector()
+        spare_the_collector()
         self._log_start(queue)
         self._notifier.tell("READY=1", f"STATUS=listening on http://{self.listens_on}")
 
@@ -278,19 +277,6 @@ def _secrets(config: Config) -> Iterator[str]:
 def _prepare(queue: Queue, directory: Directory) -> None:
     for key in directory.configured_keys():
         queue.stream(key, configured=True)
-
-
-def _raise_file_limit() -> None:
-    with contextlib.suppress(OSError, ValueError):
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _spare_the_collector() -> None:
-    """What exists at the start stays; and events make no cycles, so looking for some can be rare."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def control_socket(state: Path) -> Path:

@@ -32,14 +32,20 @@ COMMANDS = {
 
 def keys(struct: Any, above: str = "") -> list[str]:
     found = []
-    for name, kind in get_type_hints(struct).items():
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in READERS:
+    hints = get_type_hints(struct)
+    for field in msgspec.structs.fields(struct):
+        name, kind = field.encode_name, hints[field.name]
+        if is_struct(kind):
             found += keys(kind, f"{above}{name}.")
-        elif getattr(kind, "__origin__", None) is dict:
+        elif getattr(kind, "__origin__", None) is dict and is_struct(get_args(kind)[1]):
             found += keys(get_args(kind)[1], f"{above}{name}.NAME.")
         else:
             found.append(above + name)
     return found
+
+
+def is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in READERS
 
 
 def documented(text: str) -> set[str]:

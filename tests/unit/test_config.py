@@ -154,7 +154,7 @@ def test_every_mistake_is_reported_at_once(conf_d: ConfD) -> None:
         ("queue: {}", "proxy.urls: missing; set it in conf.d, or give --proxy http://PROXY:10205"),
         ("proxy: {urls: ['http://127.0.0.1:10205']}", "is this sidecar's own http.listen"),
         ("proxy: {urls: ['http://localhost:10205/v2/push/']}", "is this sidecar's own http.listen"),
-        (GOOD + "tails: {}", "10.yml:2: tails: unknown key"),
+        (GOOD + "trails: {}", "10.yml:2: trails: unknown key"),
         (GOOD + "a: &x [1]\nb: *x", "10.yml:3: not YAML: *aliases are not supported"),
         (GOOD + "a: &a [*a, *a]", "10.yml:2: not YAML: *aliases are not supported"),
         (GOOD + "streams: {a: {data_id: !!int 0x10, access_token: x}}", "expected a positive whole number, got 0x10"),

@@ -114,12 +114,22 @@ class Model(RuleBasedStateMachine):
             self.may_be_lost |= lines
             if not self.is_known(victim):
                 self.nobody_knew |= lines
+                if how == "delete":
+                    self.forget_what_was_before(name)
             if how == "truncate":
                 os.truncate(victim, 0)
             else:
                 victim.unlink()
             if how == "recreate":
                 self.write_lines(name, 3)
+
+    def forget_what_was_before(self, name: str) -> None:
+        """Of a file that nobody saw what was rotated away is found only if there is one at its path."""
+        for path in self.directory.glob(f"{name}.log.*"):
+            if not self.is_known(path):
+                data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+                self.may_be_lost |= set(data.decode().splitlines())
+                self.nobody_knew |= set(data.decode().splitlines())
 
     @rule(mode=st.sampled_from(["good", "good", "full", "broken", "torn", "slow"]))
     def queue_becomes(self, mode: str) -> None:
@@ -153,7 +163,7 @@ class Model(RuleBasedStateMachine):
         self.tailer.settle()
         self.no_line_twice()
         got = set(self.tailer.contents())
-        parts = {line for line in got if line not in set(self.lines)}
+        parts = got - set(self.lines)
         missing = [line for line in self.lines if line not in got]
         for line in list(missing):
             pieces = [part for part in parts if part and (line.startswith(part) or line.endswith(part))]

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from sidecar.config import Tail
+from sidecar.errors import Stale, Unavailable
 from sidecar.inputs.tail import receipts
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.files import TailedFile, at_end_of
@@ -227,7 +228,11 @@ class Ending:
 
     def _save(self, files: list[TailedFile], advances: list[Advance]) -> None:
         """Of files of which nothing is on its way to the disk. Raises what `Queue.save` does."""
-        self._queue.save(self._started_ms or 1, advances, self._register.forgettable())
+        try:
+            self._queue.save(self._started_ms or 1, advances, self._register.forgettable())
+        except Stale as stale:  # something was saved after all, when it seemed not to be
+            self._catch_up(files, advances, stale.checkpoint)
+            raise Unavailable(str(stale), retry_after_s=1) from None
         for file, advance in zip(files, advances, strict=True):
             file.committed = file.reached = advance.checkpoint
             file.saved = file.expected = True
@@ -236,6 +241,16 @@ class Ending:
                 self._counts.losses += 1
                 log.error("bytes of a file may be lost", tail=loss.tail, path=loss.path, offset=loss.offset,
                           at_most=loss.at_most, reason=loss.why)  # fmt: skip
+
+    def _catch_up(self, files: list[TailedFile], advances: list[Advance], on_disk: Checkpoint | None) -> None:
+        for file, advance in zip(files, advances, strict=True):
+            if on_disk is None:
+                file.saved = file.expected = False
+            elif file.number == on_disk.number:
+                if on_disk == advance.checkpoint:
+                    del file.losses[: len(advance.losses)]
+                file.rewind(on_disk)
+                self._register.active[file.number] = file
 
     def _close_unused(self) -> None:
         """Keeps open what is read, and so many more."""

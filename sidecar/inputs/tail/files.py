@@ -155,21 +155,29 @@ class TailedFile:
     def beyond(self, data: bytes, consumed: int, now_ms: int, *, inside_line: bool) -> Checkpoint:
         """Goes on to behind the first `consumed` bytes of `data`, which follow on `reached`."""
         old = self.reached
-        head = old.head
-        if old.head_bytes < HEAD_BYTES:
-            self._head = (self._head + data[:consumed])[:HEAD_BYTES]
-            head = digest(self._head)
+        head, head_bytes = old.head, old.head_bytes
+        if old.offset < HEAD_BYTES:
+            self._head = ((self._head if old.offset else b"") + data[:consumed])[:HEAD_BYTES]
+            head, head_bytes = digest(self._head), len(self._head)
         self.reached = msgspec.structs.replace(
             old,
             offset=old.offset + consumed,
             head=head,
-            head_bytes=min(HEAD_BYTES, old.offset + consumed),
+            head_bytes=head_bytes,
             mark=(old.mark + data[max(0, consumed - MARK_BYTES) : consumed])[-MARK_BYTES:],
             inside_line=inside_line,
             finished=False,
             seen_ms=now_ms,
         )
         return self.reached
+
+    def remember_beginning(self, data: bytes) -> None:
+        """Of a file of which nothing was taken yet, `data` stands at its beginning."""
+        known = self.reached.head_bytes
+        if not self.reached.offset and known < min(HEAD_BYTES, len(data)):
+            self._head = b""  # what is taken of it is remembered from its beginning on
+            head = data[:HEAD_BYTES]
+            self.reached = msgspec.structs.replace(self.reached, head=digest(head), head_bytes=len(head))
 
     def rewind(self, committed: Checkpoint | None = None) -> None:
         """Goes back to what is on disk, after something could not be put there."""

@@ -119,6 +119,9 @@ class Following:
             return True
         own = found.files.get(file.path)
         at_home = own is not None and (own.st_dev, own.st_ino) == file.identity
+        if not at_home and not file.reached.head_bytes and file.source is None:
+            self.register.unclaim(file)  # it was empty, and whether this is it nobody can tell
+            return False
         if at_home:
             path = file.path
         elif not file.superseded:

@@ -64,6 +64,7 @@ def read_batch(file: TailedFile, rules: Rules, now_ms: int, final: tuple[bool, b
         if more and file.step_bytes:
             file.step_bytes = 0 if file.step_bytes * 2 >= block_bytes(rules.max_line) else file.step_bytes * 2
             return read_batch(file, rules, now_ms, final)
+        file.remember_beginning(data)
         return Nothing(len(data))
     checkpoint = file.beyond(data, made.consumed, now_ms, inside_line=lines.inside_line)
     advance = Advance(checkpoint=checkpoint, before=start.offset if file.expected else None)

@@ -51,13 +51,13 @@ class Neighbours:
         identity = (known.device, known.inode)
         for directory in _directories(known):
             for entry in self._list(directory):
-                if entry.inode() == known.inode and _identity(entry.path) == identity and _holds(entry.path, known):
+                if entry.inode() == known.inode and _identity(entry.path) == identity and _is(entry.path, known):
                     return entry.path
-        return next((one.path for one in self._others() if one.identity == identity and _holds(one.path, known)), None)
+        return next((one.path for one in self._others() if one.identity == identity and _is(one.path, known)), None)
 
     def with_content(self, known: Checkpoint) -> Candidate | None:
         """A file that holds all that was read of it, also in compressed form."""
-        if not known.offset:
+        if not known.head_bytes:
             return None
         return next((one for one in self._related(known, is_related) if _holds(one.path, known)), None)
 
@@ -113,6 +113,11 @@ def _candidate(path: str) -> Candidate | None:
     except OSError:
         return None
     return Candidate(path, state) if os.path.isfile(path) else None
+
+
+def _is(path: str, known: Checkpoint) -> bool:
+    """Whether the file with its inode is it; of an empty one, only the name can tell."""
+    return _holds(path, known) if known.head_bytes else is_related(known.path, os.path.basename(path))
 
 
 def _holds(path: str, known: Checkpoint) -> bool:

@@ -258,8 +258,9 @@ class Worker:
             return False
         file.why = None
         if isinstance(batch, Nothing):
-            if self._ending.at_end(file, batch, now_s, now_ms):
-                self.register.active.pop(file.number, None)
+            if not self._ending.at_end(file, batch, now_s, now_ms):
+                return False
+            self.register.active.pop(file.number, None)
             return file.drained or file.ended  # so that what waits for it goes on
         file.held_since_s = file.quiet_since_s = None
         file.drained = False
