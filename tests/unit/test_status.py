@@ -38,13 +38,17 @@ INPUT = InputStatus(
     "local", "socket", events=10, rejected=2, repaired=1, bytes=900, connections=4, connections_refused=5,
     dropped_by={"the queue is full": 6},
 )  # fmt: skip
+TAIL = InputStatus(
+    "app", "tail", events=10, rejected=2, repaired=1, bytes=900, connections=None, connections_refused=0, dropped_by={},
+    files=7, lag_bytes=800, lines={"filtered": 3, "cut": 1}, losses=2,
+)  # fmt: skip
 
 
 def status(**changes: Any) -> Status:
     given: dict[str, Any] = {
         "version": "1", "pid": 1, "started_at": 5000, "state": "ok", "reasons": [],
         "books": BooksStatus(10, 1, 6, 2, 1, balanced=True), "queue": QUEUE, "streams": [STREAM], "proxies": [PROXY],
-        "inputs": [INPUT],
+        "inputs": [INPUT, TAIL],
         "config": ConfigStatus(1, 5000, None),
     }  # fmt: skip
     return Status(**(given | changes))
@@ -60,7 +64,7 @@ def samples(document: Status) -> dict[str, float]:
 
 
 def test_every_metric_shows_its_own_number() -> None:
-    assert samples(status()) == {
+    assert samples(status(inputs=[INPUT])) == {
         "sidecar_up": 1, "sidecar_books_balanced": 1, "sidecar_start_time_seconds": 5, "sidecar_config_generation": 1,
         "sidecar_queue_bytes": 10, "sidecar_queue_max_bytes": 100, "sidecar_queue_oldest_age_seconds": 1.5,
         "sidecar_events_accepted_total,5,app": 10, "sidecar_events_delivered_total,5,app": 6,
@@ -108,21 +112,43 @@ def test_failures_are_what_refuses_reports_or_spoils_the_books() -> None:
 
 def test_worries_name_what_to_look_at() -> None:
     held = msgspec.structs.replace(STREAM, state="held", last_error="HTTP 500")
-    assert worries(queue=QUEUE, streams=[STREAM], proxies=[PROXY], sockets_wait=None) == []
-    assert worries(queue=QUEUE, streams=[held], proxies=[DOWN], sockets_wait="the queue is full") == [
+    assert worries(queue=QUEUE, streams=[STREAM], proxies=[PROXY], inputs=[INPUT, TAIL], sockets_wait=None) == []
+    assert worries(queue=QUEUE, streams=[held], proxies=[DOWN], inputs=[], sockets_wait="the queue is full") == [
         "sockets wait, nothing of theirs is lost: the queue is full",
         "proxy http://a is down: refused",
         "stream app is held: HTTP 500",
     ]
     nearly = msgspec.structs.replace(QUEUE, bytes=81)
-    assert worries(queue=nearly, streams=[], proxies=[], sockets_wait=None) == ["the queue is 81 % full"]
+    assert worries(queue=nearly, streams=[], proxies=[], inputs=[INPUT, TAIL], sockets_wait=None) == [
+        "the queue is 81 % full"
+    ]
     soon = msgspec.structs.replace(QUEUE, full_in_s=600.0)
-    assert worries(queue=soon, streams=[], proxies=[], sockets_wait=None) == ["the queue will be full in 10 min"]
+    assert worries(queue=soon, streams=[], proxies=[], inputs=[INPUT, TAIL], sockets_wait=None) == [
+        "the queue will be full in 10 min"
+    ]
 
     wrong = msgspec.structs.replace(PROXY, clock_ahead_s=-7200.0)
-    assert worries(queue=QUEUE, streams=[], proxies=[wrong], sockets_wait=None) == [
+    assert worries(queue=QUEUE, streams=[], proxies=[wrong], inputs=[INPUT, TAIL], sockets_wait=None) == [
         "clocks differ: that of proxy http://a is 7200 s behind this host's"
     ]
+
+
+def test_a_tail_that_waits_or_polls_for_want_of_watches_is_named() -> None:
+    waits = msgspec.structs.replace(TAIL, waiting="the queue is full")
+    polls = msgspec.structs.replace(TAIL, polling="the limit is reached")
+    configured = msgspec.structs.replace(TAIL, polling="as configured")
+    assert worries(queue=QUEUE, streams=[], proxies=[], inputs=[waits, polls, configured], sockets_wait=None) == [
+        "tail app waits, nothing is lost: the queue is full",
+        "tail app looks at its files every second: the limit is reached",
+    ]
+
+
+def test_a_tail_in_the_metrics() -> None:
+    found = samples(status())
+    assert found["sidecar_tail_files,app"] == 7
+    assert found["sidecar_tail_lag_bytes,app"] == 800
+    assert found["sidecar_tail_lines_total,app,filtered"] == 3
+    assert found["sidecar_tail_losses_total,app"] == 2
 
 
 def test_when_the_queue_will_be_full() -> None:
