@@ -31,6 +31,7 @@ class Model(RuleBasedStateMachine):
         self.lines: list[str] = []
         self.may_be_lost: set[str] = set()
         self.nobody_knew: set[str] = set()
+        self.known_in_memory: set[str] = set()
         self.partial: dict[str, str] = {}
         self.rotations = 0
         self.tailer = Tailer(self.directory)
@@ -43,10 +44,10 @@ class Model(RuleBasedStateMachine):
     def path(self, name: str) -> Path:
         return self.directory / f"{name}.log"
 
-    def is_known(self, path: Path) -> bool:
+    def is_known(self, path: Path, *, saved: bool = False) -> bool:
         state = path.stat()
         files = self.tailer.worker.register.files.values()
-        return any(file.identity == (state.st_dev, state.st_ino) for file in files)
+        return any(file.identity == (state.st_dev, state.st_ino) and file.saved >= saved for file in files)
 
     def line(self, name: str) -> str:
         self.written += 1
@@ -73,7 +74,7 @@ class Model(RuleBasedStateMachine):
             return
         self._complete(name)
         target = self._rotated(name)
-        known = self.is_known(path)
+        known = self.is_known(path, saved=True)
         path.rename(target)
         if create or not known:  # a file that came and went between two looks is found beside the one that came next
             path.touch()
@@ -112,10 +113,12 @@ class Model(RuleBasedStateMachine):
             if victim == path and name in self.partial:
                 lines.add(self.partial.pop(name))
             self.may_be_lost |= lines
+            if how == "delete" and not self.is_known(victim, saved=True):
+                self.forget_what_was_before(name)
             if not self.is_known(victim):
                 self.nobody_knew |= lines
-                if how == "delete":
-                    self.forget_what_was_before(name)
+            elif not self.is_known(victim, saved=True):
+                self.known_in_memory |= lines
             if how == "truncate":
                 os.truncate(victim, 0)
             else:
@@ -148,6 +151,7 @@ class Model(RuleBasedStateMachine):
         if flush:
             self.tailer.queue.release()
         self.tailer.kill()
+        self.nobody_knew |= self.known_in_memory
 
     @invariant()
     def no_line_twice(self) -> None:

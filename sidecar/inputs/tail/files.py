@@ -13,7 +13,7 @@ from collections import deque
 import msgspec
 
 from sidecar.inputs.tail.identity import HEAD_BYTES, MARK_BYTES, Look, Verdict, decide, digest
-from sidecar.inputs.tail.sources import Source, next_data, open_source
+from sidecar.inputs.tail.sources import SUFFIXES, Source, next_data, open_source
 from sidecar.model import Checkpoint, Loss
 from sidecar.parsing import HEAD_BYTES as CODEC_BYTES
 from sidecar.parsing import Codec, codec_of, last_end
@@ -96,7 +96,11 @@ class TailedFile:
         self.missing = False
 
     def note(self, state: os.stat_result, now_s: float, now_ms: int) -> bool:
-        """It was seen; whether it looks different from before."""
+        """It was seen; whether it looks different from before. A compressed file does not show how large it is."""
+        if self.at.endswith(SUFFIXES):
+            changed, self.modified_ns = state.st_mtime_ns != self.modified_ns, state.st_mtime_ns
+            self.seen_ms, self.noted = now_ms, True
+            return changed
         changed = (state.st_size, state.st_mtime_ns) != (self.size, self.modified_ns)
         if changed:
             self._sizes.append((now_s, state.st_size))
@@ -141,9 +145,13 @@ class TailedFile:
         assert self.source is not None
         mark = self.reached.mark
         data = self.source.read(len(mark) + size, self.reached.offset - len(mark))
-        if not data.startswith(mark):
+        if not data.startswith(mark) or not (self.reached.offset or self._begins_with(data)):
             raise Changed
         return data[len(mark) :]
+
+    def _begins_with(self, data: bytes) -> bool:
+        """Of a file of which nothing was taken yet: whether what was seen at its beginning is still there."""
+        return digest(data[: self.reached.head_bytes]) == self.reached.head
 
     def codec(self, encoding: str) -> Codec:
         """How it is encoded. Raises OSError or EOFError."""
@@ -157,7 +165,7 @@ class TailedFile:
         old = self.reached
         head, head_bytes = old.head, old.head_bytes
         if old.offset < HEAD_BYTES:
-            self._head = ((self._head if old.offset else b"") + data[:consumed])[:HEAD_BYTES]
+            self._head = (self._head[: old.offset] + data[:consumed])[:HEAD_BYTES]
             head, head_bytes = digest(self._head), len(self._head)
         self.reached = msgspec.structs.replace(
             old,
@@ -179,13 +187,23 @@ class TailedFile:
             head = data[:HEAD_BYTES]
             self.reached = msgspec.structs.replace(self.reached, head=digest(head), head_bytes=len(head))
 
+    def look_at_beginning(self) -> None:
+        """Of a file that is open, and of which nothing was taken yet: copies of it are known by its beginning."""
+        if self.source is not None and not self.reached.offset:
+            try:
+                self.remember_beginning(self.source.read(HEAD_BYTES, 0))
+            except (OSError, EOFError):
+                return
+
     def rewind(self, committed: Checkpoint | None = None) -> None:
         """Goes back to what is on disk, after something could not be put there."""
         self.close()
         if committed is not None:
             self.committed, self.saved = committed, True
-        at, device, inode = self.at, self.reached.device, self.reached.inode
-        self.reached = msgspec.structs.replace(self.committed, at=at, device=device, inode=inode)
+        was = self.reached
+        self.reached = msgspec.structs.replace(self.committed, at=was.at, device=was.device, inode=was.inode)
+        if was.head_bytes > self.reached.head_bytes:  # what was seen of its beginning is still so
+            self.reached = msgspec.structs.replace(self.reached, head=was.head, head_bytes=was.head_bytes)
         self.expected, self.failed = self.saved, None
 
     def verdict(self) -> Verdict:
@@ -223,6 +241,18 @@ def _look(source: Source, known: Checkpoint) -> Look:
     if source.compressed:
         size = known.offset if len(before) == len(known.mark) else 0
     return Look(source.device, source.inode, size, head, before)
+
+
+def with_beginning(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint of a file of which nothing is taken yet, with what stands at its beginning. Raises OSError."""
+    source = open_source(checkpoint.at)
+    try:
+        head = source.read(HEAD_BYTES, 0)
+    except EOFError:
+        return checkpoint
+    finally:
+        source.close()
+    return msgspec.structs.replace(checkpoint, head=digest(head), head_bytes=len(head))
 
 
 def at_end_of(checkpoint: Checkpoint, max_line: int, encoding: str) -> Checkpoint:

@@ -18,7 +18,7 @@ import structlog
 from sidecar.config import Tail
 from sidecar.inputs.tail import receipts
 from sidecar.inputs.tail.discovery import Found, discover
-from sidecar.inputs.tail.files import TailedFile, at_end_of, behind_hole
+from sidecar.inputs.tail.files import TailedFile, at_end_of, behind_hole, with_beginning
 from sidecar.inputs.tail.register import Register
 from sidecar.inputs.tail.sources import SUFFIXES, first_hole
 from sidecar.inputs.tail.successors import Candidate, Neighbours
@@ -42,6 +42,8 @@ class Following:
         self.directories: set[str] = set()
         self._name, self._settings = name, settings
         self.register = Register(name, checkpoints)
+        self._perhaps_emptied: list[TailedFile] = []
+        """Nothing was read of them, and they may not be what they were: what was in them may stand somewhere else."""
 
     def look(self, now_s: float, now_ms: int) -> None:
         """Brings everything up to date with what is there now."""
@@ -57,13 +59,18 @@ class Following:
             if not self._note_known(path, state, found, now_s, now_ms)
         ]
         left = [file for file in self.register.files.values() if file.missing]
+        gone = [file for file in left if not self._find_by_inode(file, neighbours, now_s, now_ms)]
+        for file in gone:
+            self._find_by_content(file, neighbours, now_ms)
         for file in left:
-            self._locate(file, neighbours, now_s, now_ms)
-        for file in left:
-            if file.path in found.files and not self.first:
-                state = None if file.ended else _stat(file.at)
-                since_ns = state.st_mtime_ns if state is not None else file.seen_ms * 1_000_000
-                self._find_between(file, neighbours, since_ns, now_ms)
+            if not file.superseded or file in gone:
+                self._find_between(file, neighbours, _since_ns(file), now_ms)
+            if not file.superseded and not file.ended:
+                self.register.active[file.number] = file
+            file.superseded = True
+        for file in self._perhaps_emptied:
+            file.after = self._find_before(file.path, file.reached, neighbours, now_ms) or file.after
+        self._perhaps_emptied.clear()
         for path, state in sorted(unknown, key=lambda one: one[1].st_mtime_ns):
             if (state.st_dev, state.st_ino) not in self.register.by_identity:
                 self._meet(path, state, neighbours, now_s, now_ms)
@@ -131,43 +138,42 @@ class Following:
             file.is_at(_real(path))
             file.shown = path
         file.missing = False
-        known = file.noted
+        known, size = file.noted, file.size
         done = file.reached.finished and state.st_size == file.reached.offset
         if file.note(state, now_s, now_ms) and not (done and known):
             self.register.active[file.number] = file
+            if known and not file.reached.offset and (state.st_size <= size or not file.reached.head_bytes):
+                self._perhaps_emptied.append(file)
         return True
 
-    def _locate(self, file: TailedFile, neighbours: Neighbours, now_s: float, now_ms: int) -> None:
-        """It is not where the patterns look; it may be anywhere beside that."""
+    def _find_by_inode(self, file: TailedFile, neighbours: Neighbours, now_s: float, now_ms: int) -> bool:
+        """It is not where the patterns look; it may be anywhere beside that. Whether it is still there, or open."""
         file.shown = None
-        if not file.superseded:
-            file.superseded = True
-            self.register.active[file.number] = file
         path = neighbours.with_inode(file.reached) if self.register.is_known_as(file) else None
-        if path is not None or file.source is not None:
-            if path is not None:
-                file.is_at(path)
-                state = _stat(path)
-                if state is not None and not file.note(state, now_s, now_ms):
-                    return
-            self.register.active[file.number] = file
-            return
-        if file.in_flight:
-            return  # what is on its way to the disk decides how far it was read
-        self.register.unclaim(file)
+        if path is not None:
+            file.is_at(path)
+            state = _stat(path)
+            if state is not None and not file.note(state, now_s, now_ms):
+                return True
+        elif file.source is not None:
+            file.look_at_beginning()
+        else:
+            if not file.in_flight:  # what is on its way to the disk decides how far it was read
+                self.register.unclaim(file)
+            return bool(file.in_flight)
+        self.register.active[file.number] = file
+        return True
+
+    def _find_by_content(self, file: TailedFile, neighbours: Neighbours, now_ms: int) -> None:
+        """It has no name any more; perhaps there is a copy of it."""
         unread = not file.noted or file.size != file.reached.offset or file.number in self.register.active
-        if file.reached.finished or not unread:
-            self.register.end(file)
-            return
-        copy = neighbours.with_content(file.reached)
+        copy = neighbours.with_content(file.reached) if unread and not file.reached.finished else None
         if copy is not None and copy.identity not in self.register.by_identity:
             self.register.relocate(file, copy)
-            file.size, file.modified_ns = copy.state.st_size, copy.state.st_mtime_ns
-        elif file.reached.offset or file.size:
+            return
+        if unread and not file.reached.finished and (file.reached.offset or file.size):
             self.lose(file, "the file is gone, and no copy of it was found", now_ms)
-            self.register.end(file)
-        else:
-            self.register.end(file)
+        self.register.end(file)
 
     def _find_between(self, file: TailedFile, neighbours: Neighbours, since_ns: int, now_ms: int) -> bool:
         """Files that came to its path after it, and were rotated away before anybody looked; whether there are any."""
@@ -224,8 +230,13 @@ class Following:
             made.reached = behind_hole(made.reached)
         elif self.first and self._settings.start_at == "end":
             made.reached = at_end_of(made.reached, self._settings.max_line, self._settings.encoding)
-        made.after = self.register.newest_at(path)
-        if made.after is None and not self.first and not made.reached.finished:
+        elif state.st_size:
+            made.reached = _seen(made.reached)
+        before = self.register.newest_at(path)
+        if before is not None:
+            self._find_between(before, neighbours, _since_ns(before), now_ms)
+            made.after = self.register.newest_at(path)
+        elif not self.first and not made.reached.finished:
             made.after = self._find_before(path, made.reached, neighbours, now_ms)
         made.shown = path
         self.register.add(made)
@@ -249,6 +260,19 @@ class Following:
 
 def _is_short_of_blocks(state: os.stat_result) -> bool:
     return state.st_blocks * 512 < state.st_size
+
+
+def _seen(checkpoint: Checkpoint) -> Checkpoint:
+    try:
+        return with_beginning(checkpoint)
+    except OSError:
+        return checkpoint
+
+
+def _since_ns(file: TailedFile) -> int:
+    """When it was last written to; of one that is gone, when it was last seen."""
+    state = None if file.ended else _stat(file.at)
+    return state.st_mtime_ns if state is not None else file.seen_ms * 1_000_000
 
 
 def _real(path: str) -> str:

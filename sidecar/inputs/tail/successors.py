@@ -44,15 +44,18 @@ class Neighbours:
     def __init__(self, rotated: Sequence[str]) -> None:
         self._rotated = rotated
         self._listings: dict[str, list[os.DirEntry[str]]] = {}
+        self._inodes: dict[str, dict[int, str]] = {}
         self._elsewhere: list[Candidate] | None = None
 
     def with_inode(self, known: Checkpoint) -> str | None:
         """Where in its directories it is, whatever it is called; its inode may be another file's by now."""
         identity = (known.device, known.inode)
+        if _identity(known.at) == identity and _is(known.at, known):
+            return known.at
         for directory in _directories(known):
-            for entry in self._list(directory):
-                if entry.inode() == known.inode and _identity(entry.path) == identity and _is(entry.path, known):
-                    return entry.path
+            path = self._inodes_in(directory).get(known.inode)
+            if path is not None and _identity(path) == identity and _is(path, known):
+                return path
         return next((one.path for one in self._others() if one.identity == identity and _is(one.path, known)), None)
 
     def with_content(self, known: Checkpoint) -> Candidate | None:
@@ -94,6 +97,11 @@ class Neighbours:
             files = discover(self._rotated, ()).files if self._rotated else {}
             self._elsewhere = [Candidate(path, state) for path, state in files.items()]
         return self._elsewhere
+
+    def _inodes_in(self, directory: str) -> dict[int, str]:
+        if directory not in self._inodes:
+            self._inodes[directory] = {entry.inode(): entry.path for entry in self._list(directory)}
+        return self._inodes[directory]
 
     def _list(self, directory: str) -> list[os.DirEntry[str]]:
         if directory not in self._listings:

@@ -1,0 +1,41 @@
+"""Makers of events as a tail of the configuration would have, and what they make."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sidecar.config import Options, load_config
+from sidecar.makers import make_maker
+from sidecar.model import Block
+from sidecar.parsing import Counts, Maker, Place, codec_of, take_lines
+from tests.support.reports import NOW_MS
+
+
+class Outcome(NamedTuple):
+    events: list[Any]
+    dead: list[tuple[Any, str]]
+    consumed: int
+    counts: Counts
+    blocks: list[Block]
+
+
+def maker(event_bytes: int = 495_000, **settings: Any) -> Maker:
+    document = {
+        "proxy": {"urls": ["http://127.0.0.1:1"]},
+        "streams": {"app": {"data_id": 1, "access_token": "t"}},
+        "tails": {"app": {"paths": ["/x.log"], "stream": "app", **settings}},
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "c.yml"
+        path.write_text(json.dumps(document))
+        config = load_config(Options(config=path, state=Path(directory)), {"HOST_IP": "10.0.0.9"}).config
+    return make_maker(config, "app", block_bytes=40_000, event_bytes=event_bytes)
+
+
+def make(made_by: Maker, text: str, *, path: str = "/x.log", at_end: bool = True) -> Outcome:
+    lines = take_lines(text.encode(), codec_of("utf-8", b""), max_line=262_144, at_start=False)
+    made = made_by.make(lines, Place(path, "h"), offset=0, now_ms=NOW_MS, at_end=at_end)
+    events = [event for block in made.blocks for event in json.loads(b"[" + block.body + b"]")]
+    dead = [(json.loads(body), reason) for body, reason in made.dead]
+    return Outcome(events, dead, made.consumed, made.counts, made.blocks)

@@ -1,0 +1,436 @@
+"""From bytes of a file to events: lines, encodings, groups, fields, templates, times."""
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.parsing import Lines, Place, by_format, by_unit, codec_of, encoding_of, last_end, take_lines
+from sidecar.parsing.grouping import Grouping, group_lines
+from sidecar.parsing.lines import MAX_LINES
+from sidecar.parsing.parsers import parse_lines
+from sidecar.parsing.plain import frame_lines, frame_of
+from sidecar.patterns import BLOCK_LIMIT_S, parse_pattern, search_all
+from sidecar.templates import field_text, parse_template
+from tests.support.makers import make, maker
+from tests.support.reports import NOW_MS
+
+UTF8 = codec_of("utf-8", b"")
+STILL = lambda: 0.0  # noqa: E731
+
+
+def take(data: bytes, encoding: str = "utf-8", **more: Any) -> Lines:
+    given: dict[str, Any] = {"max_line": 1000, "at_start": False} | more
+    return take_lines(data, codec_of(encoding, data[:4] if given["at_start"] else b""), **given)
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "consumed"),
+    [
+        (b"", "", 0),
+        (b"no end", "", 0),
+        (b"one\n", "one\n", 4),
+        (b"one\ntwo\nthr", "one\ntwo\n", 8),
+        (b"one\r\ntwo\r\n", "one\ntwo\n", 10),
+        (b"a\rb\n", "a\rb\n", 4),
+        (b"\n\n", "\n\n", 2),
+        (b"nul \0 here\n", "nul \0 here\n", 11),
+    ],
+)
+def test_whole_lines_are_taken(data: bytes, text: str, consumed: int) -> None:
+    lines = take(data)
+    assert (lines.text, lines.consumed, lines.count) == (text, consumed, text.count("\n"))
+    assert sum(lines.sizes()) == consumed
+
+
+def test_what_has_no_end_is_taken_only_at_the_end() -> None:
+    assert take(b"one\ntwo", at_end=True).text == "one\ntwo\n"
+    assert take(b"one\ntwo", at_end=True).sizes() == [4, 3]
+
+
+def test_invalid_bytes_are_replaced_and_counted() -> None:
+    lines = take(b"good\nbad \xff\xfe\ngood\n")
+    assert (lines.text, lines.replaced) == ("good\nbad \ufffd\ufffd\ngood\n", 2)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
+def test_the_mark_at_the_start_is_no_text(encoding: str) -> None:
+    data = "\ufeffone\ntwo\n".encode(encoding.replace("utf-16", "utf-16-le").replace("utf-32", "utf-32-le"))
+    lines = take(data, encoding, at_start=True)
+    assert (lines.text, lines.consumed) == ("one\ntwo\n", len(data))
+
+
+TEXTS = {
+    "utf-8": "中文 日志\nÄpfel\n", "utf-16-le": "中文\u0a0a ਊ日志\nÄ\n", "utf-16-be": "中\u0a00文\n\u000aÄ\n", "utf-32-be": "中文\nÄ\n",
+    "gb18030": "中文日志\n㐀𠀀\n", "gbk": "中文\n日志\n", "big5": "中文\n功能\n", "latin-1": "Äpfel\nß\n", "shift_jis": "日本語\nソ\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", TEXTS)
+def test_an_encoding_may_be_cut_anywhere(encoding: str) -> None:
+    """Byte by byte: however much of the file is there, each line comes once, whole."""
+    data = TEXTS[encoding].encode(encoding)
+    for end in range(len(data) + 1):
+        first = take(data[:end], encoding)
+        second = take(data[first.consumed :], encoding)
+        assert first.text + second.text == TEXTS[encoding]
+        assert first.consumed + second.consumed == len(data)
+        assert (first.replaced, second.replaced) == (0, 0)
+        assert sum(second.sizes()) == second.consumed
+
+
+@pytest.mark.parametrize(
+    ("given", "usual"), [("UTF8", "utf-8"), ("ascii", "utf-8"), ("GBK", "gbk"), ("utf-16", "utf-16")]
+)
+def test_an_encoding_has_a_usual_name(given: str, usual: str) -> None:
+    assert encoding_of(given) == usual
+
+
+@pytest.mark.parametrize("name", ["utf-7", "klingon", "base64", "hz", "iso2022_jp", "cp037", "rot13", "idna"])
+def test_an_encoding_in_which_no_line_can_be_found_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="an encoding such as utf-8"):
+        encoding_of(name)
+
+
+def test_half_a_character_takes_no_end_of_line_with_it() -> None:
+    lines = take(b"\xb0\nnext\n", "gbk")
+    assert lines.text.count("\n") == 2
+    assert lines.text.endswith("\nnext\n")
+
+
+def test_a_line_that_is_too_long_is_cut_and_does_not_stop_the_file() -> None:
+    data = b"short\n" + b"x" * 2500 + b"\nnext\n"
+    first = take(data)
+    assert (first.text, first.cut, first.inside_line) == ("short\n" + "x" * 1000 + "\n", {1}, True)
+    rest = data[first.consumed :]
+    second = take(rest, inside_line=True)
+    assert (second.text, second.inside_line, second.consumed) == ("next\n", False, len(rest))
+
+
+def test_a_long_line_without_an_end_is_taken_and_the_rest_passed_over() -> None:
+    first = take(b"y" * 1500)
+    assert (first.count, first.consumed, first.inside_line) == (1, 1000, True)
+    second = take(b"y" * 5000, inside_line=True)
+    assert (second.count, second.consumed, second.inside_line) == (0, 5000, True)
+    assert take(b"y\nend\n", inside_line=True).text == "end\n"
+
+
+def test_a_line_is_cut_between_characters() -> None:
+    lines = take(("ä" * 800 + "\n").encode(), max_line=999)
+    assert lines.text == "ä" * 499 + "\n"
+
+
+def test_a_line_of_just_the_limit_is_not_cut() -> None:
+    assert take(b"x" * 1000 + b"\n").cut == frozenset()
+    assert take(b"x" * 1001 + b"\n").cut == {0}
+
+
+def test_a_block_has_a_limited_number_of_lines() -> None:
+    lines = take(b"a\n" * (3 * MAX_LINES))
+    assert 0 < lines.count <= MAX_LINES
+    assert lines.consumed == 2 * lines.count
+
+
+@given(st.lists(st.text(alphabet='ab"\\\n\t\x01\x7fäß中\r', max_size=12), max_size=12), st.integers(40, 400))
+@pytest.mark.property
+def test_a_block_at_once_is_what_line_by_line_would_be(texts: list[str], block_bytes: int) -> None:
+    texts = [text.replace("\n", "") for text in texts]
+    event = {"event_name": 'a"\\b', "target": "t", "event": {"content": ""}, "dimension": {"f": "\x01"}, "timestamp": 5}
+    blocks = frame_lines("".join(f"{text}\n" for text in texts), frame_of(event), block_bytes)
+    if blocks is None:
+        assert "" in texts or any("\x7f" in text for text in texts)
+        return
+    events = [item for block in blocks for item in json.loads(b"[" + block.body + b"]")]
+    assert events == [event | {"event": {"content": text}} for text in texts]
+    assert sum(block.events for block in blocks) == len(texts)
+    assert all(len(block.body) <= block_bytes or block.events == 1 for block in blocks)
+
+
+def test_a_plain_tail_makes_events_of_lines() -> None:
+    made = make(maker(), "one\n\ntwo\n", path="/var/log/a.log")
+    assert made.events == [
+        {
+            "event_name": "app", "target": "0:10.0.0.9", "event": {"content": text},
+            "dimension": {"file": "/var/log/a.log"}, "timestamp": NOW_MS,
+        }
+        for text in ("one", "two")
+    ]  # fmt: skip
+    assert made.counts.blank == 1
+
+
+def test_an_event_that_would_be_too_large_is_cut() -> None:
+    made = make(maker(event_bytes=5000), "\x01" * 3000 + "\nshort\n")
+    long, short = made.events
+    assert long["dimension"]["truncated"] == "true"
+    assert len(json.dumps(long)) <= 5200
+    assert set(long["event"]["content"]) == {"\x01"}
+    assert short["event"]["content"] == "short"
+    assert made.counts.cut == 1
+
+
+START = Grouping(start=parse_pattern(r"^\d"), max_lines=4, max_bytes=100)
+CONTINUE = Grouping(continuation=parse_pattern(r"^\s"), max_lines=4, max_bytes=100)
+
+
+@pytest.mark.parametrize(
+    ("rule", "lines", "at_end", "counts"),
+    [
+        (START, ["1", "a", "b", "2", "c"], False, [3]),
+        (START, ["1", "a", "b", "2", "c"], True, [3, 2]),
+        (START, ["a", "b", "1"], False, [2]),
+        (START, ["1", "a", "b", "c", "d", "2"], False, [4, 1]),
+        (START, ["1", "a" * 60, "b" * 60, "2"], False, [2, 1]),
+        (START, ["1", "a", "b", "c"], False, [4]),
+        (START, [], True, []),
+        (CONTINUE, ["x", " a", " b", "y"], False, [3]),
+        (CONTINUE, [" a", "x"], True, [1, 1]),
+    ],
+)
+def test_lines_that_belong_together(rule: Grouping, lines: list[str], at_end: bool, counts: list[int]) -> None:
+    assert group_lines(lines, [len(line) + 1 for line in lines], rule, STILL, at_end=at_end).counts == counts
+
+
+JAVA = """2026-11-25 10:00:00 ERROR failed
+java.lang.IllegalStateException: no
+
+\tat com.example.A.b(A.java:1)
+Caused by: java.io.IOException
+\t... 3 more
+"""
+PYTHON = """Traceback (most recent call last):
+  File "a.py", line 1, in <module>
+    f()
+ValueError: no
+"""
+
+
+def test_a_java_stack_trace_is_one_event() -> None:
+    made = make(maker(multiline={"start": r"^\d{4}-"}), JAVA + "2026-11-25 10:00:01 INFO next\n", at_end=False)
+    assert [event["event"]["content"] for event in made.events] == [JAVA.rstrip("\n")]
+    assert made.consumed == len(JAVA)
+
+
+def test_a_python_traceback_is_one_event() -> None:
+    made = make(maker(multiline={"continue": r"^(\s|\w+Error: )"}), PYTHON + "INFO next\n")
+    assert [event["event"]["content"] for event in made.events] == [PYTHON.rstrip("\n"), "INFO next"]
+
+
+@pytest.mark.parametrize(
+    ("form", "line", "fields"),
+    [
+        ("raw", "any", {"message": "any"}),
+        ("json", '{"a":{"b":1}}', {"a": {"b": 1}}),
+        ("json", "[1]", None),
+        ("json", '{"a":', None),
+        ("json", "[" * 5000, None),
+        ("logfmt", 'level=info msg="a \\"b\\" c" ok n=1', {"level": "info", "msg": 'a "b" c', "ok": "true", "n": "1"}),
+        ("logfmt", "no pairs here", None),
+        ("logfmt", "a=1 =2", None),
+        ("logfmt", 'a="open', None),
+        ("logfmt", "a= b=2", {"a": "", "b": "2"}),
+    ],
+)
+def test_fields_of_a_line(form: Any, line: str, fields: Any) -> None:
+    assert parse_lines([line], form, STILL).fields == [fields]
+
+
+def test_fields_of_a_pattern() -> None:
+    pattern = parse_pattern(r"^(?P<level>\w+)( (?P<rest>.*))?$")
+    assert pattern.groups == ("level", "rest")
+    assert parse_lines(["INFO a b", "INFO", "-"], pattern, STILL).fields == [
+        {"level": "INFO", "rest": "a b"}, {"level": "INFO", "rest": ""}, None,
+    ]  # fmt: skip
+
+
+def test_a_pattern_that_never_ends_costs_a_limited_time_and_no_other_line() -> None:
+    evil = parse_pattern("(x+x+)+y")
+    lines = ["x" * 5000, "xxy"] * 3
+    started_s = time.monotonic()
+    searched = search_all(evil, lines, time.monotonic)
+    assert time.monotonic() - started_s < 2 * BLOCK_LIMIT_S
+    assert [bool(match) for match in searched.matches] == [False, True] * 3
+    assert searched.late == 3
+
+
+def test_all_lines_of_a_block_have_a_limit_together() -> None:
+    moments = iter([0.0, 0.5, 2.0, 2.1, 2.2])
+    searched = search_all(parse_pattern("a"), ["a", "a", "a"], lambda: next(moments))
+    assert ([bool(match) for match in searched.matches], searched.late) == ([True, False, False], 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "made"),
+    [
+        ("plain 100 %", {}, "plain 100 %"),
+        ("{a}", {"a": "x"}, "x"),
+        ("app_{a}_{b.c}", {"a": "x", "b": {"c": 5}}, "app_x_5"),
+        ("{{a}} {a}%s", {"a": "x"}, "{a} x%s"),
+        ("{a.b}", {"a.b": "whole name first", "a": {"b": 1}}, "whole name first"),
+        ("{a.1.b}", {"a": [0, {"b": True}]}, "true"),
+        ("{none}{a.b.c}", {"a": "x"}, ""),
+        ("{a}", {"a": None}, ""),
+        ("{a}", {"a": {"b": [1, 2.5]}}, '{"b":[1,2.5]}'),
+    ],
+)
+def test_templates(text: str, fields: dict[str, Any], made: str) -> None:
+    assert parse_template(text).renderer()(fields) == made
+
+
+@pytest.mark.parametrize("text", ["{", "}", "{}", "{a", "a}", "{a{b}}"])
+def test_a_template_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="stands for a"):
+        parse_template(text)
+
+
+def test_a_field_is_looked_up_by_its_whole_name_first() -> None:
+    assert field_text({"a": {"b": 1}, "a.b": 2}, "a.b") == "2"
+
+
+def ms(text: str, zone: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp() * 1000)
+
+
+@pytest.mark.parametrize(
+    ("form", "zone", "text", "expected"),
+    [
+        (
+            "%Y-%m-%d %H:%M:%S,%f",
+            "Asia/Shanghai",
+            "2026-11-25 10:00:00,123",
+            ms("2026-11-25 10:00:00.123", "Asia/Shanghai"),
+        ),
+        ("%Y-%m-%d %H:%M:%S.%f", "UTC", "2026-11-25 10:00:00.123456", ms("2026-11-25 10:00:00.123", "UTC")),
+        ("%Y-%m-%d %H:%M:%S.%f", "UTC", "2026-11-25 10:00:00.5", ms("2026-11-25 10:00:00.500", "UTC")),
+        ("%Y-%m-%d %H:%M:%S %z", "UTC", "2026-11-25 10:00:00 +0800", ms("2026-11-25 02:00:00", "UTC")),
+        ("iso8601", "UTC", "2026-11-25T10:00:00.250+08:00", ms("2026-11-25 02:00:00.250", "UTC")),
+        ("iso8601", "UTC", "2026-11-25T10:00:00Z", ms("2026-11-25 10:00:00", "UTC")),
+        ("%Y-%m-%d %H:%M:%S", "America/New_York", "2026-07-01 00:00:00", ms("2026-07-01 04:00:00", "UTC")),
+        ("%Y-%m-%d", "UTC", "no date", None),
+        ("%Y-%m-%d %H:%M:%S,%f", "UTC", "2026-11-25 10:00:00", None),
+        ("%Y-%m-%d", "UTC", "1999-01-01", None),
+    ],
+)
+def test_times_by_a_format(form: str, zone: str, text: str, expected: int | None) -> None:
+    assert by_format(form, ZoneInfo(zone))(text, NOW_MS) == expected
+
+
+def test_a_year_that_is_left_out_is_the_one_that_fits() -> None:
+    clock = by_format("%b %d %H:%M:%S", UTC)
+    new_year_ms = ms("2027-01-01 00:00:30", "UTC")
+    assert clock("Dec 31 23:59:59", new_year_ms) == ms("2026-12-31 23:59:59", "UTC")
+    assert clock("Jan  1 00:00:20", new_year_ms) == ms("2027-01-01 00:00:20", "UTC")
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "expected"),
+    [
+        ("s", "1700000000", 1700000000000), ("s", "1700000000.25", 1700000000250), ("ms", "1700000000123", 1700000000123),
+        ("us", "1700000000123456", 1700000000123), ("ns", "1700000000123456789", 1700000000123),
+        ("s", "soon", None), ("s", "-5", None), ("s", "1", None), ("ms", "", None),
+    ],
+)  # fmt: skip
+def test_times_by_a_unit(unit: Any, text: str, expected: int | None) -> None:
+    assert by_unit(unit)(text, NOW_MS) == expected
+
+
+PARSED = {
+    "parse": {"regex": r"^(?P<time>\S+ \S+) (?P<level>\w+) (?P<message>.*)$"},
+    "where": {"level": ["ERROR", "FATAL"]},
+    "where_not": {"message": "known trouble"},
+    "event": {
+        "name": "app_{level}", "content": "{message}", "target": "0:10.0.0.1",
+        "dimension": {"level": "{level}", "file": "{path}", "at": "{offset}"},
+        "timestamp": {"field": "time", "format": "%Y-%m-%d %H:%M:%S,%f", "timezone": "UTC"},
+    },
+}  # fmt: skip
+LOG = (
+    "2023-11-14 22:00:00,123 ERROR disk full\n"
+    "2023-11-14 22:00:00,124 INFO all is well\n"
+    "2023-11-14 22:00:00,125 FATAL known trouble\n"
+    "what is this\n"
+    "2023-99-14 22:00:00,126 FATAL gone\n"
+)
+
+
+def test_a_line_is_parsed_filtered_and_made_an_event() -> None:
+    made = make(maker(**PARSED), LOG)
+    first, unparsed, untimed = made.events
+    assert first == {
+        "event_name": "app_ERROR", "target": "0:10.0.0.1", "event": {"content": "disk full"},
+        "dimension": {"level": "ERROR", "file": "/x.log", "at": "0"}, "timestamp": ms("2023-11-14 22:00:00.123", "UTC"),
+    }  # fmt: skip
+    assert (unparsed["event"]["content"], unparsed["timestamp"]) == ("what is this", NOW_MS)
+    assert unparsed["dimension"]["at"] == str(LOG.index("what"))
+    assert (untimed["event"]["content"], untimed["timestamp"]) == ("gone", NOW_MS)
+    assert (made.counts.filtered, made.counts.unparsed, made.counts.untimed) == (2, 1, 1)
+
+
+def test_a_line_that_does_not_parse_may_be_left_out() -> None:
+    made = make(maker(**PARSED, unparsed="drop"), LOG)
+    assert len(made.events) == 2
+    assert (made.counts.unparsed, made.counts.dropped) == (1, 1)
+
+
+def test_a_line_that_does_not_parse_may_be_a_dead_letter() -> None:
+    made = make(maker(**PARSED, unparsed="dead"), LOG)
+    assert [(event["event"]["content"], why) for event, why in made.dead] == [
+        ("what is this", "the line does not parse")
+    ]
+
+
+def test_an_event_of_the_future_waits_and_one_of_the_far_future_is_of_now() -> None:
+    rule = {"parse": "json", "event": {"timestamp": {"field": "t", "unit": "ms"}}}
+    soon, never = NOW_MS + 2 * 3_600_000, NOW_MS + 365 * 86_400_000
+    made = make(maker(**rule), f'{{"t":{NOW_MS}}}\n{{"t":{soon}}}\n{{"t":{never}}}\n')
+    due = {block.due_ms: json.loads(b"[" + block.body + b"]") for block in made.blocks}
+    assert [event["timestamp"] for event in due[None]] == [NOW_MS, NOW_MS]
+    (later,) = [when for when in due if when is not None]
+    assert soon - 3_600_000 <= later <= soon
+    assert made.counts.untimed == 1
+
+
+METRICS = {
+    "parse": "json",
+    "event": {
+        "metrics": {"load1": "{cpu.load1}", "procs": "{procs}"}, "dimension": {"host": "{host}"},
+        "timestamp": {"field": "t", "unit": "s"},
+    },
+}  # fmt: skip
+
+
+def test_a_time_series_from_lines() -> None:
+    made = make(maker(**METRICS), '{"cpu":{"load1":0.75},"procs":120,"t":1700000000}\n{"procs":"7","t":1700000001}\n')
+    assert made.events[0] == {
+        "metrics": {"load1": 0.75, "procs": 120}, "target": "0:10.0.0.9", "dimension": {"host": "h"},
+        "timestamp": 1700000000000,
+    }  # fmt: skip
+    assert made.events[1]["metrics"] == {"procs": 7}
+
+
+@pytest.mark.parametrize("line", ['{"procs":"many"}', '{"other":1}', "no json", '{"procs":"nan"}', '{"procs":"1e999"}'])
+def test_a_line_without_a_number_is_no_item_of_a_time_series(line: str) -> None:
+    made = make(maker(**METRICS), line + "\n")
+    assert (made.events, made.counts.dropped, made.counts.unparsed) == ([], 1, 1)
+
+
+def test_a_field_of_the_line_goes_before_one_of_the_file() -> None:
+    made = make(maker(parse="json", event={"dimension": {"p": "{path}", "l": "{line}"}}), '{"path":"/api"}\n{}\n')
+    assert [event["dimension"] for event in made.events] == [
+        {"p": "/api", "l": '{"path":"/api"}'},
+        {"p": "/x.log", "l": "{}"},
+    ]
+
+
+def test_where_a_file_would_begin_that_is_there_already() -> None:
+    assert last_end(b"one\ntwo\nthr", UTF8) == 8
+    assert last_end(b"no end", UTF8) == 6
+    assert last_end("one\nt".encode("utf-16-le"), codec_of("utf-16-le", b"")) == 8
+
+
+def test_a_place_may_be_named_in_events() -> None:
+    assert Place("/a", "h").path == "/a"
