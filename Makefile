@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test lint unit soak fuzz fleet deb browser openssl constraints clean
+.PHONY: install demo test lint unit soak fuzz fleet deb browser openssl logrotate constraints clean
 
 install: .venv/installed
 	@echo "installed: $(BIN)/sidecar"
@@ -39,6 +39,12 @@ install: .venv/installed
 openssl:
 	@command -v openssl >/dev/null || { $(SUDO) apt-get update -qq; $(SUDO) apt-get install -y -qq openssl; }
 
+# Rotation is tested with Debian's logrotate.
+logrotate:
+	@command -v logrotate >/dev/null || [ -x /usr/sbin/logrotate ] || { \
+		$(SUDO) apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends logrotate; }
+
 # The status page is tested in Debian's Chromium.
 browser:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
@@ -48,7 +54,7 @@ browser:
 demo: install
 	@$(BIN)/sidecar demo
 
-test: lint browser openssl
+test: lint browser openssl logrotate
 	$(PYTEST)
 
 lint: .venv/installed-test

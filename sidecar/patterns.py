@@ -51,6 +51,8 @@ def parse_pattern(text: str) -> Pattern:
         _compiled(text)
     except regex.error as error:
         raise ValueError(f"a regular expression: {error}") from None
+    except RecursionError:
+        raise ValueError("a regular expression that is not nested so deep") from None
     return Pattern(text)
 
 

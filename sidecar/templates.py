@@ -73,7 +73,7 @@ def field_text(fields: Mapping[str, Any], name: str) -> str:
 
 def _inner(value: Any, name: str) -> Any:
     for part in name.split("."):
-        if type(value) is list and part.isdecimal() and int(part) < len(value):
+        if type(value) is list and part.isdecimal() and len(part) < 10 and int(part) < len(value):
             value = value[int(part)]
         elif isinstance(value, Mapping):
             value = value.get(part)

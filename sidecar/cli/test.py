@@ -51,7 +51,7 @@ def test(loaded: Loaded, names: tuple[str, ...], *, as_json: bool) -> None:
 
 def _run(config: Config, name: str, wanted: TailTest) -> Result:
     tail = config.tails[wanted.tail]
-    lines = "".join(f"{line}\n" for line in wanted.lines).encode(tail.encoding)
+    lines = "".join(f"{line}\n" for line in wanted.lines).encode(tail.encoding, "replace")
     path = wanted.path or tail.paths[0]
     now_ms = int(time.time() * 1000)
     parts = list(sample(config, wanted.tail, io.BytesIO(lines).read, path, _HOST, now_ms))

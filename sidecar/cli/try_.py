@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import BinaryIO
 
 import click
@@ -13,6 +14,20 @@ from sidecar.cli.options import located
 from sidecar.cli.output import counted
 from sidecar.cli.sample import sample
 from sidecar.config import Loaded
+from sidecar.inputs.tail.sources import SUFFIXES, Source, open_source
+
+
+class _Inside:
+    """The content of a compressed file, from the beginning on."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._place = source, 0
+
+    def read(self, size: int) -> bytes:
+        """Empty at the end."""
+        part = self._source.read(size, self._place)
+        self._place += len(part)
+        return part
 
 
 @click.command("try")
@@ -32,12 +47,15 @@ def try_(loaded: Loaded, name: str, path: str | None, limit: int | None, file: B
             f"no tail {name} is configured; there are: {', '.join(tails) or 'none'}", param_hint="--tail"
         )
     where = path or os.path.abspath(getattr(file, "name", "-"))  # noqa: PTH100
+    read: Callable[[int], bytes] = file.read
+    if where.endswith(SUFFIXES) and path is None:
+        read = _Inside(open_source(where)).read
     shown, totals = (
         0,
         dict.fromkeys(("filtered", "unparsed", "dropped", "untimed", "cut", "replaced", "late", "blank"), 0),
     )
     dead = 0
-    for part in sample(loaded.config, name, file.read, where, socket.gethostname(), int(time.time() * 1000)):
+    for part in sample(loaded.config, name, read, where, socket.gethostname(), int(time.time() * 1000)):
         for what in totals:
             totals[what] += getattr(part.counts, what)
         for event in part.events:

@@ -23,6 +23,8 @@ Number = NewType("Number", int)
 """From zero on."""
 Glob = NewType("Glob", str)
 """An absolute path, perhaps with `*`, `?`, `[...]`, and `**` for directories of any depth."""
+NameGlob = NewType("NameGlob", str)
+"""The same, or without a slash a pattern for names."""
 Encoding = NewType("Encoding", str)
 Zone = NewType("Zone", str)
 Word = NewType("Word", str)
@@ -199,7 +201,7 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True):
 
     paths: tuple[Glob, ...]
     stream: str
-    exclude: tuple[str, ...] = ()
+    exclude: tuple[NameGlob, ...] = ()
     rotated: tuple[Glob, ...] = ()
     start_at: Literal["end", "beginning"] = "end"
     encoding: Encoding = Encoding("utf-8")

@@ -18,6 +18,7 @@ from sidecar.config.model import (
     FileMode,
     Glob,
     Listen,
+    NameGlob,
     Number,
     Secret,
     Url,
@@ -25,6 +26,7 @@ from sidecar.config.model import (
     Zone,
 )
 from sidecar.config.tree import Scalar
+from sidecar.globs import name_matcher
 from sidecar.model import MAX_TOKEN_CHARACTERS
 from sidecar.parsing import encoding_of
 from sidecar.patterns import Pattern, parse_pattern
@@ -184,7 +186,17 @@ def _glob(value: Scalar) -> Glob:
     text = _text(value)
     if not text.startswith("/") or text.endswith("/"):
         raise ValueError("an absolute path such as /var/log/app/*.log; ** stands for directories of any depth")
-    return Glob(text)
+    return Glob(_name_glob(text))
+
+
+def _name_glob(value: Scalar) -> NameGlob:
+    text = _text(value)
+    try:
+        for name in text.split("/"):
+            name_matcher(name)
+    except re.error as error:
+        raise ValueError(f"a pattern such as *.gz: {error}") from None
+    return NameGlob(text)
 
 
 def _encoding(value: Scalar) -> Encoding:
@@ -225,6 +237,7 @@ READERS: dict[Any, Callable[[Scalar], Any]] = {
     Url: parse_url,
     Secret: read_secret,
     Glob: _glob,
+    NameGlob: _name_glob,
     Encoding: _encoding,
     Zone: _zone,
     Word: _word,

@@ -1,6 +1,7 @@
 """What concerns more than one key of a tail: which fields there are, what goes with what, and where events go."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
@@ -8,6 +9,7 @@ from sidecar.config.model import Event, Stream, Tail, TailTest, Timestamp
 from sidecar.report.limits import METRIC_NAME
 from sidecar.templates import Template
 
+_MOST_LINES = 10_000
 _ALWAYS = ("line", "path", "host", "offset")
 Problem = tuple[str, str]
 
@@ -39,6 +41,8 @@ def _problems(tail: Tail, stream: Stream | None, names: list[str], given: set[st
         yield "stream", f"no stream {tail.stream} is configured{_hint(tail.stream, names)}"
     if tail.multiline.start is not None and tail.multiline.continuation is not None:
         yield "multiline.continue", "set beside start; keep one of them"
+    if tail.multiline.max_lines > _MOST_LINES:
+        yield "multiline.max_lines", f"expected at most {_MOST_LINES}, got {tail.multiline.max_lines}"
     if tail.parse.regex is not None and "parse.format" in given:
         yield "parse.format", "set beside regex; keep one of them"
     if tail.event.metrics:
@@ -77,7 +81,7 @@ def _timestamp_problems(rule: Timestamp) -> Iterator[Problem]:
         try:
             sample = datetime(2026, 11, 25, 1, 2, 3, tzinfo=UTC).strftime(rule.format)
             datetime.strptime(sample, rule.format)
-        except ValueError as error:
+        except (ValueError, re.error) as error:
             yield "event.timestamp.format", f"expected a format as for strptime, or iso8601: {error}"
 
 

@@ -46,7 +46,10 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct):
-    """Lines that became no event, or not quite the one they were to be, by what happened to them."""
+    """Lines that became no event, or not quite the one they were to be, by what happened to them.
+
+    `late_in` are the keys of the patterns that took too long.
+    """
 
     filtered: int = 0
     unparsed: int = 0
@@ -55,7 +58,14 @@ class Counts(msgspec.Struct):
     cut: int = 0
     replaced: int = 0
     late: int = 0
+    late_in: frozenset[str] = frozenset()
     blank: int = 0
+
+    def too_late(self, lines: int, key: str) -> None:
+        """The pattern of `key` took too long for so many lines."""
+        if lines:
+            self.late += lines
+            self.late_in |= {key}
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -85,7 +95,7 @@ class Careful:
         """Events as JSON by when they are due (None: now), and what is dead, with the reason."""
         shape = self._shape
         parsed = parse_lines([record.text for record in records], shape.parse, self._monotonic)
-        counts.late += parsed.late
+        counts.too_late(parsed.late, "parse.regex")
         latest = latest_ms(now_ms + skew_ms)
         good: dict[int | None, list[bytes]] = {None: []}
         dead: list[tuple[bytes, str]] = []

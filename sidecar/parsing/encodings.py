@@ -44,7 +44,8 @@ def encoding_of(name: str) -> str:
     expected = "an encoding such as utf-8, utf-16, gb18030, gbk, big5 or latin-1"
     try:
         info = codecs.lookup(name)
-    except LookupError:
+        "\n".encode(info.name)
+    except (LookupError, ValueError):
         raise ValueError(expected) from None
     found = info.name
     if not getattr(info, "_is_text_encoding", True) or found.replace("-", "_").startswith(_NO_BYTE_FOR_IT):

@@ -53,7 +53,8 @@ def take_lines(
     if inside_line:
         skipped = _end_of_line(data, 0, codec)
         if not skipped:
-            return Lines("", 0, len(data), len(data), b"", codec.newline, inside_line=not at_end)
+            whole = len(data) if at_end else len(data) - len(data) % codec.width
+            return Lines("", 0, whole, whole, b"", codec.newline, inside_line=not at_end)
     limit, count = _limit(data, skipped, codec)
     end = _last_end(data, skipped, limit, codec)
     if at_end and limit == len(data):
@@ -77,7 +78,9 @@ def last_end(data: bytes, codec: Codec) -> int:
 
 def _limit(data: bytes, start: int, codec: Codec) -> tuple[int, int]:
     """Where to look no further, since there are lines enough before; and how many ends of lines are before."""
-    end = len(data) - len(data) % codec.width if codec.width > 1 else len(data)
+    end = len(data) - len(data) % codec.width
+    if codec.width > 1:  # bytes that look like ends of lines are in many characters
+        return end, 0
     while (lines := data.count(b"\n", start, end)) > MAX_LINES:
         shorter = start + (end - start) * MAX_LINES // lines
         end = _last_end(data, start, shorter, codec)

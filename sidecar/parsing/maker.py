@@ -106,7 +106,7 @@ class Maker:
             groups = [1] * len(texts)
         else:
             grouped = group_lines(texts, sizes, self._grouping, self._monotonic, at_end=at_end)
-            counts.late += grouped.late
+            counts.too_late(grouped.late, "multiline.start" if self._grouping.start else "multiline.continue")
             groups = grouped.counts
         records = []
         start, place = 0, offset + lines.skipped

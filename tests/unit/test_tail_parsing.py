@@ -66,8 +66,15 @@ def test_the_mark_at_the_start_is_no_text(encoding: str) -> None:
 
 
 TEXTS = {
-    "utf-8": "中文 日志\nÄpfel\n", "utf-16-le": "中文\u0a0a ਊ日志\nÄ\n", "utf-16-be": "中\u0a00文\n\u000aÄ\n", "utf-32-be": "中文\nÄ\n",
-    "gb18030": "中文日志\n㐀𠀀\n", "gbk": "中文\n日志\n", "big5": "中文\n功能\n", "latin-1": "Äpfel\nß\n", "shift_jis": "日本語\nソ\n",
+    "utf-8": "中文 日志\nÄpfel\n",
+    "utf-16-le": "中文\u0a0a ਊ日志\nÄ\n",
+    "utf-16-be": "中\u0a00文\n\u000aÄ\n",
+    "utf-32-be": "中文\nÄ\n",
+    "gb18030": "中文日志\n㐀𠀀\n",
+    "gbk": "中文\n日志\n",
+    "big5": "中文\n功能\n",
+    "latin-1": "Äpfel\nß\n",
+    "shift_jis": "日本語\nソ\n",
 }  # fmt: skip
 
 
@@ -329,7 +336,8 @@ def test_a_year_that_is_left_out_is_the_one_that_fits() -> None:
 @pytest.mark.parametrize(
     ("unit", "text", "expected"),
     [
-        ("s", "1700000000", 1700000000000), ("s", "1700000000.25", 1700000000250), ("ms", "1700000000123", 1700000000123),
+        ("s", "1700000000", 1700000000000), ("s", "1700000000.25", 1700000000250),
+        ("ms", "1700000000123", 1700000000123),
         ("us", "1700000000123456", 1700000000123), ("ns", "1700000000123456789", 1700000000123),
         ("s", "soon", None), ("s", "-5", None), ("s", "1", None), ("ms", "", None),
     ],

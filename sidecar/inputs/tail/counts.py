@@ -1,22 +1,29 @@
 """What one tail has seen since the start."""
 
+import time
 from collections import Counter
+
+import structlog
 
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.tail.messages import Batch
+from sidecar.parsing import Counts
 
 NAMES = ("filtered", "unparsed", "untimed", "cut", "blank", "late")
+_TELL_EVERY_S = 60.0
+log = structlog.get_logger("inputs.tail")
 
 
 class TailCounts(InputCounts):
     """Plain numbers. `lines` counts by what became of them; `losses` counts receipts."""
 
-    __slots__ = ("lines", "losses")
+    __slots__ = ("_tell_late_s", "lines", "losses")
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "tail")
         self.lines: Counter[str] = Counter(dict.fromkeys(NAMES, 0))
         self.losses = 0
+        self._tell_late_s = 0.0
 
     def landed(self, batch: Batch) -> None:
         """So much is on disk."""
@@ -25,3 +32,12 @@ class TailCounts(InputCounts):
         self.rejected += counts.dropped + len(batch.dead)
         for name in NAMES:
             self.lines[name] += getattr(counts, name)
+        if counts.late:
+            self._tell_late(counts)
+
+    def _tell_late(self, counts: Counts) -> None:
+        now_s = time.monotonic()
+        if now_s >= self._tell_late_s:
+            self._tell_late_s = now_s + _TELL_EVERY_S
+            log.warning("a pattern takes too long; such lines count as not parsed", tail=self.name,
+                        pattern=",".join(sorted(counts.late_in)), lines=self.lines["late"])  # fmt: skip

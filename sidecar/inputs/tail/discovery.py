@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from sidecar.inputs.tail.globs import ANY_DEPTH, is_excluded, is_plain, name_matcher, split_pattern
+from sidecar.globs import ANY_DEPTH, is_excluded, is_plain, name_matcher, split_pattern
 
 _MAX_FILES = 100_000
 

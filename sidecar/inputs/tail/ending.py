@@ -23,7 +23,9 @@ from sidecar.model import Advance, Checkpoint
 _ROTATED_GRACE_S = 1.0
 """A line without an end in a file that was rotated away is whole after so long."""
 _QUIET_S = 5.0
-"""A file that has no name any more is finished after so long without growth."""
+"""A file that was rotated away counts as finished after so long without growth; it is looked at nevertheless."""
+_NAMELESS_S = 30.0
+"""A file of which nobody knows the name any more is kept open so long without growth."""
 _TEND_EVERY_S = 0.5
 _CLOSE_EVERY_S = 5.0
 _DAMAGED_AFTER_MS = 60_000
@@ -84,24 +86,25 @@ class Ending:
         else:
             file.held_since_s = None
             self._held.pop(file.number, None)
-        file.caught_up_ms = now_ms
+        file.caught_up_ms, file.touched = now_ms, False
         file.superseded |= state.st_nlink == 0
         file.drained = file.superseded and not nothing.left
         if file.superseded:
             self._leaving[file.number] = file
         return True
 
-    def changed(self, file: TailedFile, now_s: float, now_ms: int) -> None:
-        """It does not go on as it did."""
+    def changed(self, file: TailedFile, now_s: float, now_ms: int) -> bool:
+        """It does not go on as it did. Whether there is something else to read now."""
         if file.in_flight:
-            return  # how far it was read is known once that is on disk
+            return False  # how far it was read is known once that is on disk
         try:
             verdict = file.verdict()
             if verdict == "follow" and file.shrunk_from and not file.reached.offset:
                 verdict = "truncated"
             if verdict in ("truncated", "replaced"):
                 self._following.restarted(file, _TRUNCATED[verdict], now_s, now_ms)
-            elif verdict == "follow" and file.shrunk_from:
+                return True
+            if verdict == "follow" and file.shrunk_from:
                 self._following.shrunk(file, now_ms)
             elif verdict == "reopen":
                 self._following.moved(file)
@@ -109,6 +112,7 @@ class Ending:
                 self._look_again()
         except OSError:
             self._look_again()
+        return False
 
     def failed(self, file: TailedFile, error: OSError | EOFError, now_ms: int) -> None:
         """It could not be read."""
@@ -117,6 +121,7 @@ class Ending:
             self._look_again()
         elif isinstance(error, EOFError) and now_ms - file.modified_ms() > _DAMAGED_AFTER_MS and not file.in_flight:
             self._following.lose(file, why, now_ms)
+            self._register.end(file)
         elif why != file.why:
             log.warning("a file cannot be read", tail=file.reached.tail, path=file.at, reason=why)
         file.why = why
@@ -131,23 +136,29 @@ class Ending:
             due_s.append(self._tend_s)
         return min(due_s, default=float("inf"))
 
-    def tend(self, now_s: float) -> None:
-        """Takes up lines that have waited long enough, finishes what has ended, closes what is not used."""
+    def tend(self, now_s: float) -> bool:
+        """Takes up lines that have waited long enough, finishes what has ended, closes what is not used.
+
+        Whether there may be something to read now that could not be read before.
+        """
+        news = False
         for file in list(self._held.values()):
             if any(self.final(file, now_s)) and file.final_tried_s != file.held_since_s:
                 file.final_tried_s = file.held_since_s if all(self.final(file, now_s)) else None
                 self._register.active[file.number] = file
+                news = True
         if now_s >= self._close_s:
             self._close_s = now_s + _CLOSE_EVERY_S
             self._close_unused()
         if now_s < self._tend_s:
-            return
+            return news
         self._tend_s = now_s + _TEND_EVERY_S
         for file in list(self._leaving.values()):
             self._tend_leaving(file, now_s)
         ended = [file for file in self._register.ended.values() if not file.in_flight and file.failed is None]
         if ended:
             self._finish(ended)
+        return news or bool(ended)
 
     def save_start(self, now_ms: int) -> None:
         """Puts on disk where the files stand that were there before the first run. Raises what `Queue.save` does."""
@@ -170,7 +181,11 @@ class Ending:
         """Reads files anew, or not what is there of them now; how many. Raises OSError, or what `Queue.save` does."""
         moved, advances = [], []
         for file in files:
-            target = self._target(file, action)
+            try:
+                target = self._target(file, action)
+            except (OSError, EOFError) as error:
+                log.warning("a file cannot be skipped", tail=file.reached.tail, path=file.at, reason=str(error))
+                continue
             if action == "skip" and target.offset > file.committed.offset:
                 file.losses.append(receipts.skipped(file, target.offset, now_ms))
             advances.append(self._advance(file, target))
@@ -202,13 +217,18 @@ class Ending:
         if file.number not in self._register.files or file.ended:
             del self._leaving[file.number]
             return
+        state = file.source.state() if file.source is not None else None
+        if state is not None and state.st_size > file.reached.offset and state.st_size != file.size:
+            self._register.active[file.number] = file  # its writer goes on; of a file without a name nothing is told
+            return
         quiet_s = now_s - (file.quiet_since_s or now_s)
         if file.in_flight or not file.drained or quiet_s < _QUIET_S or file.number in self._register.active:
             return
-        nameless = file.source is not None and file.source.state().st_nlink == 0
-        if nameless:
-            self._register.end(file)
-        elif not file.committed.finished:
+        if state is not None and (state.st_nlink == 0 or not file.located):
+            if quiet_s >= _NAMELESS_S:
+                self._register.end(file)
+            return
+        if not file.committed.finished:
             done = msgspec.structs.replace(file.reached, finished=True)
             self._save([file], [self._advance(file, done)])
         del self._leaving[file.number]

@@ -42,6 +42,8 @@ class TailedFile:
         self.last_event_ms: int | None = None
         self.superseded = checkpoint.finished
         self.missing = False
+        self.located = True
+        self.touched = False
         self.noted = False
         self.shrunk_from = 0
         self.shown: str | None = None
@@ -55,6 +57,7 @@ class TailedFile:
         self.final_tried_s: float | None = None
         self.caught_up_ms = self.seen_ms
         self.used_s = 0.0
+        self.is_no_copy = saved
         self.why: str | None = None
         self.step_bytes = 0
         self.peak_rate = 0.0
@@ -224,7 +227,10 @@ def look_at(path: str, known: Checkpoint) -> Look:
 
     A compressed file counts as its content; its size is then only known to be enough, or not.
     """
-    source = open_source(path)
+    try:
+        source = open_source(path)
+    except EOFError as error:
+        raise OSError(str(error)) from None
     try:
         return _look(source, known)
     finally:
@@ -243,15 +249,16 @@ def _look(source: Source, known: Checkpoint) -> Look:
     return Look(source.device, source.inode, size, head, before)
 
 
-def with_beginning(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint of a file of which nothing is taken yet, with what stands at its beginning. Raises OSError."""
-    source = open_source(checkpoint.at)
+def seen_beginning(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint of a file of which nothing is taken yet, with what stands at its beginning, if it can be read."""
     try:
-        head = source.read(HEAD_BYTES, 0)
-    except EOFError:
+        source = open_source(checkpoint.at)
+        try:
+            head = source.read(HEAD_BYTES, 0)
+        finally:
+            source.close()
+    except (OSError, EOFError):
         return checkpoint
-    finally:
-        source.close()
     return msgspec.structs.replace(checkpoint, head=digest(head), head_bytes=len(head))
 
 

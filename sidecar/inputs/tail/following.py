@@ -18,7 +18,9 @@ import structlog
 from sidecar.config import Tail
 from sidecar.inputs.tail import receipts
 from sidecar.inputs.tail.discovery import Found, discover
-from sidecar.inputs.tail.files import TailedFile, at_end_of, behind_hole, with_beginning
+from sidecar.inputs.tail.families import is_successor
+from sidecar.inputs.tail.files import TailedFile, at_end_of, behind_hole, look_at, seen_beginning
+from sidecar.inputs.tail.identity import decide
 from sidecar.inputs.tail.register import Register
 from sidecar.inputs.tail.sources import SUFFIXES, first_hole
 from sidecar.inputs.tail.successors import Candidate, Neighbours
@@ -39,9 +41,13 @@ class Following:
         started_ms, checkpoints = known or (0, ())
         self._alive_ms = self._since_ms = max([started_ms, *(one.seen_ms for one in checkpoints)])
         self.refused: dict[str, str] = {}
+        self._refused_here: dict[str, str] = {}
+        self._copies: set[tuple[int, int, int, int]] = set()
         self.directories: set[str] = set()
         self._name, self._settings = name, settings
         self.register = Register(name, checkpoints)
+        self.blind = settings.poll is not None
+        """Nobody tells what is written: what was not seen may still have been."""
         self._perhaps_emptied: list[TailedFile] = []
         """Nothing was read of them, and they may not be what they were: what was in them may stand somewhere else."""
 
@@ -73,7 +79,7 @@ class Following:
         self._perhaps_emptied.clear()
         for path, state in sorted(unknown, key=lambda one: one[1].st_mtime_ns):
             if (state.st_dev, state.st_ino) not in self.register.by_identity:
-                self._meet(path, state, neighbours, now_s, now_ms)
+                self._try_to_meet(path, state, neighbours, now_s, now_ms)
         self._index(found)
         self.first = False
         self._alive_ms = now_ms
@@ -152,10 +158,12 @@ class Following:
         path = neighbours.with_inode(file.reached) if self.register.is_known_as(file) else None
         if path is not None:
             file.is_at(path)
+            file.located = True
             state = _stat(path)
             if state is not None and not file.note(state, now_s, now_ms):
                 return True
         elif file.source is not None:
+            file.located = False
             file.look_at_beginning()
         else:
             if not file.in_flight:  # what is on its way to the disk decides how far it was read
@@ -166,8 +174,10 @@ class Following:
 
     def _find_by_content(self, file: TailedFile, neighbours: Neighbours, now_ms: int) -> None:
         """It has no name any more; perhaps there is a copy of it."""
-        unread = not file.noted or file.size != file.reached.offset or file.number in self.register.active
-        copy = neighbours.with_content(file.reached) if unread and not file.reached.finished else None
+        unread = self.blind or not file.noted or file.size != file.reached.offset or file.touched
+        copy = None
+        if unread and not file.reached.finished:
+            copy = _rewritten(file.reached) or neighbours.with_content(file.reached, gone=True)
         if copy is not None and copy.identity not in self.register.by_identity:
             self.register.relocate(file, copy)
             return
@@ -179,7 +189,7 @@ class Following:
         """Files that came to its path after it, and were rotated away before anybody looked; whether there are any."""
         last = file
         for one in neighbours.after(file.reached, since_ns):
-            if one.identity in self.register.by_identity or self.register.origin_of(one, now_ms) is not None:
+            if one.identity in self.register.by_identity or self.register.origin_of(one) is not None:
                 continue
             waiting = [other for other in self.register.files.values() if other.after is last]
             last = self.register.insert(file.path, one, last, now_ms)
@@ -191,9 +201,31 @@ class Following:
         """Files that were at the path of a new one, if they came, and were rotated away, since the last look."""
         last = None
         for one in neighbours.after(new, (self._since_ms - _CLOCKS_DIFFER_MS) * 1_000_000):
-            if one.identity not in self.register.by_identity and self.register.origin_of(one, now_ms) is None:
+            if one.identity not in self.register.by_identity and self.register.origin_of(one) is None:
                 last = self.register.insert(path, one, last, now_ms)
         return last
+
+    def _try_to_meet(self, path: str, state: os.stat_result, neighbours: Neighbours, now_s: float, now_ms: int) -> None:
+        """One file that cannot be read keeps no other from being followed."""
+        try:
+            self._meet(path, state, neighbours, now_s, now_ms)
+        except (OSError, EOFError) as error:
+            self._refuse(path, os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error))
+
+    def _refuse(self, path: str, why: str) -> None:
+        if self._refused_here.get(path) != why:
+            log.warning("not followed", tail=self._name, path=path, reason=why)
+        self._refused_here[path] = self.refused[path] = why
+
+    def _is_plain_copy(self, path: str, state: os.stat_result) -> bool:
+        """Of a file that is followed, and is, or will be, truncated; what is not read of it is found there then."""
+        key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+        if key not in self._copies:
+            origin = self.register.origin_of(Candidate(path, state))
+            if origin is None or not is_successor(origin.path, os.path.basename(path)):
+                return False
+            self._copies.add(key)
+        return True
 
     def _meet(
         self,
@@ -208,14 +240,14 @@ class Following:
         """A file that was never seen: new, or there before the first run, or a compressed copy of a known one."""
         hole = first_hole(path, state.st_size) if _is_short_of_blocks(state) else None
         if hole is not None and not may_be_sparse:
-            why = f"a sparse file: there is a hole at byte {hole}"
-            if self.refused.get(path) != why:
-                log.warning("not followed", tail=self._name, path=path, reason=why)
-                self.refused[path] = why
+            self._refuse(path, f"a sparse file: there is a hole at byte {hole}")
+            return
+        self._refused_here.pop(path, None)
+        if not self.first and not path.endswith(SUFFIXES) and self._is_plain_copy(path, state):
             return
         made = self.register.new(path, _real(path), state, now_ms)
         if path.endswith(SUFFIXES):
-            origin = self.register.origin_of(Candidate(path, state), now_ms)
+            origin = self.register.origin_of(Candidate(path, state))
             if origin is not None or (self.first and self._settings.start_at == "end"):
                 made.reached = msgspec.structs.replace(
                     made.reached,
@@ -226,12 +258,13 @@ class Following:
                     mark=origin.mark if origin else b"",
                 )
                 made.superseded = True
+                self.register.unsaved[made.number] = made
         elif hole == 0:
             made.reached = behind_hole(made.reached)
         elif self.first and self._settings.start_at == "end":
             made.reached = at_end_of(made.reached, self._settings.max_line, self._settings.encoding)
         elif state.st_size:
-            made.reached = _seen(made.reached)
+            made.reached = seen_beginning(made.reached)
         before = self.register.newest_at(path)
         if before is not None:
             self._find_between(before, neighbours, _since_ns(before), now_ms)
@@ -252,27 +285,32 @@ class Following:
     def _tell_refused(self, found: Found) -> None:
         for path, why in list(_new_ones(found.refused, self.refused))[:_MOST_TOLD]:
             log.warning("not followed", tail=self._name, path=path, reason=why)
-        sparse = {path: why for path, why in self.refused.items() if path in found.files}
         if found.more:
             log.warning("too many files match; not all are followed", tail=self._name)
-        self.refused = found.refused | sparse
+        self._refused_here = {path: why for path, why in self._refused_here.items() if path in found.files}
+        self.refused = found.refused | self._refused_here
 
 
 def _is_short_of_blocks(state: os.stat_result) -> bool:
     return state.st_blocks * 512 < state.st_size
 
 
-def _seen(checkpoint: Checkpoint) -> Checkpoint:
+def _rewritten(known: Checkpoint) -> Candidate | None:
+    """What is at its path, if it is the same in another inode, as an editor or a restored backup leaves it."""
     try:
-        return with_beginning(checkpoint)
+        if decide(known, look_at(known.path, known)) == "reopen":
+            return Candidate(known.path, os.stat(known.path))
     except OSError:
-        return checkpoint
+        pass
+    return None
 
 
 def _since_ns(file: TailedFile) -> int:
     """When it was last written to; of one that is gone, when it was last seen."""
-    state = None if file.ended else _stat(file.at)
-    return state.st_mtime_ns if state is not None else file.seen_ms * 1_000_000
+    state = file.source.state() if file.source is not None else _stat(file.at)
+    if file.ended or state is None or (state.st_dev, state.st_ino) != file.identity:
+        return file.seen_ms * 1_000_000
+    return state.st_mtime_ns
 
 
 def _real(path: str) -> str:

@@ -31,7 +31,12 @@ class Nothing(msgspec.Struct, frozen=True):
 
 def block_bytes(max_line: int) -> int:
     """How much is read at once: so much that there is always a whole line in it, or one that is too long."""
-    return max(_BLOCK_BYTES, 2 * max_line)
+    return max(_BLOCK_BYTES, _whole_units(2 * max_line))
+
+
+def _whole_units(size: int) -> int:
+    """In every encoding."""
+    return size + -size % 4
 
 
 def read_batch(file: TailedFile, rules: Rules, now_ms: int, final: tuple[bool, bool]) -> Batch | Nothing:
@@ -75,4 +80,4 @@ def read_batch(file: TailedFile, rules: Rules, now_ms: int, final: tuple[bool, b
 
 def read_less(file: TailedFile, rules: Rules) -> None:
     """Reads smaller blocks of `file` from now on, since there may never be room for such large ones."""
-    file.step_bytes = max(_SMALLEST_BLOCK, (file.step_bytes or block_bytes(rules.max_line)) // 2)
+    file.step_bytes = max(_SMALLEST_BLOCK, _whole_units((file.step_bytes or block_bytes(rules.max_line)) // 2))

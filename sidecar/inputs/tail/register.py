@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterable
 
 from sidecar.inputs.tail.families import is_related
-from sidecar.inputs.tail.files import TailedFile, look_at
-from sidecar.inputs.tail.identity import HEAD_BYTES, Look, digest
+from sidecar.inputs.tail.files import TailedFile, look_at, seen_beginning
+from sidecar.inputs.tail.identity import HEAD_BYTES, digest
 from sidecar.inputs.tail.sources import open_source
 from sidecar.inputs.tail.successors import Candidate
 from sidecar.model import Checkpoint
@@ -13,8 +13,6 @@ from sidecar.model import Checkpoint
 _KEPT_MS = 7 * 86_400_000
 _MOST_KEPT = 10_000
 """Of files that are finished and gone, so that a copy of one is known when it turns up."""
-_UNFINISHED_MS = 5000
-"""What cannot be read yet may be a copy that somebody is writing."""
 
 
 class Register:
@@ -46,6 +44,7 @@ class Register:
         """Something was written there."""
         file = self.by_path.get(path)
         if file is not None:
+            file.touched = True
             self.active[file.number] = file
 
     def new(self, path: str, at: str, state: os.stat_result, now_ms: int) -> TailedFile:
@@ -66,6 +65,8 @@ class Register:
         """A file that was at `path`, and is already rotated away."""
         made = self.new(path, one.path, one.state, now_ms)
         made.superseded, made.after = True, after
+        made.reached = seen_beginning(made.reached)
+        made.note(one.state, 0.0, now_ms)
         self.add(made)
         self.active[made.number] = made
         return made
@@ -76,21 +77,29 @@ class Register:
             (file for file in self.files.values() if file.path == path), key=lambda one: one.number, default=None
         )
 
-    def origin_of(self, one: Candidate, now_ms: int) -> Checkpoint | None:
-        """Of which known file it is a copy, if of any; what cannot be read yet counts as one of all."""
+    def origin_of(self, one: Candidate) -> Checkpoint | None:
+        """Of which known file it is a copy, if of any. Of one that cannot be read, that shows once it can be."""
+        try:
+            return self._origin_of(one)
+        except (OSError, EOFError):
+            return None
+
+    def is_copy(self, file: TailedFile) -> bool:
+        """Whether a file, of which nothing was taken yet, is a copy of another. Raises OSError or EOFError."""
+        return self._origin_of(Candidate(file.at, os.stat(file.at)), but=file.number) is not None
+
+    def _origin_of(self, one: Candidate, but: int = 0) -> Checkpoint | None:
         name = os.path.basename(one.path)
         known = [
             checkpoint
             for checkpoint in (*(file.reached for file in self.files.values()), *self.gone)
-            if checkpoint.head_bytes and (is_related(checkpoint.path, name) or checkpoint.path == one.path)
+            if checkpoint.number != but
+            and checkpoint.head_bytes
+            and (is_related(checkpoint.path, name) or checkpoint.path == one.path)
         ]
-        try:
-            begins = _beginnings(one.path, {checkpoint.head_bytes for checkpoint in known})
-            alike = (checkpoint for checkpoint in known if begins.get(checkpoint.head_bytes) == checkpoint.head)
-            return next((each for each in alike if _same_so_far(look_at(one.path, each), each)), None)
-        except OSError:
-            unfinished = now_ms - one.state.st_mtime_ns // 1_000_000 < _UNFINISHED_MS
-            return known[0] if known and unfinished else None
+        begins = _beginnings(one.path, {checkpoint.head_bytes for checkpoint in known})
+        alike = [checkpoint for checkpoint in known if begins.get(checkpoint.head_bytes) == checkpoint.head]
+        return next((each for each in alike if _is_copy(one.path, each)), None)
 
     def is_known_as(self, file: TailedFile) -> bool:
         """Whether its inode counts as its own."""
@@ -139,19 +148,34 @@ class Register:
 
 
 def _beginnings(path: str, sizes: Iterable[int]) -> dict[int, bytes]:
-    """The digests of the first bytes, for so many of them as in `sizes`. Raises OSError."""
+    """The digests of the first bytes, for so many of them as in `sizes`. Raises OSError or EOFError."""
     if not sizes:
         return {}
     source = open_source(path)
     try:
         head = source.read(HEAD_BYTES, 0)
-    except EOFError as error:
-        raise OSError(str(error)) from None
     finally:
         source.close()
     return {size: digest(head[:size]) for size in sizes if size <= len(head)}
 
 
-def _same_so_far(look: Look, known: Checkpoint) -> bool:
-    """A copy that ends before the place up to which the file was read can only be compared at its beginning."""
+def _is_copy(path: str, known: Checkpoint) -> bool:
+    """Whether a file that begins as `known` does is a copy of it. Raises OSError.
+
+    Logs may begin alike: where little is known, it must be all of it and no more. A copy that ends before the place up
+    to which the file was read can only be compared at its beginning.
+    """
+    if known.head_bytes < HEAD_BYTES:
+        return _ends_at(path, max(known.offset, known.head_bytes))
+    look = look_at(path, known)
     return len(look.before) < len(known.mark) or look.before == known.mark
+
+
+def _ends_at(path: str, size: int) -> bool:
+    source = open_source(path)
+    try:
+        return len(source.read(size + 1, 0)) == size
+    except EOFError as error:
+        raise OSError(str(error)) from None
+    finally:
+        source.close()

@@ -4,6 +4,8 @@ import bz2
 import gzip
 import lzma
 import os
+import time
+import zlib
 from typing import IO, Protocol, cast
 
 import zstandard
@@ -11,6 +13,9 @@ import zstandard
 _MAGIC = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\0", ".zst": b"\x28\xb5\x2f\xfd"}
 SUFFIXES = tuple(_MAGIC)
 _SKIP_BYTES = 1 << 20
+_CHECK_BYTES = 1024
+_SETTLED_S = 60.0
+"""A file with the name of a compressed one, and other content, is what it is if it did not change for so long."""
 
 
 class Source(Protocol):
@@ -31,12 +36,15 @@ class Source(Protocol):
 
 
 def open_source(path: str) -> Source:
-    """Raises OSError."""
+    """Raises OSError, or EOFError for a compressed file that somebody is still writing."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         suffix = os.path.splitext(path)[1]
-        if suffix in _MAGIC and os.pread(fd, 8, 0).startswith(_MAGIC[suffix]):
-            return _Archive(fd, suffix)
+        if suffix in _MAGIC:
+            if os.pread(fd, 8, 0).startswith(_MAGIC[suffix]):
+                return _Archive(fd, suffix)
+            if time.time() - os.fstat(fd).st_mtime < _SETTLED_S:
+                raise EOFError("not complete yet")
         return _Plain(fd)
     except BaseException:
         os.close(fd)
@@ -96,6 +104,7 @@ class _Archive(_File):
         self._suffix = suffix
         self._stream: IO[bytes] | None = None
         self._place = 0
+        self._complete = False
 
     def read(self, size: int, offset: int) -> bytes:
         if self._stream is None or offset < self._place:
@@ -112,9 +121,31 @@ class _Archive(_File):
                 parts.append(part)
                 size -= len(part)
                 self._place += len(part)
+            if size and self._suffix == ".zst":
+                self._expect_end_of_frame()
             return b"".join(parts)
-        except (zstandard.ZstdError, lzma.LZMAError, EOFError, ValueError) as error:
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise EOFError(str(error)) from None  # what gzip and bz2 say of damage
+        except (zstandard.ZstdError, lzma.LZMAError, zlib.error, EOFError, ValueError) as error:
             raise EOFError(str(error)) from None
+
+    def _expect_end_of_frame(self) -> None:
+        """The reader of zstandard takes a file that is cut off for one that has ended. Raises EOFError."""
+        if self._complete:
+            return
+        place, frame = 0, zstandard.ZstdDecompressor().decompressobj()
+        while part := os.pread(self._fd, _CHECK_BYTES, place):
+            place += len(part)
+            while part:
+                if frame.eof:
+                    frame = zstandard.ZstdDecompressor().decompressobj()
+                frame.decompress(part)
+                part = frame.unused_data if frame.eof else b""
+        if not frame.eof:
+            raise EOFError("it is cut off")
+        self._complete = True
 
     def _restart(self) -> None:
         os.lseek(self._fd, 0, os.SEEK_SET)

@@ -11,7 +11,7 @@ import msgspec
 from sidecar.inputs.tail.discovery import discover, list_directory
 from sidecar.inputs.tail.families import is_related, is_successor
 from sidecar.inputs.tail.files import look_at
-from sidecar.inputs.tail.identity import holds
+from sidecar.inputs.tail.identity import HEAD_BYTES, holds
 from sidecar.inputs.tail.sources import SUFFIXES
 from sidecar.model import Checkpoint
 
@@ -58,11 +58,18 @@ class Neighbours:
                 return path
         return next((one.path for one in self._others() if one.identity == identity and _is(one.path, known)), None)
 
-    def with_content(self, known: Checkpoint) -> Candidate | None:
-        """A file that holds all that was read of it, also in compressed form."""
+    def with_content(self, known: Checkpoint, *, gone: bool = False) -> Candidate | None:
+        """A file that holds all that was read of it, also in compressed form.
+
+        Logs may begin alike. If it is `gone`, and little of it is known, only a compressed file can be a copy of it:
+        one that is not is another log.
+        """
         if not known.head_bytes:
             return None
-        return next((one for one in self._related(known, is_related) if _holds(one.path, known)), None)
+        related = self._related(known, is_related)
+        if gone and known.head_bytes < HEAD_BYTES:
+            related = [one for one in related if one.compressed]
+        return next((one for one in related if _holds(one.path, known)), None)
 
     def after(self, known: Checkpoint, since_ns: int) -> list[Candidate]:
         """Files that were at its path after it, and were rotated away too, the oldest first: all as new as `since_ns`.
@@ -70,18 +77,22 @@ class Neighbours:
         Where one is there both as it is and compressed, the first counts.
         """
         found = [
-            one for one in self._related(known, is_successor) if one.state.st_mtime_ns >= since_ns - _GRANULARITY_NS
+            one
+            for one in self._related(known, is_successor)
+            if one.state.st_size and one.state.st_mtime_ns >= since_ns - _GRANULARITY_NS
         ]
         plain = {one.path for one in found if not one.compressed}
         found = [one for one in found if not one.compressed or os.path.splitext(one.path)[0] not in plain]
         return sorted(found, key=lambda one: (one.state.st_mtime_ns, one.path))
 
     def _related(self, known: Checkpoint, by_name: Callable[[str, str], bool]) -> list[Candidate]:
+        names = {known.path, os.path.realpath(known.path)}
+        stems = {os.path.basename(path).partition(".")[0] for path in names}
         paths = {
             entry.path
             for directory in _directories(known)
             for entry in self._list(directory)
-            if any(by_name(path, entry.name) for path in (known.path, os.path.realpath(known.path)))
+            if any(stem in entry.name for stem in stems) and any(by_name(path, entry.name) for path in names)
         }
         found = [one for path in paths if (one := _candidate(path)) is not None]
         known_names = {one.identity for one in found}
@@ -124,8 +135,8 @@ def _candidate(path: str) -> Candidate | None:
 
 
 def _is(path: str, known: Checkpoint) -> bool:
-    """Whether the file with its inode is it; of an empty one, only the name can tell."""
-    return _holds(path, known) if known.head_bytes else is_related(known.path, os.path.basename(path))
+    """Whether the file with its inode is it; of one that was empty nobody can tell, and so it is not."""
+    return bool(known.head_bytes) and _holds(path, known)
 
 
 def _holds(path: str, known: Checkpoint) -> bool:

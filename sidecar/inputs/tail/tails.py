@@ -145,6 +145,8 @@ class Tails:
             raise Unavailable("the tail is busy; try again", retry_after_s=1) from None
         if moved < 0:
             raise Unavailable("it could not be put on disk; see the log", retry_after_s=1)
+        if path is not None and not moved:
+            raise Refused(404, f"no file at {path[:200]} is followed, or it cannot be read; see `sidecar tails`")
         return moved
 
     async def _end(self, names: Sequence[str]) -> None:

@@ -48,6 +48,7 @@ class Watcher:
             return None
         if not _HAS_INOTIFY:
             return "this system has no inotify"
+        self.unwatch(directory, listener)
         made = _Directory(directory, listener)
         try:
             with self._lock:
@@ -63,7 +64,7 @@ class Watcher:
     def unwatch(self, directory: str, listener: Listener) -> None:
         """Tells `listener` nothing more of `directory`."""
         made = self._directories.pop((directory, listener), None)
-        if made is not None and made.alive:
+        if made is not None and not made.deleted:
             self._reader.remove_callbacks([(made.number, id(made))])
 
     def stop(self) -> None:
@@ -91,15 +92,17 @@ class _Directory:
 
     def __init__(self, path: str, listener: Listener) -> None:
         self.number: Any = None
-        self.alive = True
+        self.alive, self.deleted = True, False
         self._path, self._listener = path, listener
 
     def on_event(self, event: "InotifyEvent") -> None:
         written = bool(event.mask & InotifyConstants.IN_MODIFY)
+        if event.mask & InotifyConstants.IN_MOVE_SELF:
+            self.alive = False  # it is somewhere else now, and what is at its path is another one
         self._listener(os.path.join(self._path, os.fsdecode(event.name)) if event.name else self._path, written)
 
     def on_watch_deleted(self, _: Any) -> None:
-        self.alive = False
+        self.alive, self.deleted = False, True
         self._listener(self._path, False)
 
     def on_queue_overflow(self) -> None:

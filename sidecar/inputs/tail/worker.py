@@ -144,7 +144,8 @@ class Worker:
             self._started = True
         self._ending.save_unsaved()
         self._read_all()
-        self._ending.tend(now_s)
+        if self._ending.tend(now_s):
+            self._wake.set()  # what waited for a file that is finished now can be read
         self._run_commands()
 
     def _pause(self, error: Exception) -> None:
@@ -161,6 +162,8 @@ class Worker:
         due_s = [self._look_due_s(), self._ending.due_s(now_s)]
         if self._retry_s > now_s:
             due_s.append(self._retry_s)
+        elif self.register.active or self._commands:
+            due_s.append(now_s + _RETRY_S)
         return min(due_s) - now_s
 
     def _look_due_s(self) -> float:
@@ -191,6 +194,7 @@ class Worker:
         elif why is None and self.polling is not None:
             log.info("changes of files are heard of again", tail=self.name)
         self.polling = why
+        self.following.blind = why is not None
 
     def _take_messages(self) -> None:
         while self._inbox:
@@ -249,10 +253,12 @@ class Worker:
             file.open()
             if file.shrunk_from and not file.reached.offset:
                 raise Changed
+            if self._is_copy(file):
+                self.register.end(file)
+                return True
             batch = read_batch(file, self._rules, now_ms, self._ending.final(file, now_s))
         except Changed:
-            self._ending.changed(file, now_s, now_ms)
-            return False
+            return self._ending.changed(file, now_s, now_ms)
         except (OSError, EOFError) as error:
             self._ending.failed(file, error, now_ms)
             return False
@@ -267,6 +273,14 @@ class Worker:
         file.in_flight += 1
         self._queue.hand_over(batch, self.tell)
         return True
+
+    def _is_copy(self, file: TailedFile) -> bool:
+        """Of a compressed file that shows only now that it can be read. Raises OSError or EOFError."""
+        assert file.source is not None
+        if not file.is_no_copy and file.source.compressed and not file.reached.offset and self.register.is_copy(file):
+            return True
+        file.is_no_copy = True
+        return False
 
     def _is_behind(self, file: TailedFile) -> bool:
         """Whether another file must be read before it."""

@@ -1,0 +1,111 @@
+"""What is used of watchdog: its reader of inotify, read by a thread of our own, which lets the kernel join events."""
+
+import errno
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sidecar.inputs.tail import watch
+from sidecar.inputs.tail.watch import Watcher
+from tests.support.process import wait_until
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.events: Counter[tuple[str, bool]] = Counter()
+
+    def __call__(self, path: str, written: bool) -> None:
+        self.events[path, written] += 1
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+def until(condition: Callable[[], object]) -> None:
+    wait_until(lambda: bool(condition()), 5, "an event")
+
+
+def test_writing_and_coming_and_going_are_told_apart(tmp_path: Path, heard: Heard) -> None:
+    watcher = Watcher()
+    try:
+        assert watcher.watch(str(tmp_path), heard) is None
+        assert watcher.watch(str(tmp_path), heard) is None
+        path = tmp_path / "a.log"
+        path.write_bytes(b"one\n")
+        until(lambda: heard.events[str(path), True])
+        until(lambda: heard.events[str(path), False])
+        heard.events.clear()
+        path.rename(tmp_path / "b.log")
+        until(lambda: heard.events[str(tmp_path / "b.log"), False])
+        heard.events.clear()
+        (tmp_path / "b.log").unlink()
+        until(lambda: heard.events[str(tmp_path / "b.log"), False])
+    finally:
+        watcher.stop()
+        watcher.stop()
+
+
+def test_a_thousand_writes_are_far_fewer_events(tmp_path: Path, heard: Heard) -> None:
+    watcher = Watcher()
+    path = tmp_path / "a.log"
+    try:
+        watcher.watch(str(tmp_path), heard)
+        with path.open("ab", buffering=0) as file:
+            for _ in range(1000):
+                file.write(b"x\n")
+                time.sleep(0.0002)
+        until(lambda: heard.events[str(path), True])
+        assert heard.events[str(path), True] < 200
+    finally:
+        watcher.stop()
+
+
+def test_a_directory_that_goes_is_told_and_can_be_watched_again(tmp_path: Path, heard: Heard) -> None:
+    watcher = Watcher()
+    directory = tmp_path / "d"
+    directory.mkdir()
+    try:
+        watcher.watch(str(directory), heard)
+        directory.rmdir()
+        until(lambda: heard.events[str(directory), False])
+        directory.mkdir()
+        heard.events.clear()
+        until(lambda: watcher.watch(str(directory), heard) is None)
+        (directory / "x").touch()
+        until(lambda: heard.events[str(directory / "x"), False])
+        assert "No such file" in str(watcher.watch(str(tmp_path / "none"), heard))
+    finally:
+        watcher.stop()
+
+
+def test_nothing_is_heard_of_what_is_not_watched_any_more(tmp_path: Path, heard: Heard) -> None:
+    watcher = Watcher()
+    other = Heard()
+    try:
+        watcher.watch(str(tmp_path), heard)
+        watcher.watch(str(tmp_path), other)
+        watcher.unwatch(str(tmp_path), heard)
+        (tmp_path / "x").touch()
+        until(lambda: other.events[str(tmp_path / "x"), False])
+        assert not heard.events
+        assert [thread.name for thread in threading.enumerate()].count("tail-watch") == 1
+    finally:
+        watcher.stop()
+
+
+def test_a_limit_is_named_with_what_to_raise(tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "inotify watch limit reached")
+
+    monkeypatch.setattr(watch.InotifyFD, "add_callback", refuse)
+    watcher = Watcher()
+    try:
+        assert "fs.inotify.max_user_watches" in str(watcher.watch(str(tmp_path), heard))
+    finally:
+        watcher.stop()
