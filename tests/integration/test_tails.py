@@ -111,8 +111,8 @@ def test_every_line_once_through_logrotate(tailed: Tailed, options: tuple[str, .
         tailed.expect(*expected)
         time.sleep(1.5)
         tailed.expect(*expected)
-        losses = tailed.shown()["losses"]
-        assert ([] if "copytruncate" not in options else losses) == losses
+        if "copytruncate" not in options:  # where an inode is used again, nobody can tell it from that
+            assert [loss for loss in tailed.shown()["losses"] if "its inode used again" not in loss["why"]] == []
         assert sidecar.books()["balanced"]
 
 

@@ -47,11 +47,25 @@ class Model(RuleBasedStateMachine):
     def is_known(self, path: Path, *, saved: bool = False) -> bool:
         state = path.stat()
         files = self.tailer.worker.register.files.values()
-        return any(file.identity == (state.st_dev, state.st_ino) and file.saved >= saved for file in files)
+        return any(
+            file.identity == (state.st_dev, state.st_ino)
+            and file.saved >= saved
+            and (file.path == str(path) or path.suffix != ".log")  # its inode may have been another file's
+            for file in files
+        )
+
+    def seen_of(self, path: Path) -> int:
+        """How much of it was there at the last look."""
+        state = path.stat()
+        files = self.tailer.worker.register.files.values()
+        return max([file.size for file in files if file.identity == (state.st_dev, state.st_ino)], default=0)
 
     def line(self, name: str) -> str:
+        """The first of a file is so long that the file is known by it; of those that begin alike, others tell."""
         self.written += 1
-        return f"{name} {self.written:07d} {'x' * (self.written * 7919 % 90)}"
+        path = self.path(name)
+        length = self.written * 7919 % 90 if path.exists() and path.stat().st_size else 1200
+        return f"{name} {self.written:07d} {'x' * length}"
 
     @rule(name=NAMES, count=COUNTS)
     def write_lines(self, name: str, count: int) -> None:
@@ -59,12 +73,15 @@ class Model(RuleBasedStateMachine):
         write(self.path(name), self._completing(name) + "".join(f"{line}\n" for line in lines))
         self.lines += lines
 
+    def part_of(self, line: str) -> int:
+        return 1100 if len(line) > 1100 else 9
+
     @rule(name=NAMES)
     def write_part_of_a_line(self, name: str) -> None:
         if name not in self.partial:
             line = self.line(name)
             self.partial[name] = line
-            write(self.path(name), line[:9])
+            write(self.path(name), line[: self.part_of(line)])
 
     @rule(name=NAMES, create=st.booleans(), late=st.integers(0, 3))
     def rename(self, name: str, create: bool, late: int) -> None:
@@ -113,6 +130,7 @@ class Model(RuleBasedStateMachine):
             if victim == path and name in self.partial:
                 lines.add(self.partial.pop(name))
             self.may_be_lost |= lines
+            self.nobody_knew |= set(data[self.seen_of(victim) :].decode(errors="replace").splitlines())
             if how == "delete" and not self.is_known(victim, saved=True):
                 self.forget_what_was_before(name)
             if not self.is_known(victim):
@@ -182,7 +200,7 @@ class Model(RuleBasedStateMachine):
         if line is None:
             return ""
         self.lines.append(line)
-        return line[9:] + "\n"
+        return line[self.part_of(line) :] + "\n"
 
     def _complete(self, name: str) -> None:
         text = self._completing(name)

@@ -4,6 +4,7 @@ A file that was rotated away is drained once all of it is handed over: what came
 at as long as it exists, since its writer may not have noticed; it is finished when it is gone, or was compressed.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -18,6 +19,7 @@ from sidecar.inputs.tail.files import TailedFile, at_end_of
 from sidecar.inputs.tail.following import Following
 from sidecar.inputs.tail.messages import Queue
 from sidecar.inputs.tail.reading import Nothing
+from sidecar.inputs.tail.successors import Candidate
 from sidecar.model import Advance, Checkpoint
 
 _ROTATED_GRACE_S = 1.0
@@ -86,7 +88,7 @@ class Ending:
         else:
             file.held_since_s = None
             self._held.pop(file.number, None)
-        file.caught_up_ms, file.touched = now_ms, False
+        file.caught_up_ms, file.touched, file.begins_as_before = now_ms, False, False
         file.superseded |= state.st_nlink == 0
         file.drained = file.superseded and not nothing.left
         if file.superseded:
@@ -107,7 +109,7 @@ class Ending:
             if verdict == "follow" and file.shrunk_from:
                 self._following.shrunk(file, now_ms)
             elif verdict == "reopen":
-                self._following.moved(file)
+                self._register.relocate(file, Candidate(file.at, os.stat(file.at)))
             elif verdict != "follow":
                 self._look_again()
         except OSError:

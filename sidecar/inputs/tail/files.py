@@ -40,7 +40,8 @@ class TailedFile:
         self.modified_ns = 0
         self.seen_ms = found_at_ms or checkpoint.seen_ms
         self.last_event_ms: int | None = None
-        self.superseded = checkpoint.finished
+        moved = checkpoint.at != checkpoint.path and not os.path.islink(checkpoint.path)
+        self.superseded = checkpoint.finished or moved
         self.missing = False
         self.located = True
         self.touched = False
@@ -58,6 +59,7 @@ class TailedFile:
         self.caught_up_ms = self.seen_ms
         self.used_s = 0.0
         self.is_no_copy = saved
+        self.begins_as_before = False
         self.why: str | None = None
         self.step_bytes = 0
         self.peak_rate = 0.0
@@ -146,11 +148,22 @@ class TailedFile:
     def read(self, size: int) -> bytes:
         """At most `size` bytes from `reached` on. Raises OSError, EOFError, or Changed."""
         assert self.source is not None
+        if not self.begins_as_before:
+            self._check_beginning()
         mark = self.reached.mark
         data = self.source.read(len(mark) + size, self.reached.offset - len(mark))
         if not data.startswith(mark) or not (self.reached.offset or self._begins_with(data)):
             raise Changed
         return data[len(mark) :]
+
+    def _check_beginning(self) -> None:
+        """After a rest, what was written over may look the same at the mark, where all lines end alike."""
+        assert self.source is not None
+        if not self.source.compressed:
+            head = self.source.read(self.reached.head_bytes, 0)
+            if len(head) < self.reached.head_bytes or digest(head) != self.reached.head:
+                raise Changed
+        self.begins_as_before = True
 
     def _begins_with(self, data: bytes) -> bool:
         """Of a file of which nothing was taken yet: whether what was seen at its beginning is still there."""

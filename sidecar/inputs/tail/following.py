@@ -19,8 +19,8 @@ from sidecar.config import Tail
 from sidecar.inputs.tail import receipts
 from sidecar.inputs.tail.discovery import Found, discover
 from sidecar.inputs.tail.families import is_successor
-from sidecar.inputs.tail.files import TailedFile, at_end_of, behind_hole, look_at, seen_beginning
-from sidecar.inputs.tail.identity import decide
+from sidecar.inputs.tail.files import TailedFile, at_end_of, behind_hole, seen_beginning
+from sidecar.inputs.tail.glances import is_short_of_blocks, real_path, rewritten, since_ns_of, stat_of
 from sidecar.inputs.tail.register import Register
 from sidecar.inputs.tail.sources import SUFFIXES, first_hole
 from sidecar.inputs.tail.successors import Candidate, Neighbours
@@ -69,11 +69,11 @@ class Following:
         for file in gone:
             self._find_by_content(file, neighbours, now_ms)
         for file in left:
-            if not file.superseded or file in gone:
-                self._find_between(file, neighbours, _since_ns(file), now_ms)
+            news = not file.superseded or file in gone
+            if news and self.register.newest_at(file.path) is file:
+                self._find_between(file, neighbours, since_ns_of(file), now_ms)
             if not file.superseded and not file.ended:
-                self.register.active[file.number] = file
-            file.superseded = True
+                self._supersede(file)
         for file in self._perhaps_emptied:
             file.after = self._find_before(file.path, file.reached, neighbours, now_ms) or file.after
         self._perhaps_emptied.clear()
@@ -87,18 +87,19 @@ class Following:
     def restarted(self, file: TailedFile, why: str, now_s: float, now_ms: int) -> None:
         """It has other content now: what is there is another file, behind what can still be had of the old one."""
         neighbours = Neighbours(self._settings.rotated)
-        here, shown = _stat(file.at), file.shown
+        here, shown = stat_of(file.at), file.shown
         its_own = here is not None and (here.st_dev, here.st_ino) == file.identity and self.register.is_known_as(file)
         since_ns = file.reached.seen_ms * 1_000_000
         file.close()
-        file.superseded = True
+        was_rotated, file.superseded = file.superseded, True
         copy = None if file.reached.finished else neighbours.with_content(file.reached)
         if copy is not None and copy.identity not in self.register.by_identity:
             self.register.relocate(file, copy)
             since_ns = copy.state.st_mtime_ns
             upto = file.reached.offset if copy.compressed else max(copy.state.st_size, file.reached.offset)
             why = f"{why}; what was written after it was copied to {copy.path}"
-            file.losses.append(receipts.window(file, upto, since_ns / 1_000_000, why, now_ms))
+            if not was_rotated:  # else its inode was used again
+                file.losses.append(receipts.window(file, upto, since_ns / 1_000_000, why, now_ms))
         else:
             self.register.unclaim(file)
             copy = None
@@ -120,10 +121,6 @@ class Following:
         self.lose(file, "the end of the file was cut off", now_ms)
         file.shrunk_from = 0
 
-    def moved(self, file: TailedFile) -> None:
-        """The same content stands in another inode now. Raises OSError."""
-        self.register.relocate(file, Candidate(file.at, os.stat(file.at)))
-
     def _note_known(self, path: str, state: os.stat_result, found: Found, now_s: float, now_ms: int) -> bool:
         file = self.register.by_identity.get((state.st_dev, state.st_ino))
         if file is None:
@@ -138,10 +135,9 @@ class Following:
         if at_home:
             path = file.path
         elif not file.superseded:
-            file.superseded = True
-            self.register.active[file.number] = file
+            self._supersede(file)
         if file.shown != path:
-            file.is_at(_real(path))
+            file.is_at(real_path(path))
             file.shown = path
         file.missing = False
         known, size = file.noted, file.size
@@ -152,6 +148,13 @@ class Following:
                 self._perhaps_emptied.append(file)
         return True
 
+    def _supersede(self, file: TailedFile) -> None:
+        """It was rotated away; that is remembered, in case its inode is used again while nobody looks."""
+        file.superseded = True
+        self.register.active[file.number] = file
+        if file.saved:
+            self.register.unsaved[file.number] = file
+
     def _find_by_inode(self, file: TailedFile, neighbours: Neighbours, now_s: float, now_ms: int) -> bool:
         """It is not where the patterns look; it may be anywhere beside that. Whether it is still there, or open."""
         file.shown = None
@@ -159,7 +162,7 @@ class Following:
         if path is not None:
             file.is_at(path)
             file.located = True
-            state = _stat(path)
+            state = stat_of(path)
             if state is not None and not file.note(state, now_s, now_ms):
                 return True
         elif file.source is not None:
@@ -177,7 +180,7 @@ class Following:
         unread = self.blind or not file.noted or file.size != file.reached.offset or file.touched
         copy = None
         if unread and not file.reached.finished:
-            copy = _rewritten(file.reached) or neighbours.with_content(file.reached, gone=True)
+            copy = rewritten(file.reached) or neighbours.with_content(file.reached, gone=True)
         if copy is not None and copy.identity not in self.register.by_identity:
             self.register.relocate(file, copy)
             return
@@ -238,14 +241,14 @@ class Following:
         may_be_sparse: bool = False,
     ) -> None:
         """A file that was never seen: new, or there before the first run, or a compressed copy of a known one."""
-        hole = first_hole(path, state.st_size) if _is_short_of_blocks(state) else None
+        hole = first_hole(path, state.st_size) if is_short_of_blocks(state) else None
         if hole is not None and not may_be_sparse:
             self._refuse(path, f"a sparse file: there is a hole at byte {hole}")
             return
         self._refused_here.pop(path, None)
         if not self.first and not path.endswith(SUFFIXES) and self._is_plain_copy(path, state):
             return
-        made = self.register.new(path, _real(path), state, now_ms)
+        made = self.register.new(path, real_path(path), state, now_ms)
         if path.endswith(SUFFIXES):
             origin = self.register.origin_of(Candidate(path, state))
             if origin is not None or (self.first and self._settings.start_at == "end"):
@@ -267,7 +270,7 @@ class Following:
             made.reached = seen_beginning(made.reached)
         before = self.register.newest_at(path)
         if before is not None:
-            self._find_between(before, neighbours, _since_ns(before), now_ms)
+            self._find_between(before, neighbours, since_ns_of(before), now_ms)
             made.after = self.register.newest_at(path)
         elif not self.first and not made.reached.finished:
             made.after = self._find_before(path, made.reached, neighbours, now_ms)
@@ -289,39 +292,6 @@ class Following:
             log.warning("too many files match; not all are followed", tail=self._name)
         self._refused_here = {path: why for path, why in self._refused_here.items() if path in found.files}
         self.refused = found.refused | self._refused_here
-
-
-def _is_short_of_blocks(state: os.stat_result) -> bool:
-    return state.st_blocks * 512 < state.st_size
-
-
-def _rewritten(known: Checkpoint) -> Candidate | None:
-    """What is at its path, if it is the same in another inode, as an editor or a restored backup leaves it."""
-    try:
-        if decide(known, look_at(known.path, known)) == "reopen":
-            return Candidate(known.path, os.stat(known.path))
-    except OSError:
-        pass
-    return None
-
-
-def _since_ns(file: TailedFile) -> int:
-    """When it was last written to; of one that is gone, when it was last seen."""
-    state = file.source.state() if file.source is not None else _stat(file.at)
-    if file.ended or state is None or (state.st_dev, state.st_ino) != file.identity:
-        return file.seen_ms * 1_000_000
-    return state.st_mtime_ns
-
-
-def _real(path: str) -> str:
-    return os.path.realpath(path) if os.path.islink(path) else path
-
-
-def _stat(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except OSError:
-        return None
 
 
 def _new_ones(now: dict[str, str], before: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -27,6 +27,7 @@ class Register:
         self.gone: list[Checkpoint] = []
         self.by_identity: dict[tuple[int, int], TailedFile] = {}
         self.by_path: dict[str, TailedFile] = {}
+        self._by_slot: dict[str, dict[int, TailedFile]] = {}
         self._tail = tail
         self._next = 1
         for checkpoint in checkpoints:
@@ -35,6 +36,7 @@ class Register:
 
     def add(self, file: TailedFile) -> None:
         self.files[file.number] = file
+        self._by_slot.setdefault(file.path, {})[file.number] = file
         self.by_identity[file.identity] = file
         self.by_path[file.at] = file
         if file.shown is not None:
@@ -73,9 +75,7 @@ class Register:
 
     def newest_at(self, path: str) -> TailedFile | None:
         """The newest file that was at `path` before."""
-        return max(
-            (file for file in self.files.values() if file.path == path), key=lambda one: one.number, default=None
-        )
+        return next(reversed(self._by_slot.get(path, {}).values()), None)
 
     def origin_of(self, one: Candidate) -> Checkpoint | None:
         """Of which known file it is a copy, if of any. Of one that cannot be read, that shows once it can be."""
@@ -130,11 +130,13 @@ class Register:
         self.files.pop(file.number, None)
         self.active.pop(file.number, None)
         self.ended.pop(file.number, None)
-        self.by_identity = {key: other for key, other in self.by_identity.items() if other is not file}
-        self.by_path = {key: other for key, other in self.by_path.items() if other is not file}
-        for other in self.files.values():
-            if other.after is file:
-                other.after = None
+        self.unclaim(file)
+        for path in (file.at, file.path):
+            if self.by_path.get(path) is file:
+                del self.by_path[path]
+        self._by_slot[file.path].pop(file.number, None)
+        if not self._by_slot[file.path]:
+            del self._by_slot[file.path]
         self.gone.append(file.committed)
 
     def forgettable(self) -> list[int]:

@@ -24,6 +24,7 @@ from sidecar.inputs.tail.following import Following
 from sidecar.inputs.tail.messages import Batch, Command, Landed, Queue
 from sidecar.inputs.tail.reading import Nothing, Rules, read_batch, read_less
 from sidecar.inputs.tail.watch import Watcher
+from sidecar.inputs.tail.watching import Watching
 from sidecar.model import Checkpoint
 
 _LOOK_EVERY_S = 30.0
@@ -37,7 +38,6 @@ _RETRY_S = 1.0
 _CROWDED_S = 0.02
 _STARTING_S = 5.0
 TOO_LARGE = 413
-AS_CONFIGURED = "as configured"
 log = structlog.get_logger("inputs.tail")
 
 
@@ -61,9 +61,8 @@ class Worker:
         self.name, self.counts = name, counts
         self.following = Following(name, settings, known)
         self.register = self.following.register
-        self.polling: str | None = AS_CONFIGURED if settings.poll else None
         self.waiting: str | None = None
-        self._settings, self._rules, self._queue, self._watcher = settings, rules, queue, watcher
+        self._settings, self._rules, self._queue = settings, rules, queue
         self._may_read, self._clock, self._wall_clock = may_read, clock, wall_clock
         self._ending = Ending(settings, self.following, queue, counts, self._look_again)
         self._started = not self.following.first
@@ -74,9 +73,14 @@ class Worker:
         self._stopping = False
         self._next_look_s = self._looked_s = self._look_took_s = 0.0
         self._retry_s = 0.0
-        self._watched: set[str] = set()
+        self._watching = Watching(name, watcher, self.changed, configured=settings.poll is None)
         self._commands: list[Command] = []
         self._thread = threading.Thread(target=self._run, name=f"tail-{name}", daemon=True)
+
+    @property
+    def polling(self) -> str | None:
+        """Why changes are not heard of."""
+        return self._watching.polling
 
     def start(self) -> None:
         """May be called once."""
@@ -119,8 +123,7 @@ class Worker:
                 self._structure = True
         for file in list(self.register.files.values()):
             file.close()
-        for directory in self._watched:
-            self._watcher.unwatch(directory, self.changed)
+        self._watching.stop()
 
     def turn(self) -> None:
         """Does all there is to do now."""
@@ -174,27 +177,11 @@ class Worker:
     def _look(self, now_s: float) -> None:
         self._structure = False
         self.following.look(now_s, self._now_ms())
-        self._watch()
+        self._watching.update(self.following.directories)
+        self.following.blind = self.polling is not None
         self._looked_s = self._clock()
         self._look_took_s = self._looked_s - now_s
         self._next_look_s = self._looked_s + (self._settings.poll or (_POLL_S if self.polling else _LOOK_EVERY_S))
-
-    def _watch(self) -> None:
-        if self._settings.poll:
-            return
-        wanted = self.following.directories
-        for directory in self._watched - wanted:
-            self._watcher.unwatch(directory, self.changed)
-        why = next((why for one in wanted if (why := self._watcher.watch(one, self.changed))), None)
-        self._watched = set(wanted)
-        if why is not None and self.polling is None:
-            log.warning(
-                "files are looked at every second, since changes cannot be heard of", tail=self.name, reason=why
-            )
-        elif why is None and self.polling is not None:
-            log.info("changes of files are heard of again", tail=self.name)
-        self.polling = why
-        self.following.blind = why is not None
 
     def _take_messages(self) -> None:
         while self._inbox:
@@ -286,6 +273,7 @@ class Worker:
         """Whether another file must be read before it."""
         before = file.after
         if before is None or before.number not in self.register.files or before.drained:
+            file.after = None
             return False
         self.register.active.setdefault(before.number, before)
         return True

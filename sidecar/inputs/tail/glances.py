@@ -1,0 +1,44 @@
+"""Quick looks at single files, which say nothing of what is in them; but for one."""
+
+import os
+
+from sidecar.inputs.tail.files import TailedFile, look_at
+from sidecar.inputs.tail.identity import decide
+from sidecar.inputs.tail.successors import Candidate
+from sidecar.model import Checkpoint
+
+
+def is_short_of_blocks(state: os.stat_result) -> bool:
+    """Whether it may be sparse; also a file that the file system compresses looks so."""
+    return state.st_blocks * 512 < state.st_size
+
+
+def rewritten(known: Checkpoint) -> Candidate | None:
+    """What is at its path, if it is the same in another inode, as an editor or a restored backup leaves it."""
+    try:
+        if decide(known, look_at(known.path, known)) == "reopen":
+            return Candidate(known.path, os.stat(known.path))
+    except OSError:
+        pass
+    return None
+
+
+def since_ns_of(file: TailedFile) -> int:
+    """When it was last written to; of one that is gone, when it was last seen."""
+    state = file.source.state() if file.source is not None else stat_of(file.at)
+    if file.ended or state is None or (state.st_dev, state.st_ino) != file.identity:
+        return file.seen_ms * 1_000_000
+    return state.st_mtime_ns
+
+
+def real_path(path: str) -> str:
+    """Where a link leads."""
+    return os.path.realpath(path) if os.path.islink(path) else path
+
+
+def stat_of(path: str) -> os.stat_result | None:
+    """None if there is nothing that can be seen."""
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
