@@ -107,7 +107,8 @@ class Ending:
                 self._following.restarted(file, _TRUNCATED[verdict], now_s, now_ms)
                 return True
             if verdict == "follow" and file.shrunk_from:
-                self._following.shrunk(file, now_ms)
+                self._following.lose(file, "the end of the file was cut off", now_ms)
+                file.shrunk_from = 0
             elif verdict == "reopen":
                 self._register.relocate(file, Candidate(file.at, os.stat(file.at)))
             elif verdict != "follow":

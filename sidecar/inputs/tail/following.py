@@ -96,10 +96,8 @@ class Following:
         if copy is not None and copy.identity not in self.register.by_identity:
             self.register.relocate(file, copy)
             since_ns = copy.state.st_mtime_ns
-            upto = file.reached.offset if copy.compressed else max(copy.state.st_size, file.reached.offset)
-            why = f"{why}; what was written after it was copied to {copy.path}"
             if not was_rotated:  # else its inode was used again
-                file.losses.append(receipts.window(file, upto, since_ns / 1_000_000, why, now_ms))
+                self._note_window(file, copy, why, now_ms)
         else:
             self.register.unclaim(file)
             copy = None
@@ -111,15 +109,15 @@ class Following:
                 self.lose(file, why, now_ms)
             self.register.end(file)
 
+    def _note_window(self, file: TailedFile, copy: Candidate, why: str, now_ms: int) -> None:
+        upto = file.reached.offset if copy.compressed else max(copy.state.st_size, file.reached.offset)
+        why = f"{why}; what was written after it was copied to {copy.path}"
+        file.losses.append(receipts.window(file, upto, copy.state.st_mtime_ns / 1_000_000, why, now_ms))
+
     def lose(self, file: TailedFile, why: str, now_ms: int) -> None:
         """What was not read of it cannot be had any more."""
         file.losses.append(receipts.unread(file, why, now_ms))
         self.register.unsaved[file.number] = file
-
-    def shrunk(self, file: TailedFile, now_ms: int) -> None:
-        """Its end was cut off, but not what was read of it."""
-        self.lose(file, "the end of the file was cut off", now_ms)
-        file.shrunk_from = 0
 
     def _note_known(self, path: str, state: os.stat_result, found: Found, now_s: float, now_ms: int) -> bool:
         file = self.register.by_identity.get((state.st_dev, state.st_ino))
@@ -141,8 +139,7 @@ class Following:
             file.shown = path
         file.missing = False
         known, size = file.noted, file.size
-        done = file.reached.finished and state.st_size == file.reached.offset
-        if file.note(state, now_s, now_ms) and not (done and known):
+        if file.note(state, now_s, now_ms):
             self.register.active[file.number] = file
             if known and not file.reached.offset and (state.st_size <= size or not file.reached.head_bytes):
                 self._perhaps_emptied.append(file)
@@ -181,8 +178,13 @@ class Following:
         copy = None
         if unread and not file.reached.finished:
             copy = rewritten(file.reached) or neighbours.with_content(file.reached, gone=True)
-        if copy is not None and copy.identity not in self.register.by_identity:
+        if copy is not None and copy.identity in self.register.by_identity:
+            self.register.end(file)  # somebody reads it already
+            return
+        if copy is not None:
             self.register.relocate(file, copy)
+            if not copy.compressed and copy.path != file.path:
+                self._note_window(file, copy, "the file is gone", now_ms)
             return
         if unread and not file.reached.finished and (file.reached.offset or file.size):
             self.lose(file, "the file is gone, and no copy of it was found", now_ms)
@@ -192,7 +194,7 @@ class Following:
         """Files that came to its path after it, and were rotated away before anybody looked; whether there are any."""
         last = file
         for one in neighbours.after(file.reached, since_ns):
-            if one.identity in self.register.by_identity or self.register.origin_of(one) is not None:
+            if self.register.has_had(one) or self.register.origin_of(one) is not None:
                 continue
             waiting = [other for other in self.register.files.values() if other.after is last]
             last = self.register.insert(file.path, one, last, now_ms)
@@ -204,7 +206,7 @@ class Following:
         """Files that were at the path of a new one, if they came, and were rotated away, since the last look."""
         last = None
         for one in neighbours.after(new, (self._since_ms - _CLOCKS_DIFFER_MS) * 1_000_000):
-            if one.identity not in self.register.by_identity and self.register.origin_of(one) is None:
+            if not self.register.has_had(one) and self.register.origin_of(one) is None:
                 last = self.register.insert(path, one, last, now_ms)
         return last
 
