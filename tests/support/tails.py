@@ -44,6 +44,15 @@ class TailQueue:
         for batch, landed in kept:
             landed(Landed(batch, self._take(batch)))
 
+    def take_first(self) -> Batch:
+        """The first batch that is kept."""
+        return self._kept[0][0]
+
+    def fail(self, batch: Batch) -> None:
+        """Of those that are kept, this one cannot be committed."""
+        _, landed = self._kept.pop(next(number for number, (kept, _) in enumerate(self._kept) if kept is batch))
+        landed(Landed(batch, Unavailable("no", retry_after_s=1)))
+
     def forget(self) -> None:
         """What was on its way is lost with the process."""
         self._kept.clear()

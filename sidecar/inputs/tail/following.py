@@ -10,10 +10,9 @@ It looks at names and inodes; what a file holds is judged when it is read.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
-import structlog
 
 from sidecar.config import Tail
 from sidecar.inputs.tail import receipts
@@ -21,27 +20,25 @@ from sidecar.inputs.tail.discovery import Found, discover
 from sidecar.inputs.tail.families import is_successor
 from sidecar.inputs.tail.files import TailedFile, at_end_of, behind_hole, seen_beginning
 from sidecar.inputs.tail.glances import is_short_of_blocks, real_path, rewritten, since_ns_of, stat_of
+from sidecar.inputs.tail.refusals import Refusals
 from sidecar.inputs.tail.register import Register
 from sidecar.inputs.tail.sources import SUFFIXES, first_hole
 from sidecar.inputs.tail.successors import Candidate, Neighbours
 from sidecar.model import Checkpoint
 
-_MOST_TOLD = 20
 _CLOCKS_DIFFER_MS = 1000
 """A file system's clock may be behind the system's by a little."""
-log = structlog.get_logger("inputs.tail")
 
 
 class Following:
-    """The files are in the `register`; `refused` are paths that match and are not followed, with the reason."""
+    """The files are in the `register`."""
 
     def __init__(self, name: str, settings: Tail, known: tuple[int, Sequence[Checkpoint]] | None) -> None:
         """`known`: when the tail first ran, and its checkpoints; None: it never did."""
         self.first = known is None
         started_ms, checkpoints = known or (0, ())
         self._alive_ms = self._since_ms = max([started_ms, *(one.seen_ms for one in checkpoints)])
-        self.refused: dict[str, str] = {}
-        self._refused_here: dict[str, str] = {}
+        self._refusals = Refusals(name)
         self._copies: set[tuple[int, int, int, int]] = set()
         self.directories: set[str] = set()
         self._name, self._settings = name, settings
@@ -51,14 +48,19 @@ class Following:
         self._perhaps_emptied: list[TailedFile] = []
         """Nothing was read of them, and they may not be what they were: what was in them may stand somewhere else."""
 
+    @property
+    def refused(self) -> dict[str, str]:
+        """Paths that match and are not followed, with the reason."""
+        return self._refusals.shown
+
     def look(self, now_s: float, now_ms: int) -> None:
         """Brings everything up to date with what is there now."""
         self._since_ms = self._alive_ms
         found = discover(self._settings.paths, self._settings.exclude)
         neighbours = Neighbours(self._settings.rotated)
-        self._tell_refused(found)
+        self._refusals.found(found)
         for file in self.register.files.values():
-            file.missing = True
+            file.missing = not file.ended
         unknown = [
             (path, state)
             for path, state in found.files.items()
@@ -215,12 +217,9 @@ class Following:
         try:
             self._meet(path, state, neighbours, now_s, now_ms)
         except (OSError, EOFError) as error:
-            self._refuse(path, os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error))
-
-    def _refuse(self, path: str, why: str) -> None:
-        if self._refused_here.get(path) != why:
-            log.warning("not followed", tail=self._name, path=path, reason=why)
-        self._refused_here[path] = self.refused[path] = why
+            self._refusals.refuse(
+                path, os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            )
 
     def _is_plain_copy(self, path: str, state: os.stat_result) -> bool:
         """Of a file that is followed, and is, or will be, truncated; what is not read of it is found there then."""
@@ -245,10 +244,16 @@ class Following:
         """A file that was never seen: new, or there before the first run, or a compressed copy of a known one."""
         hole = first_hole(path, state.st_size) if is_short_of_blocks(state) else None
         if hole is not None and not may_be_sparse:
-            self._refuse(path, f"a sparse file: there is a hole at byte {hole}")
+            self._refusals.refuse(path, f"a sparse file: there is a hole at byte {hole}")
             return
-        self._refused_here.pop(path, None)
+        self._refusals.forget(path)
         if not self.first and not path.endswith(SUFFIXES) and self._is_plain_copy(path, state):
+            return
+        before = self.register.newest_at(path)
+        if before is not None and not before.in_flight and rewritten(before.reached):
+            before.close()
+            self.register.relocate(before, Candidate(path, state))
+            before.shown, before.superseded = path, False
             return
         made = self.register.new(path, real_path(path), state, now_ms)
         if path.endswith(SUFFIXES):
@@ -270,7 +275,6 @@ class Following:
             made.reached = at_end_of(made.reached, self._settings.max_line, self._settings.encoding)
         elif state.st_size:
             made.reached = seen_beginning(made.reached)
-        before = self.register.newest_at(path)
         if before is not None:
             self._find_between(before, neighbours, since_ns_of(before), now_ms)
             made.after = self.register.newest_at(path)
@@ -286,15 +290,3 @@ class Following:
         self.register.by_path = {file.at: file for file in self.register.files.values()}
         self.register.by_path |= {file.path: file for file in self.register.files.values() if file.shown == file.path}
         self.directories = found.directories | {os.path.dirname(path) for path in self.register.by_path}
-
-    def _tell_refused(self, found: Found) -> None:
-        for path, why in list(_new_ones(found.refused, self.refused))[:_MOST_TOLD]:
-            log.warning("not followed", tail=self._name, path=path, reason=why)
-        if found.more:
-            log.warning("too many files match; not all are followed", tail=self._name)
-        self._refused_here = {path: why for path, why in self._refused_here.items() if path in found.files}
-        self.refused = found.refused | self._refused_here
-
-
-def _new_ones(now: dict[str, str], before: dict[str, str]) -> Iterator[tuple[str, str]]:
-    return ((path, why) for path, why in now.items() if before.get(path) != why)

@@ -146,10 +146,10 @@ class Worker:
             self._ending.save_start(self._now_ms())
             self._started = True
         self._ending.save_unsaved()
+        self._run_commands()
         self._read_all()
         if self._ending.tend(now_s):
             self._wake.set()  # what waited for a file that is finished now can be read
-        self._run_commands()
 
     def _pause(self, error: Exception) -> None:
         self.waiting = str(error)

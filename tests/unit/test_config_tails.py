@@ -1,0 +1,114 @@
+"""Tails and their tests in the configuration: what is right, and every mistake with its place."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.config import Config, Options, load_config
+from sidecar.config.show import effective
+from sidecar.errors import ConfigError
+
+HEAD = """proxy: {urls: [http://10.0.0.1:10205]}
+streams:
+  app: {data_id: 1, access_token: t}
+  events: {data_id: 2, access_token: t, kind: event}
+  load: {data_id: 3, access_token: t, kind: time_series}
+tails:
+  a:
+"""
+GOOD = "    paths: [/var/log/a.log]\n    stream: app\n"
+
+
+def load(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "c.yml"
+    path.write_text(HEAD + text)
+    return load_config(Options(config=path, state=tmp_path), {"HOST_IP": "10.0.0.9"}).config
+
+
+def test_the_shipped_example_of_a_tail(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "conf.d" / "40-tails.yml").read_text()
+    block = text.split("  #app:\n")[1].split("\n\n")[0].replace("app-events", "app")
+    one_of_two = ("format: raw", "continue:")
+    lines = [f"  {line[3:]}\n" for line in block.splitlines() if not any(part in line for part in one_of_two)]
+    tail = load(tmp_path, "".join(lines)).tails["a"]
+    assert tail.exclude == ("*.gz",)
+    assert tail.where == {"level": ("ERROR", "FATAL")}
+    assert tail.where_not == {"level": ("DEBUG",)}
+    assert tail.event.timestamp.timezone == "Asia/Shanghai"
+    assert tail.parse.regex is not None
+    assert tail.parse.regex.groups == ("time", "level", "message")
+    assert tail.max_line == 262_144
+    assert tail.poll == 1.0
+
+
+def test_short_forms(tmp_path: Path) -> None:
+    tail = load(tmp_path, GOOD + "    parse: json\n    where: {code: 500, ok: true, none: null}\n").tails["a"]
+    assert tail.parse.format == "json"
+    assert tail.where == {"code": ("500",), "ok": ("true",), "none": ("",)}
+    assert tail.unparsed == "raw"
+    assert str(tail.event.dimension["file"]) == "{path}"
+
+
+def test_what_is_in_force_can_be_shown(tmp_path: Path) -> None:
+    path = tmp_path / "c.yml"
+    path.write_text(HEAD + GOOD + "    multiline: {continue: '^ '}\n    event: {dimension: {a: '{line}'}}\n")
+    rows = effective(load_config(Options(config=path, state=tmp_path), {}))
+    shown = {row.key: (row.value, row.origin) for row in rows if row.key.startswith("tails.")}
+    assert shown["tails.a.multiline.continue"] == ("^ ", f"{path}:10")
+    assert shown["tails.a.event.dimension.a"] == ("{line}", f"{path}:11")
+    assert shown["tails.a.max_line"] == ("262,144 bytes", "default")
+    assert shown["tails.a.start_at"] == ("end", "default")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("    stream: app\n", "tails.a.paths: missing"),
+        ("    paths: []\n    stream: app\n", ":8: tails.a.paths: empty, expected at least one path"),
+        ("    paths: [var/log]\n    stream: app\n", ":8: tails.a.paths[0]: expected an absolute path such as"),
+        ("    paths: ['/x/[z-a]*']\n    stream: app\n", "tails.a.paths[0]: expected a pattern such as *.gz"),
+        (GOOD + "    exclude: ['[z-a]']\n", "tails.a.exclude[0]: expected a pattern such as *.gz"),
+        ("    paths: [/x]\n    stream: ap\n", ":9: tails.a.stream: no stream ap is configured; did you mean app?"),
+        (GOOD + "    encoding: utf-7\n", ":10: tails.a.encoding: expected an encoding such as utf-8, utf-16, gb18030"),
+        (GOOD + "    encoding: undefined\n", "tails.a.encoding: expected an encoding such as"),
+        (GOOD + "    max_line: 8MB\n", "tails.a.max_line: expected a size from 64 bytes to 1MiB, got 8MB"),
+        (GOOD + "    parse: xml\n", "tails.a.parse.format: expected raw or json or logfmt, got xml"),
+        (GOOD + "    parse: {regex: '(?P<a>x'}\n", "tails.a.parse.regex: expected a regular expression: missing )"),
+        (GOOD + f"    parse: {{regex: '{'(' * 3000}'}}\n", "tails.a.parse.regex: expected a regular expression"),
+        (GOOD + "    parse: {regex: x, format: json}\n", "tails.a.parse.format: set beside regex; keep one of them"),
+        (GOOD + "    multiline: {start: x, continue: y}\n", "tails.a.multiline.continue: set beside start; keep one"),
+        (GOOD + "    multiline: {start: x, max_lines: 50000}\n", "multiline.max_lines: expected at most 10000"),
+        (GOOD + "    event: {name: 'app_{level}'}\n", "event.name: {level}: there is no such field"),
+        (GOOD + "    where: {level: [ERROR]}\n", "tails.a.where.level: {level}: there is no such field"),
+        (GOOD + "    event: {name: 'app_{'}\n", "event.name: expected text in which {FIELD} stands"),
+        (GOOD + "    event: {timestamp: {unit: s}}\n", "tails.a.event.timestamp.field: missing"),
+        (GOOD + "    event: {timestamp: {field: line}}\n", "tails.a.event.timestamp: expected either format, such as"),
+        (GOOD + "    event: {timestamp: {field: line, format: '%H %H'}}\n", "event.timestamp.format: expected a"),
+        (GOOD + "    event: {timestamp: {field: line, unit: s, timezone: Moon}}\n", "expected a time zone such as"),
+        (GOOD + "    event: {metrics: {x-y: '{line}'}}\n", "metrics.x-y: expected a name of letters"),
+        (GOOD + "    event: {metrics: {x: '{line}'}, name: n}\n", "tails.a.event.name: set beside metrics"),
+        (GOOD + "    unparsed: raw\n    event: {metrics: {x: '{line}'}}\n", "tails.a.unparsed: set beside metrics"),
+        ("    paths: [/x]\n    stream: events\n    event: {metrics: {x: '1'}}\n", "the stream is for events"),
+        ("    paths: [/x]\n    stream: load\n", "tails.a.event.metrics: missing, stream load is for time series"),
+        (GOOD + "    tailed: yes\n", "tails.a.tailed: unknown key; did you mean"),
+        (GOOD + "tests: {t: {tail: b, lines: [x], events: []}}\n", "tests.t.tail: no tail b is configured"),
+        (GOOD + "tests: {t: {tail: a, lines: [x], events: {}}}\n", "tests.t.events: expected a list of events"),
+    ],
+)  # fmt: skip
+def test_a_mistake_names_its_place_and_what_would_be_right(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert any(problem in line for line in caught.value.problems), caught.value.problems
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, GOOD.replace("app", "none") + "    where: {x: y}\n    event: {timestamp: {field: line}}\n")
+    assert len(caught.value.problems) == 3
+
+
+def test_events_of_a_test_are_what_yaml_says(tmp_path: Path) -> None:
+    test = "tests: {t: {tail: a, lines: [x], events: [{a: {b: [1, true, null, c]}}]}}\n"
+    events: Any = load(tmp_path, GOOD + test).tests["t"].events
+    assert events == [{"a": {"b": [1, True, None, "c"]}}]

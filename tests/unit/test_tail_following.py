@@ -1,0 +1,364 @@
+"""What becomes of files, with the real files and without a thread: places, order, receipts."""
+
+import bz2
+import gzip
+import lzma
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from tests.support.tails import Tailer, write
+
+
+def long(name: object) -> str:
+    """A first line that is so long that its file is surely known by it."""
+    return f"{name} " * 600
+
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress,
+    ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
+}  # fmt: skip
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    made = tmp_path / "log"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def log(logs: Path) -> Path:
+    return logs / "app.log"
+
+
+def tailer(logs: Path, **settings: object) -> Tailer:
+    made = Tailer(logs, **settings)
+    made.turn()
+    return made
+
+
+def pack(path: Path, suffix: str, cut: int = 0) -> Path:
+    target = Path(f"{path}{suffix}")
+    data = PACK[suffix](path.read_bytes())
+    target.write_bytes(data[: len(data) - cut])
+    shutil.copystat(path, target)
+    path.unlink()
+    return target
+
+
+def age(path: Path, seconds: float) -> None:
+    state = path.stat()
+    os.utime(path, (state.st_atime - seconds, state.st_mtime - seconds))
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_rotated_and_compressed_while_it_was_down(logs: Path, log: Path, suffix: str) -> None:
+    made = tailer(logs)
+    write(log, long(1) + "\n")
+    made.turn()
+    write(log, "2\n")
+    log.rename(f"{log}.1")
+    write(log, long(3) + "\n")
+    log.rename(f"{log}.0")
+    write(log, long(4) + "\n")
+    pack(Path(f"{log}.1"), suffix)
+    made.kill()
+    made.settle()
+    assert made.contents() == [long(1), "2", long(3), long(4)]
+    assert made.queue.losses == []
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_damaged_archive_is_a_receipt_and_stops_nothing(logs: Path, log: Path, suffix: str) -> None:
+    made = tailer(logs)
+    write(log, long(1) + "\n")
+    made.turn()
+    write(log, "".join(f"{number} {os.urandom(40).hex()}\n" for number in range(3000)))
+    log.rename(f"{log}.1")
+    age(pack(Path(f"{log}.1"), suffix, cut=500), 300)
+    write(log, long("new") + "\n")
+    made.kill()
+    made.settle()
+    assert made.contents()[-1] == long("new")
+    assert len(made.contents()) < 3002
+    assert any("damaged" in loss.why or "gone" in loss.why for loss in made.queue.losses)
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_an_archive_that_appears_among_the_files(logs: Path, log: Path, suffix: str) -> None:
+    """A copy of what was read is left out, also after a restart; another one is read."""
+    made = tailer(logs, paths=[f"{logs}/*"])
+    write(log, long(1) + "\n")
+    made.turn()
+    log.rename(f"{log}.1")
+    made.settle()
+    pack(Path(f"{log}.1"), suffix)
+    made.settle()
+    made.kill()
+    made.settle()
+    assert made.contents() == [long(1)]
+    other = logs / "other.log"
+    write(other, "from elsewhere\n")
+    pack(other, suffix)
+    made.settle()
+    assert made.contents() == [long(1), "from elsewhere"]
+
+
+def test_an_archive_that_is_not_complete_yet_is_waited_for(logs: Path, log: Path) -> None:
+    made = tailer(logs, paths=[f"{logs}/*"])
+    write(log, long(1) + "\n")
+    target = Path(f"{log}.gz")
+    data = gzip.compress(log.read_bytes())
+    log.unlink()
+    for end in (0, 5, 20, len(data) - 3):
+        target.write_bytes(data[:end])
+        made.turn(2)
+    assert made.contents() == []
+    target.write_bytes(data)
+    made.settle()
+    assert made.contents() == [long(1)]
+    assert made.queue.losses == []
+
+
+def test_what_was_not_read_before_a_truncation_has_a_receipt(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    write(log, long(1) + "\n")
+    made.turn()
+    made.queue.mode = "full"
+    write(log, "not read\n")
+    made.turn(2)
+    log.write_bytes(b"new\n")
+    made.turn(2)
+    made.queue.mode = "good"
+    made.settle()
+    assert made.contents() == [long(1), "new"]
+    (loss,) = made.queue.losses
+    assert (loss.path, loss.offset, loss.why) == (str(log), len(long(1)) + 1, "the file was truncated")
+    assert loss.at_most is not None
+    assert loss.at_most >= len("not read\n")
+    assert loss.since_ms <= loss.found_ms
+
+
+def test_a_copytruncate_reads_the_rest_from_the_copy_and_tells_of_the_window(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    write(log, long(1) + "\n")
+    made.turn()
+    write(log, "2\n")
+    shutil.copy(log, f"{log}.1")
+    os.truncate(log, 0)
+    write(log, "3\n")
+    made.settle()
+    assert made.contents() == [long(1), "2", "3"]
+    (loss,) = made.queue.losses
+    assert loss.offset == len(long(1)) + 3
+    assert "copied to" in loss.why
+
+
+def test_copies_among_the_files_are_left_out(logs: Path, log: Path) -> None:
+    """`*.log*` also matches what copytruncate makes."""
+    made = tailer(logs, paths=[f"{logs}/*.log*"])
+    write(log, long(1) + "\n")
+    made.turn()
+    write(log, "2\n")
+    shutil.copy(log, f"{log}.1")
+    made.turn()
+    os.truncate(log, 0)
+    write(log, "3\n")
+    made.settle()
+    made.kill()
+    made.settle()
+    assert made.contents() == [long(1), "2", "3"]
+
+
+def test_a_file_of_equal_length_is_another_file(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    write(log, "one 1\n")
+    made.turn()
+    log.write_bytes(b"one 2\n")
+    made.settle()
+    assert made.contents() == ["one 1", "one 2"]
+
+
+def test_an_editor_that_writes_a_file_anew_repeats_nothing(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    write(log, long(1) + "\n")
+    made.turn()
+    again = logs / "temporary"
+    again.write_bytes(log.read_bytes() + b"2\n")
+    again.rename(log)
+    made.settle()
+    assert made.contents() == [long(1), "2"]
+
+
+def test_logs_that_begin_alike_are_each_read(logs: Path, log: Path) -> None:
+    """A head line that is the same in every file says little of which it is."""
+    made = tailer(logs)
+    write(log, "time,level,message\n")
+    made.turn()
+    write(log, "1\n")
+    log.rename(f"{log}.2")
+    write(log, "time,level,message\n2\n")
+    log.rename(f"{log}.1")
+    write(log, "time,level,message\n3\n")
+    made.kill()
+    made.settle()
+    assert made.contents() == ["time,level,message", "1", "time,level,message", "2", "time,level,message", "3"]
+
+
+def test_a_writer_that_goes_on_in_a_deleted_file(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"1\n")
+        made.turn()
+        log.unlink()
+        write(log, "new\n")
+        made.worker.changed(str(log), False)
+        made.turn(3, 3.0)
+        writer.write(b"2\n")
+        made.turn(3, 3.0)
+        writer.write(b"3\n")
+        made.turn(3, 3.0)
+    assert sorted(made.contents()) == ["1", "2", "3", "new"]
+
+
+def test_a_hole_that_a_writer_left_is_passed_over(logs: Path, log: Path) -> None:
+    """After a truncation a writer that does not append goes on where it was."""
+    made = tailer(logs)
+    with log.open("wb", buffering=0) as writer:
+        writer.write(b"x" * 100_000 + b"\n")
+        made.turn()
+        os.truncate(log, 0)
+        writer.write(b"behind the hole\n")
+    made.settle()
+    behind = made.contents()[1]  # a hole ends where a block of the file system begins
+    assert behind.lstrip("\0") == "behind the hole"
+    assert len(behind) < 10_000
+
+
+def test_a_group_stays_in_the_file_until_it_is_complete(logs: Path, log: Path) -> None:
+    made = tailer(logs, multiline={"start": r"^\d", "flush_after": "60s"})
+    write(log, "1 a\n b\n")
+    made.turn(1, 0.1)
+    made.kill()
+    write(log, " c\n2 d\n")
+    made.turn(2, 31.0)
+    assert made.contents() == ["1 a\n b\n c"]
+    made.turn(3, 31.0)
+    assert made.contents() == ["1 a\n b\n c", "2 d"]
+
+
+def test_the_order_of_reading_is_that_of_writing(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    write(log, long(1) + "\n")
+    age(log, 99)
+    made.turn()
+    for number in range(2, 6):
+        log.rename(f"{log}.{10 - number}")
+        write(log, long(number) + "\n")
+        age(log, 100 - number)
+    made.settle()
+    assert made.contents() == [long(number) for number in range(1, 6)]
+
+
+def test_files_that_are_not_read_are_closed(logs: Path) -> None:
+    made = tailer(logs, max_open=3)
+    for number in range(20):
+        write(logs / f"{number}.log", "line\n")
+    made.settle()
+    assert len(made.contents()) == 20
+    assert sum(file.source is not None for file in made.worker.register.files.values()) <= 3
+
+
+def test_a_hot_file_does_not_starve_others(logs: Path) -> None:
+    made = tailer(logs)
+    made.queue.mode = "slow"
+    write(logs / "hot.log", "x" * 100 + "\n")
+    with (logs / "hot.log").open("ab") as file:
+        file.write((b"x" * 100 + b"\n") * 60_000)
+    write(logs / "quiet.log", "quiet\n")
+    made.turn()
+    made.queue.mode = "good"
+    made.queue.release()
+    assert "quiet" in made.contents()
+    assert len(made.contents()) < 50_000  # only so many blocks of one file are under way
+
+
+def test_one_unreadable_file_keeps_no_other_from_being_read(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(logs / "bad.log", "no\n")
+    write(logs / "good.log", "yes\n")
+    real = os.open
+
+    def refuse(path: str, *arguments: int) -> int:
+        if str(path).endswith("bad.log"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *arguments)
+
+    monkeypatch.setattr(os, "open", refuse)
+    for start_at in ("beginning", "end"):
+        made = Tailer(logs, start_at=start_at)
+        made.turn(2)
+        write(logs / "good.log", "more\n")
+        made.turn(2)
+        assert made.contents()[-1] == "more"
+
+
+def test_reset_and_skip(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    write(log, "1\n2\n")
+    made.settle()
+    assert made.command("reset") == [1]
+    made.settle()
+    assert made.contents() == ["1", "2", "1", "2"]
+    made.queue.mode = "full"
+    write(log, "3\n")
+    made.turn()
+    made.queue.mode = "good"
+    assert made.command("skip", str(log)) == [1]
+    write(log, "4\n")
+    made.settle()
+    assert made.contents() == ["1", "2", "1", "2", "4"]
+    assert [(loss.offset, loss.at_most) for loss in made.queue.losses] == [(4, 2)]
+
+
+def test_a_commit_that_succeeded_and_said_that_it_did_not_repeats_nothing(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    made.queue.mode = "torn"
+    write(log, "1\n2\n")
+    made.turn(3)
+    made.queue.mode = "good"
+    made.settle()
+    assert made.contents() == ["1", "2"]
+
+
+def test_a_batch_behind_one_that_failed_is_not_committed(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    made.queue.mode = "slow"
+    lines = [f"{number:06d} {'x' * 100}" for number in range(12_000)]
+    write(log, "".join(f"{line}\n" for line in lines))
+    made.turn()
+    first = made.queue.take_first()
+    assert first.advance.before is None
+    made.queue.mode = "good"
+    made.queue.fail(first)
+    made.queue.release()
+    assert made.contents() == []
+    made.settle()
+    assert made.contents() == lines
+
+
+def test_paths_may_be_any_bytes(logs: Path) -> None:
+    made = tailer(logs)
+    path = os.fsencode(logs) + b"/\xff\n'\"*.log"
+    with open(path, "wb") as file:  # noqa: PTH123
+        file.write(b"line\n")
+    made.settle()
+    made.kill()
+    made.settle()
+    assert made.contents() == ["line"]
+    assert made.queue.events[0]["dimension"]["file"].endswith("\ufffd\n'\"*.log")
