@@ -91,6 +91,10 @@ def _input_line(entry: InputStatus) -> str:
         parts.append(counted(entry.connections, "connection"))
     if entry.connections_refused:
         parts.append(f"{counted(entry.connections_refused, 'connection')} refused")
+    if entry.files is not None and entry.lag_bytes is not None:
+        parts.append(f"{counted(entry.files, 'file')}, {format_size(entry.lag_bytes)} behind")
+    if entry.losses:
+        parts.append(f"{counted(entry.losses, 'receipt')} for what may be lost (`sidecar tails`)")
     parts += [f"{lines} dropped: {reason}" for reason, lines in entry.dropped_by.items()]
     return f"input {entry.name}: {', '.join(parts)}"
 
