@@ -362,3 +362,26 @@ def test_paths_may_be_any_bytes(logs: Path) -> None:
     made.settle()
     assert made.contents() == ["line"]
     assert made.queue.events[0]["dimension"]["file"].endswith("\ufffd\n'\"*.log")
+
+
+def test_archives_that_were_there_before_the_first_run_are_left_out(logs: Path) -> None:
+    write(logs / "old.log", "old\n")
+    pack(logs / "old.log", ".gz")
+    made = tailer(logs, paths=[f"{logs}/*"], start_at="end")
+    made.settle()
+    made.kill()
+    made.settle()
+    write(logs / "new.log", "new\n")
+    made.settle()
+    assert made.contents() == ["new"]
+
+
+def test_a_file_that_has_the_inode_and_the_name_of_one_that_is_gone_is_read(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    for number in range(5):
+        write(log, f"{number}\n")
+        made.settle()
+        log.unlink()
+        made.settle()
+        made.settle()
+    assert made.contents() == ["0", "1", "2", "3", "4"]

@@ -127,7 +127,7 @@ class Ending:
             self._register.end(file)
         elif why != file.why:
             log.warning("a file cannot be read", tail=file.reached.tail, path=file.at, reason=why)
-        file.why = why
+        file.why, file.unreadable = why, isinstance(error, OSError)
         file.close()
 
     def due_s(self, now_s: float) -> float:
@@ -168,9 +168,6 @@ class Ending:
         self._started_ms = now_ms
         files = [file for file in self._register.files.values() if file.reached.offset or file.reached.finished]
         self._save(files, [self._advance(file, file.reached) for file in files])
-        for file in files:
-            if file.reached.finished:
-                self._register.end(file)
 
     def save_unsaved(self) -> None:
         """Puts on disk which files go on in other inodes, and what was lost. Raises what `Queue.save` does."""

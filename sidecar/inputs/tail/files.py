@@ -29,7 +29,7 @@ class TailedFile:
     """Belongs to the thread of its tail; others may read its attributes. Times are in seconds of a clock that only runs
     forward, but for `..._ms`."""
 
-    def __init__(self, checkpoint: Checkpoint, *, saved: bool, found_at_ms: int = 0) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, saved: bool) -> None:
         """`saved`: the checkpoint is on disk."""
         self.committed = self.reached = checkpoint
         self.saved = self.expected = saved
@@ -38,7 +38,7 @@ class TailedFile:
         self.source: Source | None = None
         self.size = checkpoint.offset
         self.modified_ns = 0
-        self.seen_ms = found_at_ms or checkpoint.seen_ms
+        self.seen_ms = checkpoint.seen_ms
         self.last_event_ms: int | None = None
         moved = checkpoint.at != checkpoint.path and not os.path.islink(checkpoint.path)
         self.superseded = checkpoint.finished or moved
@@ -61,6 +61,7 @@ class TailedFile:
         self.is_no_copy = saved
         self.begins_as_before = False
         self.why: str | None = None
+        self.unreadable = False
         self.step_bytes = 0
         self.peak_rate = 0.0
         self._codec: Codec | None = None

@@ -259,14 +259,7 @@ class Following:
         if path.endswith(SUFFIXES):
             origin = self.register.origin_of(Candidate(path, state))
             if origin is not None or (self.first and self._settings.start_at == "end"):
-                made.reached = msgspec.structs.replace(
-                    made.reached,
-                    finished=True,
-                    offset=origin.offset if origin else 0,
-                    head=origin.head if origin else b"",
-                    head_bytes=origin.head_bytes if origin else 0,
-                    mark=origin.mark if origin else b"",
-                )
+                made.reached = msgspec.structs.replace(seen_beginning(made.reached), finished=True)
                 made.superseded = True
                 self.register.unsaved[made.number] = made
         elif hole == 0:

@@ -10,11 +10,11 @@ def unread(file: TailedFile, why: str, now_ms: int) -> Loss:
     """What was not read of a file cannot be had any more.
 
     That is what stood there when it was last seen, and what may have come since, at the highest rate that it was seen
-    to grow by. Of a file that was not seen since the start, nobody knows.
+    to grow by. Of a file that was not seen since the start, or not seen to grow, nobody knows.
     """
-    known = max(0, max(file.size, file.shrunk_from) - file.reached.offset) if file.noted else None
+    known = max(0, max(file.size, file.shrunk_from) - file.reached.offset)
     gap_s = max(0.0, (now_ms - file.seen_ms) / 1000)
-    at_most = None if known is None else known + math.ceil(file.peak_rate * gap_s)
+    at_most = known + math.ceil(file.peak_rate * gap_s) if file.noted and file.peak_rate else None
     return _receipt(file, file.reached.offset, at_most, why, now_ms)
 
 

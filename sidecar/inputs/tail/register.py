@@ -28,7 +28,7 @@ class Register:
         self.by_identity: dict[tuple[int, int], TailedFile] = {}
         self.by_path: dict[str, TailedFile] = {}
         self._by_slot: dict[str, dict[int, TailedFile]] = {}
-        self._had: set[tuple[int, int, str]] = set()
+        self._had: set[tuple[int, int, str, int]] = set()
         self._tail = tail
         self._next = 1
         for checkpoint in checkpoints:
@@ -80,7 +80,7 @@ class Register:
 
     def has_had(self, one: Candidate) -> bool:
         """Whether it is in the register, or was and is finished."""
-        return one.identity in self.by_identity or (*one.identity, one.path) in self._had
+        return one.identity in self.by_identity or (*one.identity, one.path, one.state.st_mtime_ns) in self._had
 
     def origin_of(self, one: Candidate) -> Checkpoint | None:
         """Of which known file it is a copy, if of any. Of one that cannot be read, that shows once it can be."""
@@ -143,7 +143,7 @@ class Register:
         if not self._by_slot[file.path]:
             del self._by_slot[file.path]
         self.gone.append(file.committed)
-        self._had.add((*file.identity, file.at))
+        self._had.add((*file.identity, file.at, file.modified_ns))
 
     def forgettable(self) -> list[int]:
         """Numbers of checkpoints of files that have been gone for long."""
@@ -152,7 +152,8 @@ class Register:
         kept = {one.number for one in keep}
         forget = [one.number for one in self.gone if one.number not in kept]
         self.gone = keep
-        self._had = {(one.device, one.inode, one.at) for one in keep}
+        if len(self._had) > _MOST_KEPT:
+            self._had.clear()
         return forget
 
 

@@ -153,9 +153,9 @@ class Tails:
         workers = [self._workers.pop(name) for name in names]
         for worker in workers:
             worker.stop()
-        for worker in workers:
-            if not await asyncio.to_thread(worker.join, _STOP_S):
-                log.warning("a tail did not stop; its files do not answer", tail=worker.name)
+        ended = await asyncio.gather(*(asyncio.to_thread(worker.join, _STOP_S) for worker in workers))
+        for worker in (worker for worker, done in zip(workers, ended, strict=True) if not done):
+            log.warning("a tail did not stop; its files do not answer", tail=worker.name)
 
     def _may_read(self) -> bool:
         return self._in_memory < _IN_MEMORY_BYTES

@@ -23,6 +23,7 @@ from sidecar.inputs.tail.files import Changed, TailedFile
 from sidecar.inputs.tail.following import Following
 from sidecar.inputs.tail.messages import Batch, Command, Landed, Queue
 from sidecar.inputs.tail.reading import Nothing, Rules, read_batch, read_less
+from sidecar.inputs.tail.sources import SUFFIXES
 from sidecar.inputs.tail.watch import Watcher
 from sidecar.inputs.tail.watching import Watching
 from sidecar.model import Checkpoint
@@ -70,7 +71,7 @@ class Worker:
         self._written: set[str] = set()
         self._structure = True
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._next_look_s = self._looked_s = self._look_took_s = 0.0
         self._retry_s = 0.0
         self._watching = Watching(name, watcher, self.changed, configured=settings.poll is None)
@@ -88,7 +89,7 @@ class Worker:
 
     def stop(self) -> None:
         """Asks it to end; what it handed over is still committed."""
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
 
     def join(self, timeout_s: float) -> bool:
@@ -113,13 +114,13 @@ class Worker:
         self._structure = True
 
     def _run(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
-                self._wait(self._pause_s())
+                self._wake.wait(max(0.0, self._pause_s()))
                 self.turn()
             except Exception as error:  # a thread must not die silently, and the next look may be luckier
                 log.exception("a tail has met something unexpected, and looks again", tail=self.name, error=str(error))
-                self._wait(_STARTING_S)
+                self._stopping.wait(_STARTING_S)
                 self._structure = True
         for file in list(self.register.files.values()):
             file.close()
@@ -154,10 +155,6 @@ class Worker:
     def _pause(self, error: Exception) -> None:
         self.waiting = str(error)
         self._retry_s = self._clock() + _RETRY_S
-
-    def _wait(self, seconds: float) -> None:
-        if seconds > 0:
-            self._wake.wait(seconds)
 
     def _pause_s(self) -> float:
         """Until something is to be done without being woken."""
@@ -217,7 +214,7 @@ class Worker:
     def _read_all(self) -> None:
         """A block of each file in turn, as long as there is something to read, and room for it."""
         progress = True
-        while progress and not self._stopping:
+        while progress and not self._stopping.is_set():
             progress = False
             for file in list(self.register.active.values()):
                 if self.waiting:
@@ -240,6 +237,10 @@ class Worker:
             file.open()
             if file.shrunk_from and not file.reached.offset:
                 raise Changed
+            if file.reached.finished and file.at.endswith(SUFFIXES):
+                self.register.active.pop(file.number, None)  # what was left out, or read, does not grow
+                file.drained = True
+                return True
             if self._is_copy(file):
                 self.register.end(file)
                 return True
@@ -249,7 +250,7 @@ class Worker:
         except (OSError, EOFError) as error:
             self._ending.failed(file, error, now_ms)
             return False
-        file.why = None
+        file.why, file.unreadable = None, False
         if isinstance(batch, Nothing):
             if not self._ending.at_end(file, batch, now_s, now_ms):
                 return False
@@ -272,7 +273,7 @@ class Worker:
     def _is_behind(self, file: TailedFile) -> bool:
         """Whether another file must be read before it."""
         before = file.after
-        if before is None or before.number not in self.register.files or before.drained:
+        if before is None or before.number not in self.register.files or before.drained or before.unreadable:
             file.after = None
             return False
         self.register.active.setdefault(before.number, before)
