@@ -103,15 +103,13 @@ class ProxyStatus(msgspec.Struct, frozen=True):
     max_body: int
 
 
-AS_CONFIGURED = "as configured"
-
-
 class InputStatus(msgspec.Struct, frozen=True):
     """One input, since the start. `dropped_by` counts what came in datagrams, by reason.
 
     `connections` are those of now; None where there are none to count. Only of a tail: `files` that it follows now,
     with `lag_bytes` that are not on disk; `lines` by what became of them, beside events; `losses`, receipts for bytes
-    that may be lost; `polling`, why changes of files are not heard of, and `waiting`, why nothing is read.
+    that may be lost; `polling`, why changes of files are not heard of, though they should be; `waiting`, why nothing is
+    read.
     """
 
     name: str
@@ -203,11 +201,7 @@ def worries(
     """What somebody should look at before it becomes a failure."""
     found = [f"sockets wait, nothing of theirs is lost: {sockets_wait}"] if sockets_wait else []
     found += [f"tail {tail.name} waits, nothing is lost: {tail.waiting}" for tail in inputs if tail.waiting]
-    found += [
-        f"tail {tail.name} looks at its files every second: {tail.polling}"
-        for tail in inputs
-        if tail.polling and tail.polling != AS_CONFIGURED
-    ]
+    found += [f"tail {tail.name} looks at its files every second: {tail.polling}" for tail in inputs if tail.polling]
     found += [f"proxy {proxy.url} is down: {proxy.last_error}" for proxy in proxies if proxy.state == "down"]
     found += [
         f"clocks differ: that of proxy {proxy.url} is {abs(proxy.clock_ahead_s):.0f} s "

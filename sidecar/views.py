@@ -14,7 +14,7 @@ from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
 from sidecar.forward import Forwarder
 from sidecar.inputs.counts import InputCounts
-from sidecar.inputs.tail import ShownTail, TailCounts
+from sidecar.inputs.tail import AS_CONFIGURED, ShownTail, TailCounts
 from sidecar.intake import Intake
 from sidecar.model import LANES
 from sidecar.queue import Queue, QueueLane, QueueStream
@@ -251,7 +251,7 @@ def _tail(counts: TailCounts, shown: ShownTail) -> InputStatus:
         lag_bytes=shown.lag_bytes,
         lines=dict(counts.lines),
         losses=counts.losses,
-        polling=shown.polling,
+        polling=shown.polling if shown.polling != AS_CONFIGURED else None,
         waiting=shown.waiting,
     )
 

@@ -136,8 +136,7 @@ def test_worries_name_what_to_look_at() -> None:
 def test_a_tail_that_waits_or_polls_for_want_of_watches_is_named() -> None:
     waits = msgspec.structs.replace(TAIL, waiting="the queue is full")
     polls = msgspec.structs.replace(TAIL, polling="the limit is reached")
-    configured = msgspec.structs.replace(TAIL, polling="as configured")
-    assert worries(queue=QUEUE, streams=[], proxies=[], inputs=[waits, polls, configured], sockets_wait=None) == [
+    assert worries(queue=QUEUE, streams=[], proxies=[], inputs=[waits, polls], sockets_wait=None) == [
         "tail app waits, nothing is lost: the queue is full",
         "tail app looks at its files every second: the limit is reached",
     ]

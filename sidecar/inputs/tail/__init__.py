@@ -5,8 +5,9 @@
 `identity.py`), and lets `ending.py` say what becomes of those that end. `watch.py` tells it when to look.
 """
 
-from sidecar.inputs.tail.counts import NAMES, TailCounts
+from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.shown import ShownFile, ShownLoss, ShownTail, ShownTails, show_loss
 from sidecar.inputs.tail.tails import Tails
+from sidecar.inputs.tail.watching import AS_CONFIGURED
 
-__all__ = ["NAMES", "ShownFile", "ShownLoss", "ShownTail", "ShownTails", "TailCounts", "Tails", "show_loss"]
+__all__ = ["AS_CONFIGURED", "ShownFile", "ShownLoss", "ShownTail", "ShownTails", "TailCounts", "Tails", "show_loss"]

@@ -26,6 +26,7 @@ from sidecar.inputs.tail.sources import SUFFIXES, first_hole
 from sidecar.inputs.tail.successors import Candidate, Neighbours
 from sidecar.model import Checkpoint
 
+_MOST_COPIES = 10_000
 _CLOCKS_DIFFER_MS = 1000
 """A file system's clock may be behind the system's by a little."""
 
@@ -228,6 +229,8 @@ class Following:
             origin = self.register.origin_of(Candidate(path, state))
             if origin is None or not is_successor(origin.path, os.path.basename(path)):
                 return False
+            if len(self._copies) > _MOST_COPIES:
+                self._copies.clear()
             self._copies.add(key)
         return True
 
