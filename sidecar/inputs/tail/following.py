@@ -96,7 +96,7 @@ class Following:
         file.close()
         was_rotated, file.superseded = file.superseded, True
         copy = None if file.reached.finished else neighbours.with_content(file.reached)
-        if copy is not None and copy.identity not in self.register.by_identity:
+        if copy is not None and not self.register.is_taken(copy):
             self.register.relocate(file, copy)
             since_ns = copy.state.st_mtime_ns
             if not was_rotated:  # else its inode was used again
@@ -181,8 +181,8 @@ class Following:
         copy = None
         if unread and not file.reached.finished:
             copy = rewritten(file.reached) or neighbours.with_content(file.reached, gone=True)
-        if copy is not None and copy.identity in self.register.by_identity:
-            self.register.end(file)  # somebody reads it already
+        if copy is not None and self.register.is_taken(copy):
+            self.register.end(file)
             return
         if copy is not None:
             self.register.relocate(file, copy)

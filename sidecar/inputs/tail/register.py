@@ -7,7 +7,7 @@ from sidecar.inputs.tail.families import is_related
 from sidecar.inputs.tail.files import TailedFile, look_at, seen_beginning
 from sidecar.inputs.tail.identity import HEAD_BYTES, digest
 from sidecar.inputs.tail.sources import open_source
-from sidecar.inputs.tail.successors import Candidate
+from sidecar.inputs.tail.successors import Candidate, is_it
 from sidecar.model import Checkpoint
 
 _KEPT_MS = 7 * 86_400_000
@@ -109,6 +109,14 @@ class Register:
     def is_known_as(self, file: TailedFile) -> bool:
         """Whether its inode counts as its own."""
         return self.by_identity.get(file.identity) is file
+
+    def is_taken(self, one: Candidate) -> bool:
+        """Whether a file is followed already; a claim to an inode that was used again meanwhile is none."""
+        claimer = self.by_identity.get(one.identity)
+        if claimer is None or claimer.source is not None or is_it(one.path, claimer.reached):
+            return claimer is not None
+        self.unclaim(claimer)
+        return False
 
     def unclaim(self, file: TailedFile) -> None:
         """Its inode is another file's now, or may be any time."""

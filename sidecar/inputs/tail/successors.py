@@ -50,13 +50,13 @@ class Neighbours:
     def with_inode(self, known: Checkpoint) -> str | None:
         """Where in its directories it is, whatever it is called; its inode may be another file's by now."""
         identity = (known.device, known.inode)
-        if _identity(known.at) == identity and _is(known.at, known):
+        if _identity(known.at) == identity and is_it(known.at, known):
             return known.at
         for directory in _directories(known):
             path = self._inodes_in(directory).get(known.inode)
-            if path is not None and _identity(path) == identity and _is(path, known):
+            if path is not None and _identity(path) == identity and is_it(path, known):
                 return path
-        return next((one.path for one in self._others() if one.identity == identity and _is(one.path, known)), None)
+        return next((one.path for one in self._others() if one.identity == identity and is_it(one.path, known)), None)
 
     def with_content(self, known: Checkpoint, *, gone: bool = False) -> Candidate | None:
         """A file that holds all that was read of it, also in compressed form.
@@ -134,7 +134,7 @@ def _candidate(path: str) -> Candidate | None:
     return Candidate(path, state) if os.path.isfile(path) else None
 
 
-def _is(path: str, known: Checkpoint) -> bool:
+def is_it(path: str, known: Checkpoint) -> bool:
     """Whether the file with its inode is it; of one that was empty nobody can tell, and so it is not."""
     return bool(known.head_bytes) and _holds(path, known)
 
