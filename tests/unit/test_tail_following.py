@@ -385,3 +385,23 @@ def test_a_file_that_has_the_inode_and_the_name_of_one_that_is_gone_is_read(logs
         made.settle()
         made.settle()
     assert made.contents() == ["0", "1", "2", "3", "4"]
+
+
+def test_what_is_not_read_of_a_file_is_read_from_the_copy_that_was_left_out(logs: Path, log: Path) -> None:
+    made = tailer(logs, paths=[f"{logs}/*"])
+    write(log, long(1) + "\n")
+    made.turn()
+    made.queue.mode = "full"
+    write(log, "2\n3\n")
+    log.rename(f"{log}.1")
+    made.turn(2)
+    made.queue.mode = "good"
+    made.queue.mode = "slow"
+    Path(f"{log}.1.gz").write_bytes(gzip.compress(Path(f"{log}.1").read_bytes()))
+    made.turn()
+    made.queue.release()  # of the copy, that it is one; but not of what is left of the file
+    Path(f"{log}.1").unlink()
+    made.kill()
+    made.queue.mode = "good"
+    made.settle()
+    assert made.contents() == [long(1), "2", "3"]

@@ -113,6 +113,12 @@ class Register:
     def is_taken(self, one: Candidate) -> bool:
         """Whether a file is followed already; a claim to an inode that was used again meanwhile is none."""
         claimer = self.by_identity.get(one.identity)
+        if claimer is not None and claimer.reached.finished and not claimer.reached.offset:
+            self.unclaim(
+                claimer
+            )  # it was left out, as a copy of a file that is gone now, and may not be read to its end
+            self.end(claimer)
+            return False
         if claimer is None or claimer.source is not None or is_it(one.path, claimer.reached):
             return claimer is not None
         self.unclaim(claimer)
