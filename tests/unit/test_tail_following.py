@@ -395,11 +395,9 @@ def test_what_is_not_read_of_a_file_is_read_from_the_copy_that_was_left_out(logs
     write(log, "2\n3\n")
     log.rename(f"{log}.1")
     made.turn(2)
-    made.queue.mode = "good"
     made.queue.mode = "slow"
     Path(f"{log}.1.gz").write_bytes(gzip.compress(Path(f"{log}.1").read_bytes()))
-    made.turn()
-    made.queue.release()  # of the copy, that it is one; but not of what is left of the file
+    made.turn()  # it is saved that this is a copy, but what is left of the file is still on its way
     Path(f"{log}.1").unlink()
     made.kill()
     made.queue.mode = "good"
