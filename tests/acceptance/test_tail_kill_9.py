@@ -16,7 +16,7 @@ import pytest
 from sidecar.queue.codec import Codec
 from tests.support.process import Sidecar, run_command, wait_until
 
-ROUNDS = int(os.environ.get("SIDECAR_TEST_ROUNDS", "200")) // 16
+ROUNDS = int(os.environ.get("SIDECAR_TEST_ROUNDS", "200")) // 20
 LINES_PER_S = 10_000
 
 

@@ -203,4 +203,4 @@ class Model(RuleBasedStateMachine):
 
 @pytest.mark.property
 class TestModel(Model.TestCase):  # type: ignore[name-defined,misc]
-    settings = settings(max_examples=5000 if FUZZ else 60, stateful_step_count=25)
+    settings = settings(max_examples=5000 if FUZZ else 40, stateful_step_count=25)
