@@ -1,7 +1,6 @@
 """A tail's worker without its thread: its queue is in memory and fails on demand, its clock is moved by hand."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -172,9 +171,3 @@ def write(path: Path, text: str | bytes) -> None:
     """Appends, as a program that logs."""
     with path.open("ab") as file:
         file.write(text if isinstance(text, bytes) else text.encode())
-
-
-def age(path: Path, seconds: float) -> None:
-    """Makes a file look as if it was written so long ago."""
-    state = path.stat()
-    os.utime(path, (state.st_atime - seconds, state.st_mtime - seconds))
