@@ -17,7 +17,8 @@ from sidecar.inputs.socket.pool import Pool
 from sidecar.inputs.socket.sessions import LinesTaken, TakeLines
 
 _AT_ONCE = 256
-_AT_ONCE_BYTES = 1_000_000
+_AT_ONCE_BYTES = 250_000
+"""So little that not even the smallest queue takes it for something that it will never have room for."""
 _ANCILLARY_BYTES = 256
 _SO_RXQ_OVFL = 40  # not in Python's socket module: how many datagrams the kernel had no room for
 _NO_ROOM_IN_MEMORY = "the disk is slower than the input"
