@@ -197,7 +197,7 @@ class Following:
         """Files that came to its path after it, and were rotated away before anybody looked; whether there are any."""
         last = file
         for one in neighbours.after(file.reached, since_ns):
-            if self.register.has_had(one) or self.register.origin_of(one) is not None:
+            if not self.register.is_new(one):
                 continue
             waiting = [other for other in self.register.files.values() if other.after is last]
             last = self.register.insert(file.path, one, last, now_ms)
@@ -209,7 +209,7 @@ class Following:
         """Files that were at the path of a new one, if they came, and were rotated away, since the last look."""
         last = None
         for one in neighbours.after(new, (self._since_ms - _CLOCKS_DIFFER_MS) * 1_000_000):
-            if not self.register.has_had(one) and self.register.origin_of(one) is None:
+            if self.register.is_new(one):
                 last = self.register.insert(path, one, last, now_ms)
         return last
 

@@ -1,7 +1,7 @@
 """The register of a tail's files: which number, inode and path is whose, what is to be read, and what to be saved."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from sidecar.inputs.tail.families import is_related
 from sidecar.inputs.tail.files import TailedFile, look_at, seen_beginning
@@ -78,9 +78,10 @@ class Register:
         """The newest file that was at `path` before."""
         return next(reversed(self._by_slot.get(path, {}).values()), None)
 
-    def has_had(self, one: Candidate) -> bool:
-        """Whether it is in the register, or was and is finished."""
-        return one.identity in self.by_identity or (*one.identity, one.path, one.state.st_mtime_ns) in self._had
+    def is_new(self, one: Candidate) -> bool:
+        """Whether it neither is, nor was, in the register, and is no copy of what is or was."""
+        had = one.identity in self.by_identity or (*one.identity, one.path, one.state.st_mtime_ns) in self._had
+        return not had and self.origin_of(one) is None
 
     def origin_of(self, one: Candidate) -> Checkpoint | None:
         """Of which known file it is a copy, if of any. Of one that cannot be read, that shows once it can be."""
@@ -114,9 +115,8 @@ class Register:
         """Whether a file is followed already; a claim to an inode that was used again meanwhile is none."""
         claimer = self.by_identity.get(one.identity)
         if claimer is not None and claimer.reached.finished and not claimer.reached.offset:
-            self.unclaim(
-                claimer
-            )  # it was left out, as a copy of a file that is gone now, and may not be read to its end
+            # It was left out, as a copy of a file that is gone now, and may not be read to its end.
+            self.unclaim(claimer)
             self.end(claimer)
             return False
         if claimer is None or claimer.source is not None or is_it(one.path, claimer.reached):
@@ -171,7 +171,7 @@ class Register:
         return forget
 
 
-def _beginnings(path: str, sizes: Iterable[int]) -> dict[int, bytes]:
+def _beginnings(path: str, sizes: Collection[int]) -> dict[int, bytes]:
     """The digests of the first bytes, for so many of them as in `sizes`. Raises OSError or EOFError."""
     if not sizes:
         return {}
