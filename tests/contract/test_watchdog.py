@@ -84,6 +84,27 @@ def test_a_directory_that_goes_is_told_and_can_be_watched_again(tmp_path: Path, 
         watcher.stop()
 
 
+def test_a_directory_can_be_watched_again_as_soon_as_it_is_told_that_it_went(tmp_path: Path, heard: Heard) -> None:
+    watcher = Watcher()
+    directory = tmp_path / "d"
+    directory.mkdir()
+
+    def make_it_again(path: str, written: bool) -> None:
+        if path == str(directory) and not directory.exists():
+            directory.mkdir()
+            assert watcher.watch(path, make_it_again) is None
+        heard(path, written)
+
+    try:
+        watcher.watch(str(directory), make_it_again)
+        directory.rmdir()
+        until(lambda: heard.events[str(directory), False])
+        (directory / "x").touch()
+        until(lambda: heard.events[str(directory / "x"), False])
+    finally:
+        watcher.stop()
+
+
 def test_nothing_is_heard_of_what_is_not_watched_any_more(tmp_path: Path, heard: Heard) -> None:
     watcher = Watcher()
     other = Heard()

@@ -23,9 +23,8 @@ except (ImportError, OSError):
     _HAS_INOTIFY = False
 
 _PAUSE_S = 0.01
-_STRUCTURE = (
-    ("IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_DELETE_SELF", "IN_MOVE_SELF", "IN_ATTRIB")
-)  # fmt: skip
+# Not IN_DELETE_SELF: it is heard before the watch has ended, when the directory could not be watched anew yet.
+_STRUCTURE = ("IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_MOVE_SELF", "IN_ATTRIB")
 Listener = Callable[[str, bool], None]
 """Told a path, and whether it is that of a file that was written to (else: that something came, went or moved)."""
 log = structlog.get_logger("inputs.tail")
