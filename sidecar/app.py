@@ -57,7 +57,7 @@ class Sidecar:
         self._load = load
         self.pid = os.getpid()
         self.started_ms = int(time.time() * 1000)
-        self.stopping = False
+        self.starting, self.stopping = True, False
         self._http_counts = InputCounts("http", "http")
         self.config: Config = loaded.config
         self.listens_on: Address = loaded.config.http.listen
@@ -200,6 +200,7 @@ class Sidecar:
         undo.callback(intake.stop)
         undo.push_async_callback(tails.stop)
         await tails.start(config.tails, make_makers(config, **limits))
+        self.starting = False
 
         spare_the_collector()
         self._log_start(queue)

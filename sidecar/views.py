@@ -40,6 +40,7 @@ class Facts(Protocol):
 
     pid: int
     started_ms: int
+    starting: bool
     stopping: bool
     config_status: ConfigStatus
 
@@ -119,8 +120,10 @@ class StatusViews:
         return Health(good, [] if good else ["the queue's writer does not answer"])
 
     async def ready(self) -> Health:
-        """Whether a report would be taken now."""
+        """Whether a report, or a line of a file, would be taken now."""
         reasons = []
+        if self._facts.starting:
+            reasons.append("starting: the tails look for their files")
         if self._facts.stopping:
             reasons.append("stopping")
         if self._queue.broken:

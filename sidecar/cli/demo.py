@@ -114,19 +114,19 @@ class _Play:
     def _watch(self, text: str, *, until_s: float, drain: bool = False) -> None:
         self._say(text)
         if not self._out.is_terminal:
-            while time.monotonic() < until_s and not (drain and self._empty()):
+            while time.monotonic() < until_s and not (drain and self._done()):
                 time.sleep(_LOOK_EVERY_S)
             return
         with Live(console=self._out, transient=True, auto_refresh=False) as live:
-            while time.monotonic() < until_s and not (drain and self._empty()):
+            while time.monotonic() < until_s and not (drain and self._done()):
                 live.update(self._progress(), refresh=True)
                 time.sleep(_LOOK_EVERY_S)
 
     def _acknowledged(self) -> set[int]:
         return {number for producer in self._producers for number in producer.acknowledged.copy()}
 
-    def _empty(self) -> bool:
-        return self._sidecar.empty()
+    def _done(self) -> bool:
+        return self._sidecar.has_delivered(len(self._acknowledged()))
 
     def _progress(self) -> str:
         status = self._sidecar.status_if_up()

@@ -158,16 +158,19 @@ class SidecarProcess(_Process):
         return ["run", "--config", str(self._config)]
 
     def ready(self) -> bool:
-        return self.status_if_up() is not None
+        try:
+            return bool(msgspec.json.decode(ask(self._state, "/readyz"))["ok"])
+        except (NotRunningError, msgspec.DecodeError):
+            return False
 
     def status(self) -> Status:
         """Raises NotRunningError."""
         return msgspec.json.decode(ask(self._state, "/status"), type=Status)
 
-    def empty(self) -> bool:
-        """Whether it runs, and nothing waits: neither in the queue nor in the file."""
+    def has_delivered(self, events: int) -> bool:
+        """Whether it runs, has delivered so many, and nothing waits in the queue."""
         status = self.status_if_up()
-        return status is not None and status.books.queued == 0 and not any(one.lag_bytes for one in status.inputs)
+        return status is not None and status.books.delivered >= events and status.books.queued == 0
 
     def status_if_up(self) -> Status | None:
         """None while it is gone."""

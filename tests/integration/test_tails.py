@@ -206,6 +206,15 @@ def test_what_was_there_before_the_first_run_is_left_out(tailed: Tailed) -> None
         tailed.expect("new", "from the beginning", "came while it was down")
 
 
+def test_a_file_that_comes_once_the_sidecar_is_ready_is_read_from_its_beginning(tailed: Tailed) -> None:
+    for number in range(5000):  # it takes a while until all have been looked at
+        (tailed.logs / f"{number:04}").mkdir()
+    tailed.log = tailed.logs / "4999" / "app.log"
+    tailed.start(paths=[str(tailed.logs / "**" / "*.log")])
+    tailed.write("one", "two")
+    tailed.expect("one", "two")
+
+
 def test_two_names_of_one_file_and_two_tails_of_it(tailed: Tailed) -> None:
     tailed.write("one")
     os.link(tailed.log, tailed.logs / "hard.log")

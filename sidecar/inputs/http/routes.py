@@ -51,7 +51,7 @@ class Views(Protocol):
         """Whether the process makes progress."""
 
     def ready(self) -> Awaitable[Health]:
-        """Whether a report would be taken now."""
+        """Whether a report, or a line of a file, would be taken now."""
 
     def metrics(self) -> Awaitable[bytes]:
         """Prometheus text."""

@@ -25,6 +25,7 @@ _IN_MEMORY_BYTES = 32_000_000
 _SAVE_S = 60.0
 _STOP_S = 5.0
 _COMMAND_S = 30.0
+_BEGIN_S = 10.0
 Done = Callable[[Exception | None], None]
 log = structlog.get_logger("inputs.tail")
 
@@ -84,7 +85,10 @@ class Tails:
         return [worker.counts for worker in self._workers.values()]
 
     async def start(self, tails: Mapping[str, Tail], makers: Mapping[str, Maker]) -> None:
-        """Follows the files of `tails`. Raises sqlite3.Error if the queue cannot be read."""
+        """Follows the files of `tails`: what comes after this is read from its beginning, if it can be seen in time.
+
+        Raises sqlite3.Error if the queue cannot be read.
+        """
         for name, settings in tails.items():
             rules = Rules(
                 maker=makers[name],
@@ -105,6 +109,7 @@ class Tails:
                 may_read=self._may_read,
             )
             worker.start()
+        await asyncio.to_thread(self._wait_for_begun, [self._workers[name] for name in tails])
 
     async def stop(self) -> None:
         """Reads nothing more; what was handed over is still committed. May be called twice."""
@@ -148,6 +153,15 @@ class Tails:
         if path is not None and not moved:
             raise Refused(404, f"no file at {path[:200]} is followed, or it cannot be read; see `sidecar tails`")
         return moved
+
+    def _wait_for_begun(self, workers: Sequence[Worker]) -> None:
+        give_up_s = time.monotonic() + _BEGIN_S
+        for worker in workers:
+            if not worker.begun.wait(max(0.0, give_up_s - time.monotonic())):
+                log.warning(
+                    "a tail still looks for its files; what comes before it has seen them counts as there before",
+                    tail=worker.name,
+                )
 
     async def _end(self, names: Sequence[str]) -> None:
         workers = [self._workers.pop(name) for name in names]

@@ -63,6 +63,8 @@ class Worker:
         self.following = Following(name, settings, known)
         self.register = self.following.register
         self.waiting: str | None = None
+        self.begun = threading.Event()
+        """It knows which files there are, and has put on disk which of them were there before its first run."""
         self._settings, self._rules, self._queue = settings, rules, queue
         self._may_read, self._clock, self._wall_clock = may_read, clock, wall_clock
         self._ending = Ending(settings, self.following, queue, counts, self._look_again)
@@ -146,6 +148,7 @@ class Worker:
         if not self._started:
             self._ending.save_start(self._now_ms())
             self._started = True
+        self.begun.set()
         self._ending.save_unsaved()
         self._run_commands()
         self._read_all()
