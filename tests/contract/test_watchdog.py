@@ -51,6 +51,17 @@ def test_writing_and_coming_and_going_are_told_apart(tmp_path: Path, heard: Hear
         watcher.stop()
 
 
+def test_it_is_said_that_nothing_was_heard_before(tmp_path: Path, heard: Heard) -> None:
+    watcher = Watcher()
+    try:
+        watcher.watch(str(tmp_path), heard)
+        assert heard.events == {(str(tmp_path), False): 1}
+        watcher.watch(str(tmp_path), heard)
+        assert heard.events == {(str(tmp_path), False): 1}
+    finally:
+        watcher.stop()
+
+
 def test_a_thousand_writes_are_far_fewer_events(tmp_path: Path, heard: Heard) -> None:
     watcher = Watcher()
     path = tmp_path / "a.log"
@@ -72,6 +83,7 @@ def test_a_directory_that_goes_is_told_and_can_be_watched_again(tmp_path: Path, 
     directory.mkdir()
     try:
         watcher.watch(str(directory), heard)
+        heard.events.clear()
         directory.rmdir()
         until(lambda: heard.events[str(directory), False])
         directory.mkdir()
@@ -97,6 +109,7 @@ def test_a_directory_can_be_watched_again_as_soon_as_it_is_told_that_it_went(tmp
 
     try:
         watcher.watch(str(directory), make_it_again)
+        heard.events.clear()
         directory.rmdir()
         until(lambda: heard.events[str(directory), False])
         (directory / "x").touch()
@@ -112,6 +125,7 @@ def test_nothing_is_heard_of_what_is_not_watched_any_more(tmp_path: Path, heard:
         watcher.watch(str(tmp_path), heard)
         watcher.watch(str(tmp_path), other)
         watcher.unwatch(str(tmp_path), heard)
+        heard.events.clear()
         (tmp_path / "x").touch()
         until(lambda: other.events[str(tmp_path / "x"), False])
         assert not heard.events

@@ -10,6 +10,7 @@ from sidecar.errors import Stale, Unavailable
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.messages import Batch, Command, Landed
 from sidecar.inputs.tail.reading import Rules
+from sidecar.inputs.tail.watch import Watcher
 from sidecar.inputs.tail.worker import Worker
 from sidecar.makers import make_maker
 from sidecar.model import Advance, Checkpoint, Loss
@@ -91,7 +92,7 @@ class TailQueue:
         self.losses += losses
 
 
-class NoWatcher:
+class NoWatcher(Watcher):
     """Nothing is ever heard of; whoever tests says when to look."""
 
     def watch(self, directory: str, listener: Callable[[str, bool], None]) -> str | None:
@@ -104,8 +105,9 @@ class NoWatcher:
 class Tailer:
     """A tail called `app`, as of `settings`, over the files in `directory`."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: Path, watcher: Watcher | None = None, **settings: Any) -> None:
         self.queue = TailQueue()
+        self.watcher = watcher or NoWatcher()
         self.clock = Clock()
         self.directory = directory
         document = {
@@ -160,7 +162,7 @@ class Tailer:
             rows,
             rules=rules,
             queue=self.queue,
-            watcher=NoWatcher(),  # type: ignore[arg-type]
+            watcher=self.watcher,
             counts=TailCounts("app"),
             may_read=lambda: True,
             clock=self.clock,

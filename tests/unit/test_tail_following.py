@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from sidecar.inputs.tail.watch import Listener, Watcher
 from tests.support.tails import Tailer, write
 
 
@@ -403,3 +404,23 @@ def test_what_is_not_read_of_a_file_is_read_from_the_copy_that_was_left_out(logs
     made.queue.mode = "good"
     made.settle()
     assert made.contents() == [long(1), "2", "3"]
+
+
+def test_a_file_that_comes_after_the_look_and_before_it_is_told_of_is_found_at_once(logs: Path, log: Path) -> None:
+    class LateWatcher(Watcher):
+        def watch(self, directory: str, listener: Listener) -> str | None:
+            if not log.exists():
+                write(log, "one\n")
+            return super().watch(directory, listener)
+
+    watcher = LateWatcher()
+    try:
+        made = Tailer(logs, watcher)
+        made.turn()
+        assert not made.contents()
+        made.turn(pass_s=1)
+        assert made.contents() == ["one"]
+        for file in made.worker.register.files.values():
+            file.close()
+    finally:
+        watcher.stop()

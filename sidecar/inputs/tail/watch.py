@@ -41,7 +41,10 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="tail-watch", daemon=True)
 
     def watch(self, directory: str, listener: Listener) -> str | None:
-        """From now on `listener` is told of changes in `directory`; else why that cannot be. May be called again."""
+        """From now on `listener` is told of changes in `directory`; else why that cannot be. May be called again.
+
+        It is told of one at once: what happened until now, perhaps since the listener looked, was not heard of.
+        """
         known = self._directories.get((directory, listener))
         if known is not None and known.alive:
             return None
@@ -58,6 +61,7 @@ class Watcher:
         except OSError as error:
             return _reason(error)
         self._directories[directory, listener] = made
+        listener(directory, False)
         return None
 
     def unwatch(self, directory: str, listener: Listener) -> None:
