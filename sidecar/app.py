@@ -197,8 +197,8 @@ class Sidecar:
         await self._open_control(views, Control(directory, queue, dispatch, tails, self.reload), undo)
         await self._open_sockets(intake, undo)
         await self._open_http(intake, views, undo)
-        undo.callback(intake.stop)
         undo.push_async_callback(tails.stop)
+        undo.callback(intake.stop)
         await tails.start(config.tails, make_makers(config, **limits))
         self.starting = False
 

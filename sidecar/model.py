@@ -102,6 +102,18 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
     losses: tuple[Loss, ...] = ()
 
 
+class Order:
+    """What one client hands over lands in order: behind what failed, all fails, until `error` is taken back.
+
+    The queue's writer sets it; the client takes it back once all that was on its way has failed, and begins anew.
+    """
+
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+
 class Books(msgspec.Struct, frozen=True):
     """The counters of promise 4, in events. They are written in the transactions that move the events."""
 

@@ -21,7 +21,7 @@ from sidecar.errors import Refused, Unavailable
 from sidecar.intake.gathered import Gathered
 from sidecar.intake.submission import Done, Submission
 from sidecar.intake.taken import FrameTaken, LinesTaken, Taken, events_of, size_of
-from sidecar.model import Advance, Block, Kind, StreamKey
+from sidecar.model import Advance, Block, Kind, Order, StreamKey
 from sidecar.queue import Queue, QueueStream
 from sidecar.report import Checked, Envelope, check_items, check_lines, check_payload, open_envelope
 
@@ -226,10 +226,16 @@ class Intake:
         return stream
 
     def _append(
-        self, stream: QueueStream, blocks: list[Block], now_ms: int, dead: Sequence[tuple[bytes, str]], done: Done
+        self,
+        stream: QueueStream,
+        blocks: list[Block],
+        now_ms: int,
+        dead: Sequence[tuple[bytes, str]],
+        done: Done,
+        order: Order | None,
     ) -> None:
         size = size_of(blocks) + sum([len(body) + _DEAD_BYTES for body, _ in dead])
-        self._queue.append(stream, blocks, size, now_ms, done, dead)
+        self._queue.append(stream, blocks, size, now_ms, done, dead, order=order)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 
+from sidecar.model import Order
+
 Done = Callable[[Exception | None], None]
-Part = Callable[[Done], None]
+Part = Callable[[Done, Order | None], None]
 """Hands something to the queue, which calls what it was given once that is on disk, or could not be put there."""
 
 
@@ -26,12 +28,12 @@ class Submission:
         """One more thing that must be on disk."""
         self._parts.append(part)
 
-    def submit(self) -> None:
-        """Hands over what is not on disk yet."""
+    def submit(self, order: Order | None = None) -> None:
+        """Hands over what is not on disk yet, behind what was handed over in this `order` before."""
         parts, self._parts, self._error = self._parts, [], None
         self._open = len(parts)
         for part in parts:
-            part(partial(self._settled, part))
+            part(partial(self._settled, part), order)
 
     def _settled(self, part: Part, error: Exception | None) -> None:
         if error is not None:

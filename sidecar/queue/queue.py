@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from sidecar.errors import Stale, StartError, Unavailable
-from sidecar.model import Advance, Block, Books, Chunk, Room, StreamKey
+from sidecar.model import Advance, Block, Books, Chunk, Order, Room, StreamKey
 from sidecar.queue.checkpoints import Checkpoints
 from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
 from sidecar.queue.operations import (
@@ -145,14 +145,15 @@ class Queue:
         done: Done,
         dead: Sequence[tuple[bytes, str]] = (),
         advance: Advance | None = None,
+        order: Order | None = None,
     ) -> None:
         """Accepts `blocks` of together `size` bytes, and as dead letters the events in `dead`, each with its reason.
 
         `done` is called on the loop with None once they are on disk, and `advance` with them, else with Unavailable, or
-        with Stale if that is impossible.
+        with Stale if that is impossible. Behind what failed, all that is in the same `order` fails too.
         """
         self.pending_bytes += size
-        self._writer.submit(Append(stream, blocks, size, accepted_ms, done, dead, advance))
+        self._writer.submit(Append(stream, blocks, size, accepted_ms, done, dead, advance, order))
 
     async def acknowledge(self, lane: QueueLane, through_seq: int, *, keep: bool) -> None:
         """Forgets the chunks up to `through_seq`, since the proxy has them. Raises Unavailable."""

@@ -4,9 +4,9 @@ Invariant: `done(None)` is called only after COMMIT returned, with synchronous=F
 
     submit ──> inbox ──> [ BEGIN ... all that waits ... COMMIT ] ──> deltas to the records ──> settle (on the loop)
                               │ failed: ROLLBACK
-                              ├─ several operations: each again alone, so that one cannot fail another
-                              └─ one operation: settle with the error; unless the disk is merely full,
-                                 the connection is poisoned: close, reopen, reload the records
+                              │   unless the disk is merely full, the connection is poisoned: close, reopen, reload
+                              └─ each operation again alone, so that one cannot fail another, but for those that
+                                 must not overtake it: settle with the errors
 
 This module knows no asyncio: `settle` is a callable that carries the results to wherever the caller lives.
 """
@@ -141,11 +141,16 @@ class Writer:
 
     def _commit(self, group: list[Operation]) -> None:
         grown: set[QueueLane] = set()
-        error = self._attempt(group, grown)
-        if error is None or len(group) == 1:
-            self._settle([(operation, error) for operation in group], grown)
+        if len(group) > 1 and not any(map(_failed_before, group)) and self._attempt(group, grown) is None:
+            self._settle([(operation, None) for operation in group], grown)
             return
-        self._settle([(operation, self._attempt([operation], grown)) for operation in group], grown)
+        self._settle([(operation, self._attempt_alone(operation, grown)) for operation in group], grown)
+
+    def _attempt_alone(self, operation: Operation, grown: set[QueueLane]) -> Exception | None:
+        error = _failed_before(operation) or self._attempt([operation], grown)
+        if isinstance(operation, Append) and operation.order is not None:
+            operation.order.error = error
+        return error
 
     def _attempt(self, group: Sequence[Operation], grown: set[QueueLane]) -> Exception | None:
         """Commits `group` as one transaction. Any failure is returned, whatever it is: this thread must live."""
@@ -219,6 +224,11 @@ class Writer:
         # After a failed write or fsync nobody knows what the page cache holds: start over from the file.
         connection, self._connection = self._connection, None
         connection.close()
+
+
+def _failed_before(operation: Operation) -> Exception | None:
+    """Why what must not overtake something else fails with it."""
+    return operation.order.error if isinstance(operation, Append) and operation.order is not None else None
 
 
 def _appends(group: Sequence[Operation]) -> int:

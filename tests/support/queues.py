@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sidecar.model import BEFORE_ALL, Block, LaneName, Room, StreamKey
+from sidecar.model import BEFORE_ALL, Block, LaneName, Order, Room, StreamKey
 from sidecar.queue.operations import Acknowledge, Append, Done
 from sidecar.queue.reader import Reader
 from sidecar.queue.records import QueueLane, QueueStream
@@ -55,9 +55,11 @@ class DirectQueue:
     def streams(self) -> dict[int, QueueStream]:
         return {stream.id: stream for stream in self.writer.streams.values() if stream.saved}
 
-    def append(self, *events: str, at_ms: int = 0, key: StreamKey = KEY) -> Exception | None:
+    def append(
+        self, *events: str, at_ms: int = 0, key: StreamKey = KEY, order: Order | None = None
+    ) -> Exception | None:
         block = Block(",".join(events).encode(), len(events))
-        return self.do(lambda done: Append(self.stream(key), [block], len(block.body), at_ms, done))
+        return self.do(lambda done: Append(self.stream(key), [block], len(block.body), at_ms, done, order=order))
 
     def acknowledge(self, through_seq: int, *, keep: bool = False, now_ms: int = 0) -> Exception | None:
         return self.do(lambda done: Acknowledge(self.stream().fresh, through_seq, now_ms, keep, done))

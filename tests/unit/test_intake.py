@@ -14,7 +14,7 @@ from sidecar.directory import Directory
 from sidecar.errors import Refused, Unavailable
 from sidecar.intake import Intake, LinesTaken
 from sidecar.intake.submission import Done, Submission
-from sidecar.model import Block, Room, StreamKey
+from sidecar.model import Block, Order, Room, StreamKey
 from sidecar.queue.records import QueueStream
 from tests.support.reports import NOW_MS, event, report, sample, without
 
@@ -50,8 +50,9 @@ class FakeQueue:
 
     def append(
         self, stream: QueueStream, blocks: Sequence[Block], size: int, accepted_ms: int, done: Done,
-        dead: Sequence[tuple[bytes, str]] = (),
+        dead: Sequence[tuple[bytes, str]] = (), order: Order | None = None,
     ) -> None:  # fmt: skip
+        assert order is None or order.error is None
         assert size >= sum(len(block.body) for block in blocks) + sum(len(body) for body, _ in dead)
         assert accepted_ms == NOW_MS
         items = [item for block in blocks for item in json.loads(b"[%b]" % block.body)]

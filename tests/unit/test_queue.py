@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import StartError, Unavailable
-from sidecar.model import Block, Books, StreamKey
+from sidecar.model import Block, Books, Order, StreamKey
 from sidecar.queue import Queue, StateLock, schema
 from sidecar.queue.codec import RAW, ZSTD, Codec
 from sidecar.queue.operations import Append, Expire, Nothing, SpendBudget, Tidy
@@ -270,6 +270,51 @@ def test_a_full_disk_refuses_and_loses_nothing(queue: DirectQueue) -> None:
     assert queue.append("2") is None
     assert queue.writer.broken is None
     assert queue.reader.audit() == []
+
+
+def test_a_small_event_does_not_overtake_a_large_one_of_its_order_on_a_full_disk(queue: DirectQueue) -> None:
+    queue.append("1")
+    connection = queue.writer._connection
+    assert connection is not None
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    order, another = Order(), Order()
+    large = f'"{os.urandom(100_000).hex()}"'
+    assert "full" in str(queue.append(large, order=order))
+    assert "full" in str(queue.append("2", order=order))
+    assert queue.append("3", order=another) is None
+    assert queue.append("4") is None
+    connection.execute("PRAGMA max_page_count = 1000000")
+    assert "full" in str(queue.append("2", order=order)), "it was handed over before the client knew"
+    order.error = None
+    assert queue.append(large, order=order) is None
+    assert queue.append("2", order=order) is None
+    assert queue.waiting() == ["1", "3", "4", large, "2"]
+
+
+def test_in_one_commit_too_nothing_overtakes_what_failed(queue: DirectQueue) -> None:
+    outcome: list[Exception | None] = []
+    hold, settled = threading.Event(), threading.Semaphore(0)
+
+    def done(error: Exception | None) -> None:
+        outcome.append(error)
+        settled.release()
+
+    class Wait(Nothing, frozen=True):
+        def apply(self, _: Any) -> None:
+            hold.wait(10)
+
+    order = Order()
+    bad = Block("no bytes", 1)  # type: ignore[arg-type]
+    queue.writer.submit(Wait(done))
+    for block, each in ((bad, order), (Block(b"2", 1), order), (Block(b"3", 1), Order()), (Block(b"4", 1), None)):
+        queue.writer.submit(Append(queue.stream(), [block], 1, 0, done, order=each))
+    hold.set()
+    for _ in range(5):
+        assert settled.acquire(timeout=10)
+    assert [error is None for error in outcome] == [True, False, False, True, True]
+    assert outcome[2] is outcome[1] is order.error
+    assert queue.waiting() == ["3", "4"]
 
 
 def test_after_a_failed_write_the_connection_is_opened_anew(queue: DirectQueue) -> None:

@@ -17,6 +17,7 @@ from sidecar.inputs.socket.line_session import LineSession
 from sidecar.inputs.socket.pool import Pool
 from sidecar.intake import LinesTaken
 from sidecar.intake.submission import Done, Submission
+from sidecar.model import Order
 from tests.support.loops import StillLoop
 
 FULL = Unavailable("the queue is full", retry_after_s=30)
@@ -28,7 +29,7 @@ class Intake:
 
     def __init__(self) -> None:
         self.full = False
-        self.waiting: list[tuple[list[bytes], Done]] = []
+        self.waiting: list[tuple[list[bytes], Done, Order]] = []
         self.disk: list[bytes] = []
         self.asked = 0
 
@@ -43,12 +44,13 @@ class Intake:
         good = [line for line in lines if line != b"bad"]
         submission = Submission(done)
         if good:
-            submission.add(lambda settled: self.waiting.append((good, settled)))
+            submission.add(lambda settled, order: self.waiting.append((good, settled, order)))
         return LinesTaken(len(good), len(good), len(block), refused, 0, submission or None)
 
-    def settle(self, error: Exception | None = None, number: int = 0) -> None:
-        """The oldest (or another) submission is on disk, or is not."""
-        lines, done = self.waiting.pop(number)
+    def settle(self, error: Exception | None = None) -> None:
+        """The oldest submission is on disk, or is not; nor is then what is behind it."""
+        lines, done, order = self.waiting.pop(0)
+        error = order.error = order.error or error
         if error is None:
             self.disk += lines
         done(error)
@@ -189,11 +191,11 @@ def test_a_refusal_is_told_at_once_with_its_number(client: Client, door: Door) -
     assert door.counts.rejected == 2
 
 
-def test_what_lands_early_is_acknowledged_in_its_turn(client: Client, door: Door) -> None:
+def test_what_was_handed_over_before_is_acknowledged_before(client: Client, door: Door) -> None:
     client.send(b"a\n")
     client.send(b"b\nc\n")
-    door.intake.settle(number=1)
-    assert client.heard() == []
+    door.intake.settle()
+    assert client.heard() == [{"acked": 1}]
     door.intake.settle()
     assert client.heard() == [{"acked": 3}]
 
@@ -286,21 +288,25 @@ def test_what_could_not_be_written_is_written_again_in_order(client: Client, doo
     client.send(b"a\n")
     client.send(b"b\n")
     door.intake.settle(BROKEN)
-    door.intake.settle()  # b was committed alone
+    loop.pass_time(5)
+    assert [lines for lines, _, _ in door.intake.waiting] == [[b"b"]], "which a must not overtake"
+    door.intake.settle()
     assert client.heard() == []
     assert not client.transport.reading
     for _ in range(3):
         loop.pass_time(1.1)
         loop.pass_time(5)
-        assert [lines for lines, _ in door.intake.waiting] == [[b"a"]]
+        assert [lines for lines, _, _ in door.intake.waiting] == [[b"a"], [b"b"]]
         door.intake.settle(BROKEN)
+        door.intake.settle()
         assert client.heard() == []
     loop.pass_time(1.1)
     door.intake.settle()
-    assert client.heard() == [{"acked": 2}]
+    door.intake.settle()
+    assert client.heard()[-1] == {"acked": 2}
     loop.pass_time(1.1)
     assert client.transport.reading
-    assert door.intake.disk == [b"b", b"a"]
+    assert door.intake.disk == [b"a", b"b"]
     assert door.pool.held_bytes == 0
 
 
@@ -311,7 +317,7 @@ def test_nothing_new_is_taken_while_something_older_failed(client: Client, door:
     loop.settle()
     assert door.intake.waiting == []
     loop.pass_time(0.1)
-    assert [lines for lines, _ in door.intake.waiting] == [[b"a"]]
+    assert [lines for lines, _, _ in door.intake.waiting] == [[b"a"]]
     loop.pass_time(5)
     assert len(door.intake.waiting) == 1, "not submitted twice"
     door.intake.settle()
@@ -485,7 +491,7 @@ def test_items_are_taken_in_slices_so_that_others_have_their_turn(
     assert not client.transport.reading
     for _ in range(20):
         loop.settle()
-    assert sum(len(lines) for lines, _ in door.intake.waiting) == 300
+    assert sum(len(lines) for lines, _, _ in door.intake.waiting) == 300
     assert client.transport.reading
 
 

@@ -132,7 +132,8 @@ class Connection(asyncio.Protocol):
 
     def go_on(self) -> Unavailable | None:
         """Called by the pool, now and then, while something could not be put into the queue."""
-        self._flights.start_again()
+        if not self._flights.start_again():
+            return self._why
         if self._flights.troubled:
             return None  # it will show; until then nothing newer is taken
         self._why = None
@@ -240,8 +241,7 @@ class Connection(asyncio.Protocol):
             return
         again = flight.again
         self._keep(-flight.size)
-        for handed in self._flights.land(flight):
-            self._settle(handed)
+        self._settle(self._flights.land(flight))
         if again:
             self._recover()
         self.balance()

@@ -3,27 +3,30 @@
 from collections import deque
 
 from sidecar.inputs.socket.sessions import Handed
+from sidecar.model import Order
 
 
 class Flight:
     """Something that was handed over, and is not on disk yet. `size`: what it holds in memory."""
 
-    __slots__ = ("again", "handed", "landed", "size")
+    __slots__ = ("again", "handed", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.handed: Handed | None = None
-        self.landed = self.again = False
+        self.again = False
 
 
 class Flights:
-    """They may land in any order, and are settled in theirs."""
+    """They land in order: once one has failed, so do those behind it, and all of these are handed over again."""
 
-    __slots__ = ("_failed", "_open")
+    __slots__ = ("_failed", "_open", "_order", "_under_way")
 
     def __init__(self) -> None:
         self._open: deque[Flight] = deque()
         self._failed: list[Flight] = []
+        self._order = Order()
+        self._under_way = 0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -36,31 +39,34 @@ class Flights:
     def start(self, flight: Flight) -> None:
         """Hands it over."""
         self._open.append(flight)
-        _submit(flight)
+        self._submit(flight)
 
-    def start_again(self) -> None:
-        """Hands over what failed, once more."""
+    def start_again(self) -> bool:
+        """Hands over what failed, once more; False as long as something is still on its way that must not overtake."""
+        if self._under_way:
+            return False
+        self._order.error = None
         failed, self._failed = self._failed, []
         for flight in failed:
             flight.again = True
-            _submit(flight)
+            self._submit(flight)
+        return True
 
     def fail(self, flight: Flight) -> None:
         """It could not be put on disk."""
+        self._under_way -= 1
         flight.again = False
         self._failed.append(flight)
 
-    def land(self, flight: Flight) -> list[Handed]:
-        """It is on disk; what can be settled now, oldest first."""
-        flight.landed, flight.again = True, False
-        settled = []
-        while self._open and self._open[0].landed:
-            handed = self._open.popleft().handed
-            assert handed is not None
-            settled.append(handed)
-        return settled
+    def land(self, flight: Flight) -> Handed:
+        """It is on disk, and so is all that was handed over before it."""
+        self._under_way -= 1
+        landed = self._open.popleft()
+        assert landed is flight
+        assert flight.handed is not None
+        return flight.handed
 
-
-def _submit(flight: Flight) -> None:
-    assert flight.handed is not None
-    flight.handed.submission.submit()
+    def _submit(self, flight: Flight) -> None:
+        assert flight.handed is not None
+        self._under_way += 1
+        flight.handed.submission.submit(self._order)

@@ -11,6 +11,7 @@ import msgspec
 
 from sidecar.inputs.socket.frames import BadFrame, Frame, GetConfiguration
 from sidecar.inputs.socket.lines import Overlong
+from sidecar.model import Order
 
 Done = Callable[[Exception | None], None]
 Item = bytes | Overlong | Frame | GetConfiguration | BadFrame
@@ -19,8 +20,8 @@ Item = bytes | Overlong | Frame | GetConfiguration | BadFrame
 class Submission(Protocol):
     """What can be handed to the queue, and again if that failed."""
 
-    def submit(self) -> None:
-        """Hands over what is not on disk yet."""
+    def submit(self, order: Order | None = None) -> None:
+        """Hands over what is not on disk yet, behind what was handed over in this `order` before."""
 
 
 class LinesTaken(Protocol):

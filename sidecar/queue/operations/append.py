@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from sidecar.model import Advance, Block
+from sidecar.model import Advance, Block, Order
 from sidecar.queue.operations.checkpoints import advance_checkpoint
 from sidecar.queue.operations.transaction import Done, Transaction, add_chunks, add_dead, add_later
 from sidecar.queue.records import QueueStream
@@ -14,7 +14,8 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     """Accept `blocks`, together `size` bytes. The writer joins the appends of one commit into common chunks.
 
     `dead`: events, each with a reason, that can never be sent; they are accepted as dead letters. `advance`: the place
-    in a tailed file up to which these are its events; it is committed with them, or neither is.
+    in a tailed file up to which these are its events; it is committed with them, or neither is. `order`: fails if what
+    was appended in that order before it has failed.
     """
 
     stream: QueueStream
@@ -24,6 +25,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     done: Done
     dead: Sequence[tuple[bytes, str]] = ()
     advance: Advance | None = None
+    order: Order | None = None
 
     def apply(self, tx: Transaction) -> None:
         """The writer calls `append_all` for all of a commit instead."""
