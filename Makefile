@@ -54,8 +54,10 @@ browser:
 demo: install
 	@$(BIN)/sidecar demo
 
+# Two files of tests at a time; but a package that is installed would be seen by others.
 test: lint browser openssl logrotate
-	$(PYTEST)
+	$(PYTEST) --numprocesses 2 --dist loadfile --ignore tests/packaging
+	$(PYTEST) tests/packaging
 
 lint: .venv/installed-test
 	$(BIN)/ruff check
