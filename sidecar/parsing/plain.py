@@ -44,30 +44,31 @@ def frame_lines(text: str, frame: Frame, block_bytes: int) -> list[Block] | None
         if not mark:
             return None
         text = text.replace("\\", mark)
-    inside = _inside(text.replace("\n", _END))
+    empty = frame.before + frame.behind  # so long that it is found, or not, in no time
     blocks = []
-    for lines in _parts(inside, len(between), block_bytes):
-        if b"" in lines:
+    for body, count in _framed(_inside(text.replace("\n", _END)), frame, block_bytes):
+        if empty in body:
             return None
-        body = b"%b%b%b" % (frame.before, between.join(lines), frame.behind)
-        blocks.append(Block(body.replace(_inside(mark), rb"\\") if mark else body, len(lines)))
+        blocks.append(Block(body.replace(_inside(mark), rb"\\") if mark else body, count))
     return blocks
 
 
-def _parts(inside: bytes, overhead: int, block_bytes: int) -> Iterator[list[bytes]]:
-    """Runs of lines that with `overhead` for each fit `block_bytes`; a larger one is alone."""
-    mark = _END.encode()
+def _framed(inside: bytes, frame: Frame, block_bytes: int) -> Iterator[tuple[bytes, int]]:
+    """Events, and how many, for runs of lines that fit `block_bytes`; a larger one is alone."""
+    mark, between = _END.encode(), frame.behind + b"," + frame.before
     start, window = 0, block_bytes
     while start < len(inside):
         end = inside.rfind(mark, start, start + window)
         if end < 0:
             end = inside.index(mark, start)
-        lines, raw = inside[start:end].split(mark), end - start
-        size = raw + len(lines) * overhead
-        window = max(1, block_bytes * raw // size)  # what would have fitted, if all is alike
-        if size > block_bytes and len(lines) > 1:
+        lines = inside[start:end]
+        middle = lines.replace(mark, between)
+        count = 1 + (len(middle) - len(lines)) // (len(between) - len(mark))
+        size = len(middle) + len(between)
+        window = max(1, block_bytes * len(lines) // size)  # what would have fitted, if all is alike
+        if size > block_bytes and count > 1:
             continue
-        yield lines
+        yield b"%b%b%b" % (frame.before, middle, frame.behind), count
         start = end + 1
 
 
