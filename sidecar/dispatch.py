@@ -54,6 +54,7 @@ class Dispatch:
         self._directory, self._queue, self._schedule = directory, queue, schedule
         self._tokens: dict[str, Budget] = {}
         self._remembered: dict[str, tuple[str, bytes]] = {}
+        self._written: dict[str, bytes] = {}
         self._reloading = False
         self._set_up(config)
 
@@ -178,7 +179,12 @@ class Dispatch:
             key,
             lane.name,
             self._directory.names(each.key for each in self._queue.streams())[stream.key],
-            _LaneSource(self._queue, lane, keep=self._config.queue.keep_delivered > 0 and lane.name != "replay"),
+            _LaneSource(
+                self._queue,
+                lane,
+                keep=self._config.queue.keep_delivered > 0 and lane.name != "replay",
+                written=self._written,
+            ),
             client=self._client,
             endpoints=lambda: self._endpoints_of(lane),
             budget=self._budget(lane, token_digest(key)),
@@ -218,10 +224,10 @@ class Dispatch:
 
 
 class _LaneSource:
-    """A queue's lane, as the forwarder wants it."""
+    """A queue's lane, as the forwarder wants it. `written`: what is on disk of each token's budget, by its digest."""
 
-    def __init__(self, queue: Queue, lane: QueueLane, *, keep: bool) -> None:
-        self._queue, self._lane, self._keep = queue, lane, keep
+    def __init__(self, queue: Queue, lane: QueueLane, *, keep: bool, written: dict[str, bytes]) -> None:
+        self._queue, self._lane, self._keep, self._written = queue, lane, keep, written
         self._boot_id = boot_id()
 
     @property
@@ -251,7 +257,9 @@ class _LaneSource:
         return await self._queue.put_off(self._lane, through_seq, latest_ms)
 
     async def spend(self, token_digest: str, state: bytes) -> None:
-        await self._queue.spend(token_digest, self._boot_id, state)
+        if self._written.get(token_digest) != state:  # without a limit, it stays the same
+            await self._queue.spend(token_digest, self._boot_id, state)
+            self._written[token_digest] = state
 
 
 def _isolation(rate: Rate, share: float) -> dict[str, Allowance]:

@@ -30,7 +30,8 @@ from sidecar.units import Rate
 
 _USUAL = Rate(1000, 60.0)
 """The scale of shares and turns if there is no limit here."""
-_LONG_AGO_S = -1e9
+_LONG_AGO_S, _FAR_AHEAD_S = -1e9, 1e9
+_ANY_PER_S = 1e9
 _STEADY = 0.5
 """Of its share, what a host in a hold sends. More: shorter silences, but a jerkier sum."""
 _JUMP = 0.05
@@ -62,6 +63,15 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     share_per_s: float
 
 
+_FREE = Snapshot(
+    spent_until_s=_FAR_AHEAD_S,  # should there be a limit after the restart
+    owed_until_s=_LONG_AGO_S,
+    grows_from_s=_LONG_AGO_S,
+    next_s=_LONG_AGO_S,
+    share_per_s=_ANY_PER_S,
+)
+
+
 class Limiter:
     """What one token may still send."""
 
@@ -79,7 +89,9 @@ class Limiter:
         self.share_per_s = self._ceiling_per_s
 
     def snapshot(self) -> Snapshot:
-        """What `restore` wants after a restart."""
+        """What `restore` wants after a restart. Always the same of a token that nothing holds back."""
+        if not self._limited and self.share_per_s == self._ceiling_per_s:
+            return _FREE
         return Snapshot(
             spent_until_s=self.spent_until_s,
             owed_until_s=self._owed_until_s,

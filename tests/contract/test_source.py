@@ -36,7 +36,7 @@ async def _with_queue(path: Path, scenario: Scenario) -> None:
         queue.append(stream, [Block(body, events)], len(body), 0, done.set_result)
         assert await done is None
 
-    await scenario(_LaneSource(queue, stream.fresh, keep=False), add)
+    await scenario(_LaneSource(queue, stream.fresh, keep=False, written={}), add)
     await queue.close(5)
 
 
@@ -113,3 +113,20 @@ def test_spending_is_taken(play: Callable[[Scenario], None]) -> None:
         await source.spend("digest", b"12.5")
 
     play(scenario)
+
+
+def test_what_is_spent_is_written_down_when_it_changes(tmp_path: Path) -> None:
+    written: dict[str, bytes] = {}
+
+    async def run() -> None:
+        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1, room=ENOUGH)
+        queue.open()
+        lane = queue.stream(StreamKey(1, "token")).fresh
+        source, other = (_LaneSource(queue, lane, keep=False, written=written) for _ in range(2))
+        for one, state in ((source, b"1"), (other, b"2"), (source, b"1")):
+            await one.spend("digest", state)
+            assert {digest: state for digest, (_, state) in (await queue.budgets()).items()} == {"digest": state}
+        await queue.close(5)
+        await source.spend("digest", b"1")  # the same: the queue need not even be there
+
+    asyncio.run(run())

@@ -3,6 +3,7 @@
 from collections import deque
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,6 +108,28 @@ def test_a_host_that_was_never_refused_sends_at_once_and_a_few_in_a_row() -> Non
         assert limiter.wait_s(50.0) == 0
         limiter.spend(50.0)
     assert 0 < limiter.wait_s(50.0) < 0.1
+
+
+def test_without_a_limit_there_is_nothing_to_write_down_until_the_proxy_refuses() -> None:
+    limiter = new(None)
+    free = limiter.snapshot()
+    limiter.spend(50.0)
+    limiter.accepted(50.0)
+    assert limiter.snapshot() == free
+    limiter.refused(50.1, 50.0, None)
+    held = limiter.snapshot()
+    assert held != free
+    again = new(None)
+    again.restore(held, 50.2, same_boot=True)
+    assert again.wait_s(50.2) > 0
+    while again.snapshot() != free:
+        again.accepted(60.0)
+    again.restore(msgspec.json.decode(msgspec.json.encode(free), type=Snapshot), 70.0, same_boot=True)
+    assert again.wait_s(70.0) == 0
+    limited, afresh = new(LIMIT), new(LIMIT)
+    limited.restore(free, 80.0, same_boot=True)
+    afresh.restore(None, 80.0, same_boot=True)
+    assert limited.wait_s(80.0) == afresh.wait_s(80.0) > 0, "what was sent without a limit may be all of it"
 
 
 def test_without_a_limit_nothing_waits_until_the_proxy_refuses() -> None:
