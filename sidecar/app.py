@@ -31,7 +31,7 @@ from sidecar.intake import Intake
 from sidecar.listening import listen_tcp, listen_unix
 from sidecar.makers import make_makers
 from sidecar.model import Room
-from sidecar.process import raise_file_limit, spare_the_collector
+from sidecar.process import keep_freed_memory, raise_file_limit, spare_the_collector
 from sidecar.queue import Queue, StateLock
 from sidecar.schedule import Schedule
 from sidecar.status import ConfigStatus
@@ -147,6 +147,7 @@ class Sidecar:
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
         config = self.config
         raise_file_limit()
+        keep_freed_memory()
         log.mask(_secrets(config))
         undo.callback(StateLock(config.state).acquire().release)
 
