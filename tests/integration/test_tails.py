@@ -190,6 +190,22 @@ def test_kubernetes_links_swapped_while_tailing(tailed: Tailed) -> None:
         assert paths == {str(tailed.logs / "x.log")}
 
 
+def test_a_link_that_is_swapped_on_the_way_to_the_file_is_noticed_at_once(tailed: Tailed) -> None:
+    """log/x.log -> ..data/x.log, and ..data -> a directory that is replaced as a whole, as Kubernetes does."""
+    data = tailed.directory / "volume"
+    for number in (1, 2):
+        (data / f"..{number}").mkdir(parents=True)
+        (data / f"..{number}" / "x.log").write_text(f"{number}\n")
+    (data / "..data").symlink_to("..1")
+    (tailed.logs / "x.log").symlink_to(data / "..data" / "x.log")
+    with tailed.start(paths=[f"{tailed.logs}/*.log"], start_at="beginning"):
+        tailed.expect("1")
+        time.sleep(1)  # after the looks that follow the start
+        (data / "..new").symlink_to("..2")
+        (data / "..new").rename(data / "..data")
+        wait_until(lambda: tailed.contents() == ["1", "2"], 5, "what is behind the link now")
+
+
 def test_what_was_there_before_the_first_run_is_left_out(tailed: Tailed) -> None:
     tailed.write("old", "also old")
     with tailed.start(paths=[f"{tailed.logs}/**/*.log"]) as sidecar:

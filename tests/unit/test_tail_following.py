@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from sidecar.inputs.tail.glances import link_directories
 from sidecar.inputs.tail.watch import Listener, Watcher
 from tests.support.tails import Tailer, write
 
@@ -424,3 +425,18 @@ def test_a_file_that_comes_after_the_look_and_before_it_is_told_of_is_found_at_o
             file.close()
     finally:
         watcher.stop()
+
+
+def test_where_links_stand_on_the_way_to_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "c").symlink_to("a/../a")
+    (tmp_path / "a" / "b" / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "c" / "b" / "file")
+    assert link_directories(str(tmp_path / "link")) == {str(tmp_path)}
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "first").symlink_to("../a/b/second")
+    (tmp_path / "a" / "b" / "second").symlink_to("file")
+    assert link_directories(str(tmp_path / "d" / "first")) == {str(tmp_path / "d"), str(tmp_path / "a" / "b")}
+    assert link_directories(str(tmp_path / "a" / "b" / "file")) == set()
+    (tmp_path / "loop").symlink_to("loop")
+    assert link_directories(str(tmp_path / "loop")) == {str(tmp_path)}

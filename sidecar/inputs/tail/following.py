@@ -19,7 +19,14 @@ from sidecar.inputs.tail import receipts
 from sidecar.inputs.tail.discovery import Found, discover
 from sidecar.inputs.tail.families import is_successor
 from sidecar.inputs.tail.files import TailedFile, at_end_of, behind_hole, seen_beginning
-from sidecar.inputs.tail.glances import is_short_of_blocks, real_path, rewritten, since_ns_of, stat_of
+from sidecar.inputs.tail.glances import (
+    is_short_of_blocks,
+    link_directories,
+    real_path,
+    rewritten,
+    since_ns_of,
+    stat_of,
+)
 from sidecar.inputs.tail.refusals import Refusals
 from sidecar.inputs.tail.register import Register
 from sidecar.inputs.tail.sources import SUFFIXES, first_hole
@@ -286,3 +293,6 @@ class Following:
         self.register.by_path = {file.at: file for file in self.register.files.values()}
         self.register.by_path |= {file.path: file for file in self.register.files.values() if file.shown == file.path}
         self.directories = found.directories | {os.path.dirname(path) for path in self.register.by_path}
+        for file in self.register.files.values():
+            if file.shown is not None and file.shown != file.at:
+                self.directories |= link_directories(file.shown)

@@ -7,6 +7,8 @@ from sidecar.inputs.tail.identity import decide
 from sidecar.inputs.tail.successors import Candidate
 from sidecar.model import Checkpoint
 
+_MOST_LINKS = 40
+
 
 def is_short_of_blocks(state: os.stat_result) -> bool:
     """Whether it may be sparse; also a file that the file system compresses looks so."""
@@ -34,6 +36,24 @@ def since_ns_of(file: TailedFile) -> int:
 def real_path(path: str) -> str:
     """Where a link leads."""
     return os.path.realpath(path) if os.path.islink(path) else path
+
+
+def link_directories(path: str) -> set[str]:
+    """Where the links stand on the way from `path` to the file: when one is replaced, that is told there."""
+    found: list[str] = []
+    at, left = "/", path.split("/")
+    while left and len(found) < _MOST_LINKS:  # as many as the system follows
+        part = left.pop(0)
+        following = os.path.normpath(os.path.join(at, part))
+        try:
+            target = os.readlink(following)
+        except OSError:  # no link
+            at = following
+            continue
+        found.append(at)
+        at = "/" if target.startswith("/") else at
+        left = target.split("/") + left
+    return set(found)
 
 
 def stat_of(path: str) -> os.stat_result | None:
