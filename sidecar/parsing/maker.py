@@ -1,5 +1,6 @@
 """From lines of a file to blocks of events, for one tail: as a block where that is possible, else one by one."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from sidecar.parsing.plain import Frame, frame_lines, frame_of
 from sidecar.report import cut
 from sidecar.templates import Template
 
+_BLANK = re.compile(r"\n\n+")
 _SAME_FOR_ALL = {"path", "host"}
 _WHOLE_LINE = ("line", "message")
 
@@ -73,6 +75,7 @@ class Maker:
         if self._plain and not lines.cut:
             blocks = self._at_once(lines, place, now_ms)
             if blocks is not None:
+                counts.blank = lines.count - sum([block.events for block in blocks])
                 return Made(blocks, [], lines.consumed, counts)
         records, consumed = self._records(lines, offset, counts, at_end=at_end or lines.inside_line)
         known: dict[str, Any] = {"path": place.path, "host": place.host}
@@ -81,8 +84,10 @@ class Maker:
         return Made(blocks, dead, consumed, counts)
 
     def _at_once(self, lines: Lines, place: Place, now_ms: int) -> list[Block] | None:
-        frame = self._frame(place, now_ms)
-        blocks = frame_lines(lines.text, frame, self._block_bytes) if lines.count else []
+        frame, text = self._frame(place, now_ms), lines.text
+        blocks = frame_lines(text, frame, self._block_bytes)
+        if blocks is None:
+            blocks = frame_lines(_BLANK.sub("\n", text).lstrip("\n"), frame, self._block_bytes)
         too_large = blocks is None or any(len(block.body) > self._event_bytes for block in blocks)
         return None if too_large else blocks
 

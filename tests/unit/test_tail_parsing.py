@@ -158,6 +158,16 @@ def test_a_block_at_once_is_what_line_by_line_would_be(texts: list[str], block_b
     assert all(len(block.body) <= block_bytes or block.events == 1 for block in blocks)
 
 
+AT_ONCE, ONE_BY_ONE = maker(), maker(where_not={"message": ["what no line says"]})
+
+
+@given(st.lists(st.sampled_from(["", "", "a", "b\\", " ", "\x7f", "\r", "ä" * 30]), max_size=30))
+@pytest.mark.property
+def test_blank_lines_are_left_out_of_a_block_and_counted_as_they_are_one_by_one(texts: list[str]) -> None:
+    text = "".join(f"{text}\n" for text in texts)
+    assert make(AT_ONCE, text) == make(ONE_BY_ONE, text)
+
+
 def test_a_plain_tail_makes_events_of_lines() -> None:
     made = make(maker(), "one\n\ntwo\n", path="/var/log/a.log")
     assert made.events == [
