@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from sidecar.inputs.tail import successors
 from sidecar.inputs.tail.glances import link_directories
 from sidecar.inputs.tail.watch import Listener, Watcher
 from tests.support.tails import Tailer, write
@@ -440,3 +441,51 @@ def test_where_links_stand_on_the_way_to_a_file(tmp_path: Path) -> None:
     assert link_directories(str(tmp_path / "a" / "b" / "file")) == set()
     (tmp_path / "loop").symlink_to("loop")
     assert link_directories(str(tmp_path / "loop")) == {str(tmp_path)}
+
+
+def test_a_file_that_is_compressed_while_it_is_looked_for_is_found(
+    logs: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory was listed before the compressed file was there, and the plain one was gone when it was opened."""
+    made = tailer(logs)
+    write(log, long(1) + "\n")
+    made.turn()
+    made.queue.mode = "full"
+    write(log, "2\n")
+    made.turn()
+    log.rename(f"{log}.1")
+    write(log, "3\n")
+    made.turn()
+    made.kill()
+    made.queue.mode = "good"
+    listed = successors.list_directory
+
+    def compress_when_listed(directory: str) -> list[os.DirEntry[str]]:
+        entries = listed(directory)
+        if Path(f"{log}.1").exists():
+            pack(Path(f"{log}.1"), ".gz")
+        return entries
+
+    monkeypatch.setattr(successors, "list_directory", compress_when_listed)
+    made.turn(pass_s=0.5)
+    assert made.queue.losses == []
+    made.settle()
+    assert made.contents() == [long(1), "2", "3"]
+    assert made.queue.losses == []
+
+
+def test_a_file_that_is_gone_for_good_is_a_loss_at_the_second_look(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    write(log, long(1) + "\n")
+    made.turn()
+    made.queue.mode = "full"
+    write(log, "2\n")
+    made.turn()
+    made.kill()
+    made.queue.mode = "good"
+    log.unlink()
+    made.turn(pass_s=0.5)
+    assert made.queue.losses == []
+    made.turn(pass_s=0.5)
+    made.turn(pass_s=0.5)
+    assert [loss.why for loss in made.queue.losses] == ["the file is gone, and no copy of it was found"]

@@ -17,7 +17,6 @@ import msgspec
 from sidecar.config import Tail
 from sidecar.inputs.tail import receipts
 from sidecar.inputs.tail.discovery import Found, discover
-from sidecar.inputs.tail.families import is_successor
 from sidecar.inputs.tail.files import TailedFile, at_end_of, behind_hole, seen_beginning
 from sidecar.inputs.tail.glances import (
     is_short_of_blocks,
@@ -33,7 +32,6 @@ from sidecar.inputs.tail.sources import SUFFIXES, first_hole
 from sidecar.inputs.tail.successors import Candidate, Neighbours
 from sidecar.model import Checkpoint
 
-_MOST_COPIES = 10_000
 _CLOCKS_DIFFER_MS = 1000
 """A file system's clock may be behind the system's by a little."""
 
@@ -47,12 +45,12 @@ class Following:
         started_ms, checkpoints = known or (0, ())
         self._alive_ms = self._since_ms = max([started_ms, *(one.seen_ms for one in checkpoints)])
         self._refusals = Refusals(name)
-        self._copies: set[tuple[int, int, int, int]] = set()
         self.directories: set[str] = set()
         self._name, self._settings = name, settings
         self.register = Register(name, checkpoints)
         self.blind = settings.poll is not None
         """Nobody tells what is written: what was not seen may still have been."""
+        self._unsure = False
         self._perhaps_emptied: list[TailedFile] = []
         """Nothing was read of them, and they may not be what they were: what was in them may stand somewhere else."""
 
@@ -61,9 +59,12 @@ class Following:
         """Paths that match and are not followed, with the reason."""
         return self._refusals.shown
 
-    def look(self, now_s: float, now_ms: int) -> None:
-        """Brings everything up to date with what is there now."""
-        self._since_ms = self._alive_ms
+    def look(self, now_s: float, now_ms: int) -> bool:
+        """Brings everything up to date with what is there now.
+
+        Whether that is to be done again: a file may have been renamed or compressed while it was looked for.
+        """
+        self._since_ms, self._unsure = self._alive_ms, False
         found = discover(self._settings.paths, self._settings.exclude)
         neighbours = Neighbours(self._settings.rotated)
         self._refusals.found(found)
@@ -93,6 +94,7 @@ class Following:
         self._index(found)
         self.first = False
         self._alive_ms = now_ms
+        return self._unsure
 
     def restarted(self, file: TailedFile, why: str, now_s: float, now_ms: int) -> None:
         """It has other content now: what is there is another file, behind what can still be had of the old one."""
@@ -147,7 +149,7 @@ class Following:
         if file.shown != path:
             file.is_at(real_path(path))
             file.shown = path
-        file.missing = False
+        file.missing = file.missed = False
         known, size = file.noted, file.size
         if file.note(state, now_s, now_ms):
             self.register.active[file.number] = file
@@ -188,6 +190,9 @@ class Following:
         copy = None
         if unread and not file.reached.finished:
             copy = rewritten(file.reached) or neighbours.with_content(file.reached, gone=True)
+            if copy is None and not file.missed:
+                file.missed = self._unsure = True
+                return
         if copy is not None and self.register.is_taken(copy):
             self.register.end(file)
             return
@@ -229,18 +234,6 @@ class Following:
                 path, os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             )
 
-    def _is_plain_copy(self, path: str, state: os.stat_result) -> bool:
-        """Of a file that is followed, and is, or will be, truncated; what is not read of it is found there then."""
-        key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
-        if key not in self._copies:
-            origin = self.register.origin_of(Candidate(path, state))
-            if origin is None or not is_successor(origin.path, os.path.basename(path)):
-                return False
-            if len(self._copies) > _MOST_COPIES:
-                self._copies.clear()
-            self._copies.add(key)
-        return True
-
     def _meet(
         self,
         path: str,
@@ -257,7 +250,7 @@ class Following:
             self._refusals.refuse(path, f"a sparse file: there is a hole at byte {hole}")
             return
         self._refusals.forget(path)
-        if not self.first and not path.endswith(SUFFIXES) and self._is_plain_copy(path, state):
+        if not self.first and not path.endswith(SUFFIXES) and self.register.is_plain_copy(Candidate(path, state)):
             return
         before = self.register.newest_at(path)
         if before is not None and not before.in_flight and rewritten(before.reached):

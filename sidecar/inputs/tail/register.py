@@ -3,7 +3,7 @@
 import os
 from collections.abc import Collection, Iterable
 
-from sidecar.inputs.tail.families import is_related
+from sidecar.inputs.tail.families import is_related, is_successor
 from sidecar.inputs.tail.files import TailedFile, look_at, seen_beginning
 from sidecar.inputs.tail.identity import HEAD_BYTES, digest
 from sidecar.inputs.tail.sources import open_source
@@ -13,6 +13,8 @@ from sidecar.model import Checkpoint
 _KEPT_MS = 7 * 86_400_000
 _MOST_KEPT = 10_000
 """Of files that are finished and gone, so that a copy of one is known when it turns up."""
+
+_MOST_COPIES = 10_000
 
 
 class Register:
@@ -29,6 +31,7 @@ class Register:
         self.by_path: dict[str, TailedFile] = {}
         self._by_slot: dict[str, dict[int, TailedFile]] = {}
         self._had: set[tuple[int, int, str, int]] = set()
+        self._copies: set[tuple[int, int, int, int]] = set()
         self._tail = tail
         self._next = 1
         for checkpoint in checkpoints:
@@ -106,6 +109,27 @@ class Register:
         begins = _beginnings(one.path, {checkpoint.head_bytes for checkpoint in known})
         alike = [checkpoint for checkpoint in known if begins.get(checkpoint.head_bytes) == checkpoint.head]
         return next((each for each in alike if _is_copy(one.path, each)), None)
+
+    def is_plain_copy(self, one: Candidate) -> bool:
+        """Of a file that is followed, and is, or will be, truncated; what is not read of it is found there then."""
+        key = (*one.identity, one.state.st_size, one.state.st_mtime_ns)
+        if key not in self._copies:
+            origin = self.origin_of(one)
+            if origin is None or not is_successor(origin.path, os.path.basename(one.path)):
+                return False
+            if len(self._copies) > _MOST_COPIES:
+                self._copies.clear()
+            self._copies.add(key)
+        return True
+
+    def is_behind(self, file: TailedFile) -> bool:
+        """Whether another file must be read before it."""
+        before = file.after
+        if before is None or before.number not in self.files or before.drained or before.unreadable:
+            file.after = None
+            return False
+        self.active.setdefault(before.number, before)
+        return True
 
     def is_known_as(self, file: TailedFile) -> bool:
         """Whether its inode counts as its own."""

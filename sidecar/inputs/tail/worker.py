@@ -176,7 +176,8 @@ class Worker:
 
     def _look(self, now_s: float) -> None:
         self._structure = False
-        self.following.look(now_s, self._now_ms())
+        if self.following.look(now_s, self._now_ms()):
+            self._structure = True
         self._watching.update(self.following.directories)
         self.following.blind = self.polling is not None
         self._looked_s = self._clock()
@@ -232,7 +233,7 @@ class Worker:
 
     def _read_one(self, file: TailedFile) -> bool:
         """Whether something was read of it, so that there may be more."""
-        if file.ended or file.failed is not None or file.in_flight >= _AHEAD or self._is_behind(file):
+        if file.ended or file.failed is not None or file.in_flight >= _AHEAD or self.register.is_behind(file):
             return False
         now_s, now_ms = self._clock(), self._now_ms()
         file.used_s = now_s
@@ -272,15 +273,6 @@ class Worker:
             return True
         file.is_no_copy = True
         return False
-
-    def _is_behind(self, file: TailedFile) -> bool:
-        """Whether another file must be read before it."""
-        before = file.after
-        if before is None or before.number not in self.register.files or before.drained or before.unreadable:
-            file.after = None
-            return False
-        self.register.active.setdefault(before.number, before)
-        return True
 
     def _run_commands(self) -> None:
         for command in list(self._commands):
