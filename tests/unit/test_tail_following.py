@@ -60,6 +60,19 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, (state.st_atime - seconds, state.st_mtime - seconds))
 
 
+def compress_when_listed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the listing of its directory and the look at it."""
+    listed = successors.list_directory
+
+    def list_and_compress(directory: str) -> list[os.DirEntry[str]]:
+        entries = listed(directory)
+        if path.exists():
+            pack(path, ".gz")
+        return entries
+
+    monkeypatch.setattr(successors, "list_directory", list_and_compress)
+
+
 @pytest.mark.parametrize("suffix", PACK)
 def test_rotated_and_compressed_while_it_was_down(logs: Path, log: Path, suffix: str) -> None:
     made = tailer(logs)
@@ -458,20 +471,30 @@ def test_a_file_that_is_compressed_while_it_is_looked_for_is_found(
     made.turn()
     made.kill()
     made.queue.mode = "good"
-    listed = successors.list_directory
-
-    def compress_when_listed(directory: str) -> list[os.DirEntry[str]]:
-        entries = listed(directory)
-        if Path(f"{log}.1").exists():
-            pack(Path(f"{log}.1"), ".gz")
-        return entries
-
-    monkeypatch.setattr(successors, "list_directory", compress_when_listed)
+    compress_when_listed(Path(f"{log}.1"), monkeypatch)
     made.turn(pass_s=0.5)
     assert made.queue.losses == []
     made.settle()
     assert made.contents() == [long(1), "2", "3"]
     assert made.queue.losses == []
+
+
+def test_a_copy_that_is_compressed_while_it_is_looked_for_is_found(
+    logs: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tailer(logs)
+    write(log, long(1) + "\n")
+    made.turn()
+    made.queue.mode = "full"
+    write(log, "2\n")
+    made.turn()
+    made.queue.mode = "good"
+    shutil.copy2(log, f"{log}.1")
+    log.write_text("3\n")
+    compress_when_listed(Path(f"{log}.1"), monkeypatch)
+    made.settle()
+    assert made.contents() == [long(1), "2", "3"]
+    assert ["copied to" in loss.why for loss in made.queue.losses] == [True]
 
 
 def test_a_file_that_is_gone_for_good_is_a_loss_at_the_second_look(logs: Path, log: Path) -> None:

@@ -104,7 +104,10 @@ class Following:
         since_ns = file.reached.seen_ms * 1_000_000
         file.close()
         was_rotated, file.superseded = file.superseded, True
-        copy = None if file.reached.finished else neighbours.with_content(file.reached)
+        copy = None
+        if not file.reached.finished:  # it may be compressed just now, and then is found at the second look
+            again = Neighbours(self._settings.rotated)
+            copy = neighbours.with_content(file.reached) or again.with_content(file.reached)
         if copy is not None and not self.register.is_taken(copy):
             self.register.relocate(file, copy)
             since_ns = copy.state.st_mtime_ns
