@@ -1,6 +1,7 @@
 """`sidecar run`: the sidecar in the foreground, until a signal."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -48,8 +49,13 @@ async def _run(sidecar: Sidecar) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, _signalled, stop)
-    await sidecar.start()
-    await stop.wait()
+    starting, told = asyncio.create_task(sidecar.start()), asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await starting
+        await told
     await sidecar.stop()
 
 

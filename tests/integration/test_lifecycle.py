@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sidecar.cli.demo_parts import free_port
 from tests.support.process import TOKEN, Proxy, Sidecar, wait_until
 from tests.support.reports import event, report
 
@@ -252,3 +253,41 @@ def test_a_state_directory_that_cannot_be_made_is_named_and_exits_1(tmp_path: Pa
         assert sidecar.wait() == 1
         assert "state directory /proc/nowhere: " in sidecar.text()
         assert "Traceback" not in sidecar.text()
+
+
+@pytest.fixture
+def stuck(tmp_path: Path, proxy: Proxy) -> Iterator[Sidecar]:
+    """A sidecar with a tail whose file system does not answer."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nfrom sidecar.inputs.tail.following import Following\nFollowing.look = lambda *_: time.sleep(60)\n"
+    )
+    settings = {"tails": {"app": {"paths": ["/var/log/x.log"], "stream": "app-events"}}}
+    settings["http"] = {"listen": f"127.0.0.1:{free_port()}"}
+    with Sidecar(tmp_path, proxy.url, settings, env={"PYTHONPATH": str(tmp_path)}) as made:
+        made.spawn()
+        made.port = int(made.settings["http"]["listen"].split(":")[1])
+        wait_until(lambda: _answers(made))
+        yield made
+
+
+def _answers(sidecar: Sidecar) -> bool:
+    try:
+        return sidecar.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_tail_that_hangs_at_the_start_holds_up_no_report_and_readiness_only_for_a_while(stuck: Sidecar) -> None:
+    assert stuck.get("/readyz").status_code == 503
+    assert stuck.get("/readyz").json()["reasons"] == ["starting: the tails look for their files"]
+    assert stuck.post(report(event())).status_code == 200
+    stuck.wait_for("a tail still looks for its files.*\n.*event=ready", 20)
+    assert stuck.get("/readyz").status_code == 200
+    assert stuck.stop() == 0
+
+
+def test_a_start_that_takes_long_can_be_stopped(stuck: Sidecar) -> None:
+    stuck.signal(signal.SIGTERM)
+    assert stuck.wait(8) == 0
+    assert "event=ready" not in stuck.text()
+    assert "Traceback" not in stuck.text()

@@ -89,6 +89,7 @@ class Tails:
 
         Raises sqlite3.Error if the queue cannot be read.
         """
+        begun = {name: asyncio.Event() for name in tails}
         for name, settings in tails.items():
             rules = Rules(
                 maker=makers[name],
@@ -107,9 +108,10 @@ class Tails:
                 watcher=self._watcher,
                 counts=TailCounts(name),
                 may_read=self._may_read,
+                begun=partial(self.run, begun[name].set),
             )
             worker.start()
-        await asyncio.to_thread(self._wait_for_begun, [self._workers[name] for name in tails])
+        await self._wait_for(begun)
 
     async def stop(self) -> None:
         """Reads nothing more; what was handed over is still committed. May be called twice."""
@@ -154,14 +156,20 @@ class Tails:
             raise Refused(404, f"no file at {path[:200]} is followed, or it cannot be read; see `sidecar tails`")
         return moved
 
-    def _wait_for_begun(self, workers: Sequence[Worker]) -> None:
-        give_up_s = time.monotonic() + _BEGIN_S
-        for worker in workers:
-            if not worker.begun.wait(max(0.0, give_up_s - time.monotonic())):
-                log.warning(
-                    "a tail still looks for its files; what comes before it has seen them counts as there before",
-                    tail=worker.name,
-                )
+    async def _wait_for(self, begun: Mapping[str, asyncio.Event]) -> None:
+        waiting = {asyncio.create_task(event.wait(), name=name) for name, event in begun.items()}
+        if not waiting:
+            return
+        try:
+            _, late = await asyncio.wait(waiting, timeout=_BEGIN_S)
+        finally:
+            for task in waiting:
+                task.cancel()
+        for task in late:
+            log.warning(
+                "a tail still looks for its files; what comes before it has seen them counts as there before",
+                tail=task.get_name(),
+            )
 
     async def _end(self, names: Sequence[str]) -> None:
         workers = [self._workers.pop(name) for name in names]

@@ -43,7 +43,11 @@ log = structlog.get_logger("inputs.tail")
 
 
 class Worker:
-    """Follows the files of the tail called `name`. `may_read`: whether there is room for another batch in memory."""
+    """Follows the files of the tail called `name`.
+
+    `may_read`: whether there is room for another batch in memory. `begun` is called once it knows which files there
+    are, and has put on disk which of them were there before its first run.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Worker:
         watcher: Watcher,
         counts: TailCounts,
         may_read: Callable[[], bool],
+        begun: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -63,12 +68,11 @@ class Worker:
         self.following = Following(name, settings, known)
         self.register = self.following.register
         self.waiting: str | None = None
-        self.begun = threading.Event()
-        """It knows which files there are, and has put on disk which of them were there before its first run."""
         self._settings, self._rules, self._queue = settings, rules, queue
         self._may_read, self._clock, self._wall_clock = may_read, clock, wall_clock
         self._ending = Ending(settings, self.following, queue, counts, self._look_again)
         self._started = not self.following.first
+        self._begun, self._has_begun = begun, False
         self._inbox: deque[Landed | Command] = deque()
         self._written: set[str] = set()
         self._structure = True
@@ -148,7 +152,9 @@ class Worker:
         if not self._started:
             self._ending.save_start(self._now_ms())
             self._started = True
-        self.begun.set()
+        if not self._has_begun:
+            self._has_begun = True
+            self._begun()
         self._ending.save_unsaved()
         self._run_commands()
         self._read_all()
