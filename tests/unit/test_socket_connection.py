@@ -258,6 +258,15 @@ def test_a_full_queue_stops_the_reading_and_room_starts_it_again(client: Client,
     assert lines[1]["after_s"] > 59
 
 
+def test_room_is_asked_for_also_while_something_is_on_its_way(client: Client, door: Door, loop: StillLoop) -> None:
+    client.send(b"a\n")
+    door.intake.full = True
+    client.send(b"b\n")
+    door.intake.full = False
+    loop.pass_time(1)
+    assert [lines for lines, _, _ in door.intake.waiting] == [[b"a"], [b"b"]]
+
+
 def test_a_queue_at_its_limit_does_not_fill_the_log(client: Client, door: Door, loop: StillLoop) -> None:
     with structlog.testing.capture_logs() as lines:
         for _ in range(50):

@@ -43,13 +43,14 @@ class Flights:
 
     def start_again(self) -> bool:
         """Hands over what failed, once more; False as long as something is still on its way that must not overtake."""
-        if self._under_way:
+        if self._failed and self._under_way:
             return False
-        self._order.error = None
-        failed, self._failed = self._failed, []
-        for flight in failed:
-            flight.again = True
-            self._submit(flight)
+        if self._failed:
+            self._order.error = None
+            failed, self._failed = self._failed, []
+            for flight in failed:
+                flight.again = True
+                self._submit(flight)
         return True
 
     def fail(self, flight: Flight) -> None:
