@@ -77,4 +77,4 @@ def search_all(pattern: Pattern, texts: Sequence[str], clock: Callable[[], float
 
 @cache
 def _compiled(text: str) -> Any:
-    return regex.compile(text)
+    return regex.compile(text, regex.DOTALL)  # a group of lines is one text

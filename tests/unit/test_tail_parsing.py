@@ -452,3 +452,19 @@ def test_where_a_file_would_begin_that_is_there_already() -> None:
 
 def test_a_place_may_be_named_in_events() -> None:
     assert Place("/a", "h").path == "/a"
+
+
+def test_a_pattern_finds_a_whole_group_of_lines() -> None:
+    pattern = r"^(?P<time>\S+ \S+) (?P<level>\w+) (?P<message>.*)$"
+    grouped = maker(
+        multiline={"start": r"^\d{4}-"},
+        parse={"regex": pattern},
+        where={"level": ["ERROR"]},
+        event={"content": "{message}", "dimension": {"level": "{level}"}},
+    )
+    error = "2026-11-26 10:00:00 ERROR bad\njava.lang.X\n\tat a.B\n"
+    made = make(grouped, error + "2026-11-26 10:00:01 WARN slow\n\tbut well\n")
+    assert [(each["event"]["content"], each["dimension"]) for each in made.events] == [
+        ("bad\njava.lang.X\n\tat a.B", {"level": "ERROR"})
+    ]
+    assert (made.counts.unparsed, made.counts.filtered) == (0, 1)
