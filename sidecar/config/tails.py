@@ -1,6 +1,7 @@
 """What concerns more than one key of a tail: which fields there are, what goes with what, and where events go."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from sidecar.report.limits import METRIC_NAME
 from sidecar.templates import Template
 
 _MOST_LINES = 10_000
+_FIELD_NAME = re.compile(r"[\w.@-]+")
 _ALWAYS = ("line", "path", "host", "offset")
 Problem = tuple[str, str]
 
@@ -41,6 +43,10 @@ def _problems(tail: Tail, stream: Stream | None, names: list[str], given: set[st
         yield "stream", f"no stream {tail.stream} is configured{_hint(tail.stream, names)}"
     if tail.multiline.start is not None and tail.multiline.continuation is not None:
         yield "multiline.continue", "set beside start; keep one of them"
+    if tail.multiline.start is None and tail.multiline.continuation is None:
+        for key in ("multiline.max_lines", "multiline.flush_after"):
+            if key in given:
+                yield key, "set, but neither start nor continue is, so that every line stands alone"
     if tail.multiline.max_lines > _MOST_LINES:
         yield "multiline.max_lines", f"expected at most {_MOST_LINES}, got {tail.multiline.max_lines}"
     if tail.parse.regex is not None and "parse.format" in given:
@@ -61,6 +67,10 @@ def _metrics_problems(event: Event, stream: Stream | None, given: set[str]) -> I
             yield key, "set beside metrics; a time series has none"
     if "unparsed" in given:
         yield "unparsed", "set beside metrics; a line without numbers is no item of a time series, and always left out"
+    for name, template in event.metrics.items():
+        if not template.fields and not _is_number(template.text):
+            hint = f"; did you mean {{{template.text}}}?" if _FIELD_NAME.fullmatch(template.text) else ""
+            yield f"event.metrics.{name}", f"expected {{FIELD}}, or a number, got {template.text}{hint}"
     for part, names in (("metrics", event.metrics), ("dimension", event.dimension)):
         for name in names:
             if not METRIC_NAME.fullmatch(name):
@@ -68,6 +78,13 @@ def _metrics_problems(event: Event, stream: Stream | None, given: set[str]) -> I
                     f"event.{part}.{name}",
                     "expected a name of letters, digits and _ that does not begin with a digit",
                 )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _timestamp_problems(rule: Timestamp) -> Iterator[Problem]:
@@ -78,6 +95,8 @@ def _timestamp_problems(rule: Timestamp) -> Iterator[Problem]:
     if (rule.format is None) == (rule.unit is None):
         yield "event.timestamp", "expected either format, such as %Y-%m-%d %H:%M:%S,%f, or unit: s, ms, us or ns"
     if rule.format is not None and rule.format != "iso8601":
+        if "%" not in rule.format:
+            yield "event.timestamp.format", f"expected a format as for strptime, such as %Y-%m-%d, got {rule.format}"
         try:
             sample = datetime(2026, 11, 25, 1, 2, 3, tzinfo=UTC).strftime(rule.format)
             datetime.strptime(sample, rule.format)
