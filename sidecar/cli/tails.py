@@ -50,7 +50,7 @@ def tails(ctx: click.Context, loaded: Loaded, *, as_json: bool, once: bool) -> N
 def _move(action: Literal["reset", "skip"], help_text: str) -> click.Command:
     @click.command(action, help=help_text)
     @click.argument("name")
-    @click.option("--path", metavar="PATH", help="Only this file, as `sidecar tails` shows its path.")
+    @click.option("--path", metavar="PATH", help="Only the file that is there now.")
     @click.pass_obj
     def run(loaded: Loaded, name: str, path: str | None) -> None:
         moved = command(
@@ -63,7 +63,7 @@ def _move(action: Literal["reset", "skip"], help_text: str) -> click.Command:
 
 
 tails.add_command(
-    _move("reset", "Read the files of tail NAME again, from the beginning: every line is sent once more.")
+    _move("reset", "Read the files of tail NAME again, but for rotated ones: every line is sent once more.")
 )
 tails.add_command(_move("skip", "Leave out what the files of tail NAME hold now; there is a receipt for each."))
 

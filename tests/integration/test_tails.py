@@ -347,6 +347,8 @@ def test_a_reload_adds_and_removes_tails(tailed: Tailed) -> None:
         sidecar.arguments()
         assert run_command("reload", "--config", str(sidecar.config)).returncode == 0
         tailed.expect("one", "other", "while it is not followed")
+        counted = {each["name"]: each["events"] for each in sidecar.status()["inputs"]}
+        assert (counted["app"], counted["other"]) == (2, 1), "since the start, and not since the reload"
 
 
 def test_what_cannot_be_followed_is_named(tailed: Tailed) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 import zstandard
 
 from sidecar.inputs.tail import successors
@@ -512,3 +513,108 @@ def test_a_file_that_is_gone_for_good_is_a_loss_at_the_second_look(logs: Path, l
     made.turn(pass_s=0.5)
     made.turn(pass_s=0.5)
     assert [loss.why for loss in made.queue.losses] == ["the file is gone, and no copy of it was found"]
+
+
+def rotated_and_restarted(logs: Path, log: Path) -> Tailer:
+    """Two rotated files, compressed, and one that is written to; all of them known, and read."""
+    made = tailer(logs)
+    for number in range(3):
+        write(log, long(number) + f"\n{number}\n")
+        made.settle()
+        if number < 2:
+            for old, new in ((".1.gz", ".2.gz"), ("", ".1")):
+                if Path(f"{log}{old}").exists():
+                    Path(f"{log}{old}").rename(f"{log}{new}")
+            made.settle()
+            pack(Path(f"{log}.1"), ".gz")
+            made.settle()
+    for _ in range(2):
+        made.kill()
+        made.settle()
+    assert made.contents() == [text for number in range(3) for text in (long(number), str(number))]
+    return made
+
+
+def test_skip_sends_nothing_again_and_leaves_out_a_line_that_is_not_whole(logs: Path, log: Path) -> None:
+    made = rotated_and_restarted(logs, log)
+    known = made.contents()
+    write(log, "half a li")
+    made.settle()
+    assert made.command("skip") == [1]
+    made.settle()
+    assert made.contents() == known
+    assert [(loss.path, loss.at_most) for loss in made.queue.losses] == [(str(log), 9)]
+    write(log, "ne\nwhole\n")
+    made.settle()
+    assert made.contents() == [*known, "whole"]
+
+
+def test_skip_leaves_out_what_is_left_of_files_that_were_rotated_away(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    write(log, long(1) + "\n")
+    made.turn()
+    made.queue.mode = "full"
+    write(log, "2\n")
+    log.rename(f"{log}.1")
+    pack(Path(f"{log}.1"), ".gz")
+    write(log, "3\n")
+    made.kill()
+    made.worker.may_read = lambda: False
+    made.turn(2)
+    made.queue.mode = "good"
+    assert made.command("skip") == [2]
+    made.worker.may_read = lambda: True
+    made.settle()
+    assert made.contents() == [long(1)]
+    assert [(loss.offset, loss.at_most) for loss in made.queue.losses] == [(len(long(1)) + 1, None), (0, 2)]
+    write(log, "4\n")
+    made.settle()
+    assert made.contents() == [long(1), "4"]
+
+
+def test_reset_reads_what_is_there_and_of_several_files_at_a_path_the_newest(logs: Path, log: Path) -> None:
+    made = rotated_and_restarted(logs, log)
+    known = made.contents()
+    assert made.command("reset", str(log)) == [1]
+    made.settle()
+    assert made.contents() == known + known[-2:]
+    assert made.command("reset") == [1]
+    made.settle()
+    assert made.contents() == known + known[-2:] * 2
+    assert made.queue.losses == []
+
+
+def test_reset_reads_one_rotated_file_by_its_own_path(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    write(log, long(1) + "\n")
+    made.settle()
+    log.rename(f"{log}.1")
+    write(log, "2\n")
+    made.settle()
+    assert made.command("reset", f"{log}.1") == [1]
+    made.settle()
+    assert made.contents() == [long(1), "2", long(1)]
+    assert made.command("reset", f"{log}.2") == [0]
+
+
+def test_a_person_is_called_only_for_what_is_not_as_it_always_is(logs: Path, log: Path) -> None:
+    with structlog.testing.capture_logs() as told:
+        made = tailer(logs)
+        write(log, long(1) + "\n")
+        made.settle()
+        shutil.copy2(log, f"{log}.1")
+        log.write_text("2\n")
+        made.settle()
+        write(log, "3")
+        made.settle()
+        made.command("skip")
+        made.queue.mode = "full"
+        write(log, "\n" + long(4) + "\n5\n")
+        made.turn()
+        made.kill()
+        made.queue.mode = "good"
+        log.unlink()
+        made.settle()
+    assert [(line["log_level"], line["at_most"]) for line in told if "may be lost" in line["event"]] == [
+        ("warning", "unknown"), ("warning", 1), ("error", "unknown"),
+    ]  # fmt: skip

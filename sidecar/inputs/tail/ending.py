@@ -6,7 +6,6 @@ at as long as it exists, since its writer may not have noticed; it is finished w
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 import msgspec
 import structlog
@@ -15,9 +14,10 @@ from sidecar.config import Tail
 from sidecar.errors import Stale, Unavailable
 from sidecar.inputs.tail import receipts
 from sidecar.inputs.tail.counts import TailCounts
-from sidecar.inputs.tail.files import TailedFile, at_end_of
+from sidecar.inputs.tail.files import Changed, TailedFile
 from sidecar.inputs.tail.following import Following
 from sidecar.inputs.tail.messages import Queue
+from sidecar.inputs.tail.moves import Action, target
 from sidecar.inputs.tail.reading import Nothing
 from sidecar.inputs.tail.successors import Candidate
 from sidecar.model import Advance, Checkpoint
@@ -177,18 +177,20 @@ class Ending:
         for file in files:
             del self._register.unsaved[file.number]
 
-    def move(self, files: Iterable[TailedFile], action: Literal["reset", "skip"], now_ms: int) -> int:
-        """Reads files anew, or not what is there of them now; how many. Raises OSError, or what `Queue.save` does."""
+    def move(self, files: Iterable[TailedFile], action: Action, now_ms: int) -> int:
+        """Reads files anew, or not what is there of them now; how many. Raises what `Queue.save` does."""
         moved, advances = [], []
         for file in files:
             try:
-                target = self._target(file, action)
-            except (OSError, EOFError) as error:
-                log.warning("a file cannot be skipped", tail=file.reached.tail, path=file.at, reason=str(error))
+                there = target(file, action, self._settings.max_line, self._settings.encoding)
+            except (OSError, EOFError, Changed) as error:
+                why = str(error) or "it is not where it was"
+                log.warning("a file cannot be moved", tail=file.reached.tail, path=file.at, reason=why)
+                self._look_again()
                 continue
-            if action == "skip" and target.offset > file.committed.offset:
-                file.losses.append(receipts.skipped(file, target.offset, now_ms))
-            advances.append(self._advance(file, target))
+            if action == "skip" and there != file.committed:
+                file.losses.append(receipts.skipped(file, there, now_ms))
+            advances.append(self._advance(file, there))
             moved.append(file)
         self._save(moved, advances)
         for file in moved:
@@ -196,14 +198,6 @@ class Ending:
             file.held_since_s = None
             self._register.active[file.number] = file
         return len(moved)
-
-    def _target(self, file: TailedFile, action: Literal["reset", "skip"]) -> Checkpoint:
-        empty = msgspec.structs.replace(
-            file.reached, offset=0, head=b"", head_bytes=0, mark=b"", inside_line=False, finished=False
-        )
-        if action == "reset":
-            return empty
-        return at_end_of(empty, self._settings.max_line, self._settings.encoding)
 
     def _patience_s(self, file: TailedFile) -> tuple[float, float]:
         """How long a line without an end, and an open group, may wait for more."""
@@ -259,8 +253,9 @@ class Ending:
             del file.losses[: len(advance.losses)]
             for loss in advance.losses:
                 self._counts.losses += 1
-                log.error("bytes of a file may be lost", tail=loss.tail, path=loss.path, offset=loss.offset,
-                          at_most=loss.at_most, reason=loss.why)  # fmt: skip
+                tell = log.warning if receipts.is_expected(loss) else log.error
+                tell("bytes of a file may be lost", tail=loss.tail, path=loss.path, offset=loss.offset,
+                     at_most="unknown" if loss.at_most is None else loss.at_most, reason=loss.why)  # fmt: skip
 
     def _catch_up(self, files: list[TailedFile], advances: list[Advance], on_disk: Checkpoint | None) -> None:
         for file, advance in zip(files, advances, strict=True):

@@ -13,10 +13,10 @@ from collections import deque
 import msgspec
 
 from sidecar.inputs.tail.identity import HEAD_BYTES, MARK_BYTES, Look, Verdict, decide, digest
-from sidecar.inputs.tail.sources import SUFFIXES, Source, next_data, open_source
+from sidecar.inputs.tail.sources import SUFFIXES, Source, open_source
 from sidecar.model import Checkpoint, Loss
 from sidecar.parsing import HEAD_BYTES as CODEC_BYTES
-from sidecar.parsing import Codec, codec_of, last_end
+from sidecar.parsing import Codec, codec_of
 
 _RATE_OVER_S = 10.0
 
@@ -261,38 +261,3 @@ def _look(source: Source, known: Checkpoint) -> Look:
     if source.compressed:
         size = known.offset if len(before) == len(known.mark) else 0
     return Look(source.device, source.inode, size, head, before)
-
-
-def seen_beginning(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint of a file of which nothing is taken yet, with what stands at its beginning, if it can be read."""
-    try:
-        source = open_source(checkpoint.at)
-        try:
-            head = source.read(HEAD_BYTES, 0)
-        finally:
-            source.close()
-    except (OSError, EOFError):
-        return checkpoint
-    return msgspec.structs.replace(checkpoint, head=digest(head), head_bytes=len(head))
-
-
-def at_end_of(checkpoint: Checkpoint, max_line: int, encoding: str) -> Checkpoint:
-    """The checkpoint behind the last whole line that is there now."""
-    source = open_source(checkpoint.at)
-    try:
-        size = source.state().st_size
-        codec = codec_of(encoding, source.read(CODEC_BYTES, 0))
-        start = max(0, size - max_line) // codec.width * codec.width
-        offset = start + last_end(source.read(size - start, start), codec)
-        head = source.read(min(HEAD_BYTES, offset), 0)
-        mark = source.read(min(MARK_BYTES, offset), max(0, offset - MARK_BYTES))
-    finally:
-        source.close()
-    return msgspec.structs.replace(checkpoint, offset=offset, head=digest(head), head_bytes=len(head), mark=mark)
-
-
-def behind_hole(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint behind the hole at the beginning of a file that was truncated, and whose writer did not notice."""
-    offset = next_data(checkpoint.at)
-    head, mark = bytes(min(HEAD_BYTES, offset)), bytes(min(MARK_BYTES, offset))
-    return msgspec.structs.replace(checkpoint, offset=offset, head=digest(head), head_bytes=len(head), mark=mark)

@@ -17,7 +17,7 @@ import msgspec
 from sidecar.config import Tail
 from sidecar.inputs.tail import receipts
 from sidecar.inputs.tail.discovery import Found, discover
-from sidecar.inputs.tail.files import TailedFile, at_end_of, behind_hole, seen_beginning
+from sidecar.inputs.tail.files import TailedFile
 from sidecar.inputs.tail.glances import (
     is_short_of_blocks,
     link_directories,
@@ -26,6 +26,7 @@ from sidecar.inputs.tail.glances import (
     since_ns_of,
     stat_of,
 )
+from sidecar.inputs.tail.places import at_end_of, behind_hole, seen_beginning
 from sidecar.inputs.tail.refusals import Refusals
 from sidecar.inputs.tail.register import Register
 from sidecar.inputs.tail.sources import SUFFIXES, first_hole
@@ -126,8 +127,7 @@ class Following:
 
     def _note_window(self, file: TailedFile, copy: Candidate, why: str, now_ms: int) -> None:
         upto = file.reached.offset if copy.compressed else max(copy.state.st_size, file.reached.offset)
-        why = f"{why}; what was written after it was copied to {copy.path}"
-        file.losses.append(receipts.window(file, upto, copy.state.st_mtime_ns / 1_000_000, why, now_ms))
+        file.losses.append(receipts.window(file, upto, copy.state.st_mtime_ns / 1_000_000, why, copy.path, now_ms))
 
     def lose(self, file: TailedFile, why: str, now_ms: int) -> None:
         """What was not read of it cannot be had any more."""

@@ -3,7 +3,10 @@
 import math
 
 from sidecar.inputs.tail.files import TailedFile
-from sidecar.model import Loss
+from sidecar.model import Checkpoint, Loss
+
+_WINDOW = "what was written after it was copied to"
+_SKIPPED = "skipped by `sidecar tails skip`"
 
 
 def unread(file: TailedFile, why: str, now_ms: int) -> Loss:
@@ -18,17 +21,23 @@ def unread(file: TailedFile, why: str, now_ms: int) -> Loss:
     return _receipt(file, file.reached.offset, at_most, why, now_ms)
 
 
-def window(file: TailedFile, offset: int, copied_ms: float, why: str, now_ms: int) -> Loss:
+def window(file: TailedFile, offset: int, copied_ms: float, what: str, copy: str, now_ms: int) -> Loss:
     """Between the copying of a file, up to `offset`, and its truncation somebody may have written to it."""
+    why = f"{what}; {_WINDOW} {copy}"
     window_s = max(0.0, (now_ms - copied_ms) / 1000)
     at_most = math.ceil(file.peak_rate * window_s) if file.peak_rate else None
     return _receipt(file, offset, at_most, why, now_ms)
 
 
-def skipped(file: TailedFile, upto: int, now_ms: int) -> Loss:
-    """Somebody said that it is not to be read up to there."""
-    size = upto - file.committed.offset
-    return _receipt(file, file.committed.offset, size, "skipped by `sidecar tails skip`", now_ms)
+def is_expected(loss: Loss) -> bool:
+    """Whether nobody need act: somebody said so, or all is as rotation by copying always is."""
+    return _WINDOW in loss.why or loss.why == _SKIPPED
+
+
+def skipped(file: TailedFile, there: Checkpoint, now_ms: int) -> Loss:
+    """Somebody said that it is not to be read up to there; of a compressed file, nobody knows how much that is."""
+    size = None if there.finished else there.offset - file.committed.offset
+    return _receipt(file, file.committed.offset, size, _SKIPPED, now_ms)
 
 
 def _receipt(file: TailedFile, offset: int, at_most: int | None, why: str, now_ms: int) -> Loss:

@@ -4,8 +4,9 @@ import os
 from collections.abc import Collection, Iterable
 
 from sidecar.inputs.tail.families import is_related, is_successor
-from sidecar.inputs.tail.files import TailedFile, look_at, seen_beginning
+from sidecar.inputs.tail.files import TailedFile, look_at
 from sidecar.inputs.tail.identity import HEAD_BYTES, digest
+from sidecar.inputs.tail.places import seen_beginning
 from sidecar.inputs.tail.sources import open_source
 from sidecar.inputs.tail.successors import Candidate, is_it
 from sidecar.model import Checkpoint

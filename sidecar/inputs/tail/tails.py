@@ -76,6 +76,7 @@ class Tails:
         self._watcher = Watcher()
         self._workers: dict[str, Worker] = {}
         self._settings: dict[str, Tail] = {}
+        self._counts: dict[str, TailCounts] = {}
         self._in_memory = 0
         self._lock = threading.Lock()
 
@@ -106,7 +107,7 @@ class Tails:
                 rules=rules,
                 queue=_QueueOfTail(self, name, settings.stream, makers[name].kind),
                 watcher=self._watcher,
-                counts=TailCounts(name),
+                counts=self._counts.setdefault(name, TailCounts(name)),
                 may_read=self._may_read,
                 begun=partial(self.run, begun[name].set),
             )

@@ -22,6 +22,7 @@ from sidecar.inputs.tail.ending import Ending
 from sidecar.inputs.tail.files import Changed, TailedFile
 from sidecar.inputs.tail.following import Following
 from sidecar.inputs.tail.messages import Batch, Command, Landed, Queue
+from sidecar.inputs.tail.moves import chosen
 from sidecar.inputs.tail.reading import Nothing, Rules, read_batch, read_less
 from sidecar.inputs.tail.sources import SUFFIXES
 from sidecar.inputs.tail.watch import Watcher
@@ -69,7 +70,7 @@ class Worker:
         self.register = self.following.register
         self.waiting: str | None = None
         self._settings, self._rules, self._queue = settings, rules, queue
-        self._may_read, self._clock, self._wall_clock = may_read, clock, wall_clock
+        self.may_read, self._clock, self._wall_clock = may_read, clock, wall_clock
         self._ending = Ending(settings, self.following, queue, counts, self._look_again)
         self._started = not self.following.first
         self._begun, self._has_begun = begun, False
@@ -229,7 +230,7 @@ class Worker:
             for file in list(self.register.active.values()):
                 if self.waiting:
                     return
-                if not self._may_read():
+                if not self.may_read():
                     self._retry_s = self._clock() + _CROWDED_S
                     return
                 progress |= self._read_one(file)
@@ -282,15 +283,13 @@ class Worker:
 
     def _run_commands(self) -> None:
         for command in list(self._commands):
-            files = [
-                file for file in self.register.files.values() if command.path in (None, file.path) and not file.ended
-            ]
+            files = chosen(self.register.files.values(), command.action, command.path)
             if any(file.in_flight for file in files):
                 continue  # when all is on disk
             self._commands.remove(command)
             try:
                 command.done(self._ending.move(files, command.action, self._now_ms()))
-            except (Stale, Unavailable, OSError) as error:
+            except (Stale, Unavailable) as error:
                 log.error("files could not be moved", tail=self.name, error=str(error))
                 command.done(-1)
 
