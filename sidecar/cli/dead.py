@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from sidecar.cli.control import command
-from sidecar.cli.options import located
+from sidecar.cli.options import asking
 from sidecar.cli.output import console, counted, print_json, printable, progress, table
 from sidecar.cli.streams import names_of, numbers_of, open_lookup
 from sidecar.cli.times import When
@@ -40,7 +40,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--stream", "streams", multiple=True, metavar="NAME", help="Of this stream (or data_id)."),
     ):
         command = option(command)
-    return located(command)
+    return asking(command)
 
 
 class Selection:
@@ -97,7 +97,7 @@ def list_(loaded: Loaded, *, limit: int, as_json: bool, **filters: Any) -> None:
 
 
 @dead.command()
-@located
+@asking
 @click.argument("number", metavar="ID", type=_NUMBER)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def show(loaded: Loaded, number: int, *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ import time
 import click
 
 from sidecar.cli.control import ask_status
-from sidecar.cli.options import located
+from sidecar.cli.options import asking
 from sidecar.cli.output import counted, progress
 from sidecar.config import Loaded
 from sidecar.status import Status
@@ -17,7 +17,7 @@ _LOOK_EVERY_S = 0.25
 
 
 @click.command()
-@located
+@asking
 @click.option("--timeout", metavar="DURATION", help="Give up after so long, such as 10min. Default: wait for ever.")
 def drain(loaded: Loaded, timeout: str | None) -> None:
     """Wait until all that waits has been delivered, with an estimate on a terminal.

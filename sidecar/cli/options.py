@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from sidecar.config import Loaded, Options, Readable, load_config, load_readable
+from sidecar.config import Loaded, Options, Readable, load_config, load_good_parts, load_readable
+from sidecar.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,6 +34,11 @@ def configured(command: Command) -> Command:
     return _CONFIG(_PROXY(_STATE(command)))
 
 
+def placed(command: Command) -> Command:
+    """Adds --config and --state, each also from the environment."""
+    return _CONFIG(_STATE(command))
+
+
 def located(command: Callable[..., None]) -> Callable[..., None]:
     """Adds --config and --state, and hands the command the configuration they name, as `loaded`."""
 
@@ -40,7 +46,17 @@ def located(command: Callable[..., None]) -> Callable[..., None]:
     def run(*, config: Path | None, state: Path | None, **given: Any) -> None:
         command(load(config, (), state, need_proxy=False), **given)
 
-    return _CONFIG(_STATE(run))
+    return placed(run)
+
+
+def asking(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for a command that asks a running sidecar: with --state, the configuration need not be right."""
+
+    @functools.wraps(command)
+    def run(*, config: Path | None, state: Path | None, **given: Any) -> None:
+        command(load_to_ask(config, (), state), **given)
+
+    return placed(run)
 
 
 def readable_configuration(command: Callable[..., None]) -> Callable[..., None]:
@@ -63,6 +79,23 @@ def readable_configuration(command: Callable[..., None]) -> Callable[..., None]:
 def load(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, need_proxy: bool = True) -> Loaded:
     """The configuration that the options name. Raises ConfigError."""
     return load_config(options_of(config, proxies, state), os.environ, need_proxy=need_proxy)
+
+
+def load_to_ask(config: Path | None, proxies: tuple[str, ...], state: Path | None) -> Loaded:
+    """The configuration, or with a given `state` what is right of it. Raises ConfigError."""
+    try:
+        return load(config, proxies, state, need_proxy=False)
+    except ConfigError:
+        if state is None:
+            raise
+        click.echo("the configuration is not right; see `sidecar check`", err=True)
+        return load_good_parts(options_of(config, proxies, state), os.environ)
+
+
+def nearer(parameter: str, here: Path | None, above: Path | None) -> Path | None:
+    """What was given to a subcommand, or else to the command above it, which also knows the environment."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return here if source is ParameterSource.COMMANDLINE else above
 
 
 def options_of(config: Path | None, proxies: tuple[str, ...], state: Path | None) -> Options:

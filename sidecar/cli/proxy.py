@@ -1,6 +1,7 @@
 """`sidecar proxy`: the stand-in for the cloud-area proxy, with faults to switch on."""
 
 import asyncio
+import os
 import signal
 import ssl
 from pathlib import Path
@@ -80,7 +81,9 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 @click.option("--skew", "skew_s", type=click.FloatRange(-1e9, 1e9), default=0.0, metavar="SECONDS",
               help="How far its clock is ahead; negative: behind.")  # fmt: skip
 @click.option(
-    "--record", type=click.Path(path_type=Path, dir_okay=False), help="Append every accepted document to this file."
+    "--record",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append every accepted document to this file, numbered from 1 at each start.",
 )
 @click.option("--tls-cert", type=_FILE, help="Speak https with this certificate (PEM, followed by its chain).")
 @click.option("--tls-key", type=_FILE, help="Its private key, unless --tls-cert holds it.")
@@ -131,8 +134,12 @@ def proxy(
     except ValueError as error:
         raise click.UsageError(f"--fault: {error}") from None
     tls = _tls(tls_cert, tls_key, client_ca)
+    try:
+        stand_in = StandIn(listen, control, rules, record, tls)
+    except OSError as error:
+        raise click.UsageError(f"--record: {record}: {os.strerror(error.errno or 0)}") from None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(StandIn(listen, control, rules, record, tls), faults))
+        runner.run(_run(stand_in, faults))
 
 
 def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:

@@ -3,13 +3,13 @@
 import click
 
 from sidecar.cli.control import command
-from sidecar.cli.options import located
+from sidecar.cli.options import asking
 from sidecar.config import Loaded
 from sidecar.control import Reload, Reloaded
 
 
 @click.command()
-@located
+@asking
 def reload(loaded: Loaded) -> None:
     """Read the configuration again and put it in force; whatever was on hold is tried at once.
 

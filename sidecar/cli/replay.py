@@ -5,7 +5,7 @@ import time
 import click
 
 from sidecar.cli.control import command
-from sidecar.cli.options import located
+from sidecar.cli.options import asking
 from sidecar.cli.output import counted, progress
 from sidecar.cli.streams import numbers_of, open_lookup
 from sidecar.cli.times import When
@@ -17,7 +17,7 @@ from sidecar.queue import KeptFilter, Moved
 
 
 @click.command()
-@located
+@asking
 @click.option("--from", "from_ms", type=When(time.time), metavar="TIME",
               help="Delivered since then: 2026-01-31T08:00, or 2h for two hours ago.")  # fmt: skip
 @click.option("--to", "to_ms", type=When(time.time), metavar="TIME", help="Delivered until then. Default: now.")

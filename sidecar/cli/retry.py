@@ -3,7 +3,7 @@
 import click
 
 from sidecar.cli.control import command
-from sidecar.cli.options import located
+from sidecar.cli.options import asking
 from sidecar.cli.output import counted
 from sidecar.config import Loaded
 from sidecar.control import Retry
@@ -11,7 +11,7 @@ from sidecar.model import Books
 
 
 @click.command()
-@located
+@asking
 @click.argument("stream")
 def retry(loaded: Loaded, stream: str) -> None:
     """Try STREAM (a name or a data_id) at once, whatever it waits for; only the rate still counts."""

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from sidecar.app import database
 from sidecar.cli.control import NotRunningError, ask
-from sidecar.cli.options import configured, load
+from sidecar.cli.options import configured, load_to_ask
 from sidecar.cli.output import console, counted, print_json, table
 from sidecar.errors import StartError
 from sidecar.model import Books
@@ -30,7 +30,7 @@ def status(config: Path | None, proxies: tuple[str, ...], state: Path | None, *,
 
     Exits 1 if the sidecar is failing, or not running; then the books come from the disk.
     """
-    directory = load(config, proxies, state, need_proxy=False).config.state
+    directory = load_to_ask(config, proxies, state).config.state
     try:
         answer = ask(directory, "/status")
     except NotRunningError:

@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 import click
@@ -10,7 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from sidecar.cli.control import command
-from sidecar.cli.options import located
+from sidecar.cli.options import load_to_ask, nearer, placed
 from sidecar.cli.output import console, counted, print_json, printable, table
 from sidecar.config import Loaded
 from sidecar.control import AskTails, Files, MoveTail
@@ -26,16 +27,17 @@ _MOST_LOSSES = 20
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs: tails, files, losses.")
 @click.option("--once", is_flag=True, help="Do not follow files that catch up on a terminal; show them once.")
-@located
+@placed
 @click.pass_context
-def tails(ctx: click.Context, loaded: Loaded, *, as_json: bool, once: bool) -> None:
+def tails(ctx: click.Context, *, config: Path | None, state: Path | None, as_json: bool, once: bool) -> None:
     """Show the files of all tails: identity, offset, size, lag, rate, state and why; and what may be lost of them.
 
     On a terminal, while files catch up, with their progress, until they have.
     """
     if ctx.invoked_subcommand is not None:
-        ctx.obj = loaded
+        ctx.obj = (config, state)
         return
+    loaded = load_to_ask(config, (), state)
     shown = _ask(loaded)
     if as_json:
         print_json(shown)
@@ -51,8 +53,12 @@ def _move(action: Literal["reset", "skip"], help_text: str) -> click.Command:
     @click.command(action, help=help_text)
     @click.argument("name")
     @click.option("--path", metavar="PATH", help="Only the file that is there now.")
+    @placed
     @click.pass_obj
-    def run(loaded: Loaded, name: str, path: str | None) -> None:
+    def run(
+        above: tuple[Path | None, Path | None], *, name: str, path: str | None, config: Path | None, state: Path | None
+    ) -> None:
+        loaded = load_to_ask(nearer("config", config, above[0]), (), nearer("state", state, above[1]))
         moved = command(
             loaded.config.state, "/control/tails/move", MoveTail(tail=name, action=action, path=path), Files
         )

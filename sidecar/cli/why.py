@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from sidecar.cli.control import NotRunningError, ask_status
-from sidecar.cli.options import located
+from sidecar.cli.options import asking
 from sidecar.cli.output import counted, print_json, printable
 from sidecar.cli.streams import names_of, open_lookup
 from sidecar.config import Loaded
@@ -24,7 +24,7 @@ _FIELDS = ("event_name", "target", "timestamp")
 
 
 @click.command()
-@located
+@asking
 @click.argument("what", metavar="STREAM|ID|DIMENSION=VALUE", required=True)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def why(loaded: Loaded, what: str, *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ the model with the `readers.py` of single values, `load.py` joins them with the 
 `sockets.py`, `tails.py` and `tls.py` look at what concerns several keys, `show.py` prints the result with origins.
 """
 
-from sidecar.config.load import Loaded, Options, Readable, load_config, load_readable
+from sidecar.config.load import Loaded, Options, Readable, load_config, load_good_parts, load_readable
 from sidecar.config.model import Address, Config, Http, Listen, Proxy, Queue, Raw, Socket, Stream, Tail, TailTest
 from sidecar.config.reload import merge_reloadable
 from sidecar.config.tls import tls_context
@@ -26,6 +26,7 @@ __all__ = [
     "Tail",
     "TailTest",
     "load_config",
+    "load_good_parts",
     "load_readable",
     "merge_reloadable",
     "tls_context",

@@ -54,6 +54,17 @@ def load_config(options: Options, environ: Mapping[str, str], *, need_proxy: boo
     return Loaded(config=config, files=tuple(files), origins=binder.origins)
 
 
+def load_good_parts(options: Options, environ: Mapping[str, str]) -> Loaded:
+    """For commands that only ask a sidecar whose state directory is given: what is right; the rest is as by default."""
+    assert options.state is not None
+    files, tree = _tree(options, environ, [])
+    binder = Binder(environ)
+    config = binder.bind(Config, tree)
+    if not isinstance(config, Config):
+        config = Config(state=options.state.absolute(), **_good_parts(binder.bound))
+    return Loaded(config=config, files=tuple(files), origins=binder.origins)
+
+
 class Readable(msgspec.Struct, frozen=True, kw_only=True):
     """What of a configuration is right and may be read; the rest is as by default.
 

@@ -214,3 +214,30 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_the_version() -> None:
     assert run_command("--version").stdout.startswith("sidecar, version ")
+
+
+def test_a_running_sidecar_can_be_asked_whatever_has_become_of_its_configuration(
+    tmp_path: Path, sidecar: Sidecar
+) -> None:
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text("nonsense: 5\n")
+    where = ("--config", str(wrong), "--state", str(sidecar.state))
+    for command in (["status"], ["tails"], ["tails", "--json"], ["dead", "list"], ["why", "app-events"], ["drain"]):
+        done = run_command(*command, *where)
+        assert (done.returncode, done.stderr) == (0, "the configuration is not right; see `sidecar check`\n"), command
+    assert json.loads(run_command("tails", "--json", *where).stdout)["tails"] == []
+    assert run_command("why", "app-events", "--config", str(wrong)).returncode == 78
+
+
+def test_options_may_stand_before_or_behind_a_subcommand_of_tails(sidecar: Sidecar) -> None:
+    config = ("--config", str(sidecar.config))
+    for arguments in (("tails", *config, "skip", "none"), ("tails", "skip", *config, "none")):
+        done = run_command(*arguments)
+        assert done.returncode == 1
+        assert "no tail is called none" in done.stderr
+
+
+def test_a_record_that_cannot_be_written_is_wrong_usage(tmp_path: Path) -> None:
+    done = run_command("proxy", "--record", str(tmp_path / "none" / "x"))
+    assert done.returncode == 2
+    assert f"--record: {tmp_path}/none/x: No such file or directory" in done.stderr
