@@ -11,6 +11,7 @@ import msgspec
 from sidecar.model import Books, LaneName
 
 _NEARLY_FULL = 0.8
+_FAR_AHEAD_MS = 600_000
 _FULL_SOON_S = 3600.0
 _CLOCK_OFF_S = 60.0
 
@@ -197,6 +198,7 @@ def worries(
     proxies: Sequence[ProxyStatus],
     inputs: Sequence[InputStatus],
     sockets_wait: str | None,
+    now_ms: int,
 ) -> list[str]:
     """What somebody should look at before it becomes a failure."""
     found = [f"sockets wait, nothing of theirs is lost: {sockets_wait}"] if sockets_wait else []
@@ -208,6 +210,13 @@ def worries(
         f"{'ahead of' if proxy.clock_ahead_s > 0 else 'behind'} this host's"
         for proxy in proxies
         if proxy.clock_ahead_s is not None and abs(proxy.clock_ahead_s) > _CLOCK_OFF_S
+    ]
+    later = [(stream, lane.queued, lane.due_at) for stream in streams for lane in stream.lanes if lane.due_at]
+    found += [
+        f"stream {stream.name}: {events} events are dated in the future, and the first is sent in "
+        f"{(due_ms - now_ms) / 60_000:.0f} min; is a clock, or a time zone, wrong?"
+        for stream, events, due_ms in later
+        if due_ms - now_ms > _FAR_AHEAD_MS
     ]
     failing = (stream for stream in streams if stream.last_error and stream.queued)
     found += [f"stream {stream.name} is {stream.state}: {stream.last_error}" for stream in failing]

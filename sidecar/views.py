@@ -98,7 +98,12 @@ class StatusViews:
         inputs = self._inputs()
         broken = failures(books=books, queue=queue, broken=self._queue.broken, refusing=self._refusing())
         reasons = broken + worries(
-            queue=queue, streams=streams, proxies=proxies, inputs=inputs, sockets_wait=self._facts.sockets_wait
+            queue=queue,
+            streams=streams,
+            proxies=proxies,
+            inputs=inputs,
+            sockets_wait=self._facts.sockets_wait,
+            now_ms=int(time.time() * 1000),
         )
         return Status(
             version=__version__,

@@ -12,6 +12,7 @@ from sidecar.status import (
     BooksStatus,
     ConfigStatus,
     InputStatus,
+    LaneStatus,
     ProxyStatus,
     QueueStatus,
     Status,
@@ -110,33 +111,47 @@ def test_failures_are_what_refuses_reports_or_spoils_the_books() -> None:
     assert "bug" in failures(books=books_status(Books(1), []), queue=QUEUE, broken=None, refusing=False)[0]
 
 
+def worried(**changes: Any) -> list[str]:
+    usual: dict[str, Any] = {"queue": QUEUE, "streams": [], "proxies": [], "inputs": [INPUT, TAIL]}
+    return worries(**{**usual, "sockets_wait": None, "now_ms": 0, **changes})
+
+
+def test_events_far_in_the_future_are_a_worry_since_a_time_zone_may_be_wrong() -> None:
+    def waits_until(due_ms: int) -> StreamStatus:
+        later = LaneStatus(
+            name="later", queued=4, queued_bytes=9, oldest_age_s=0.0, state="idle", searching=0, failures=0,
+            failing_since=None, next_attempt_at=None, last_error=None, due_at=due_ms, target=None,
+        )  # fmt: skip
+        return msgspec.structs.replace(STREAM, lanes=[later])
+
+    assert worried(streams=[waits_until(1_000_000)], now_ms=500_000) == []
+    (worry,) = worried(streams=[waits_until(25_700_000)], now_ms=500_000)
+    assert worry.startswith(
+        "stream app: 4 events are dated in the future, and the first is sent in 420 min; is a clock"
+    )
+
+
 def test_worries_name_what_to_look_at() -> None:
     held = msgspec.structs.replace(STREAM, state="held", last_error="HTTP 500")
-    assert worries(queue=QUEUE, streams=[STREAM], proxies=[PROXY], inputs=[INPUT, TAIL], sockets_wait=None) == []
-    assert worries(queue=QUEUE, streams=[held], proxies=[DOWN], inputs=[], sockets_wait="the queue is full") == [
+    assert worried(streams=[STREAM], proxies=[PROXY]) == []
+    assert worried(streams=[held], proxies=[DOWN], sockets_wait="the queue is full") == [
         "sockets wait, nothing of theirs is lost: the queue is full",
         "proxy http://a is down: refused",
         "stream app is held: HTTP 500",
     ]
     nearly = msgspec.structs.replace(QUEUE, bytes=81)
-    assert worries(queue=nearly, streams=[], proxies=[], inputs=[INPUT, TAIL], sockets_wait=None) == [
-        "the queue is 81 % full"
-    ]
+    assert worried(queue=nearly) == ["the queue is 81 % full"]
     soon = msgspec.structs.replace(QUEUE, full_in_s=600.0)
-    assert worries(queue=soon, streams=[], proxies=[], inputs=[INPUT, TAIL], sockets_wait=None) == [
-        "the queue will be full in 10 min"
-    ]
+    assert worried(queue=soon) == ["the queue will be full in 10 min"]
 
     wrong = msgspec.structs.replace(PROXY, clock_ahead_s=-7200.0)
-    assert worries(queue=QUEUE, streams=[], proxies=[wrong], inputs=[INPUT, TAIL], sockets_wait=None) == [
-        "clocks differ: that of proxy http://a is 7200 s behind this host's"
-    ]
+    assert worried(proxies=[wrong]) == ["clocks differ: that of proxy http://a is 7200 s behind this host's"]
 
 
 def test_a_tail_that_waits_or_polls_for_want_of_watches_is_named() -> None:
     waits = msgspec.structs.replace(TAIL, waiting="the queue is full")
     polls = msgspec.structs.replace(TAIL, polling="the limit is reached")
-    assert worries(queue=QUEUE, streams=[], proxies=[], inputs=[waits, polls], sockets_wait=None) == [
+    assert worried(inputs=[waits, polls]) == [
         "tail app waits, nothing is lost: the queue is full",
         "tail app looks at its files every second: the limit is reached",
     ]
