@@ -57,7 +57,7 @@ def take_lines(
             return Lines("", 0, whole, whole, b"", codec.newline, inside_line=not at_end)
     limit, count = _limit(data, skipped, codec)
     end = _last_end(data, skipped, limit, codec)
-    if at_end and limit == len(data):
+    if at_end and len(data) - limit < codec.width:  # also half a unit, which is no character
         end = len(data)
     elif limit - end > max_line:
         return _with_long(data, skipped, limit, codec, max_line, at_start=at_start)
@@ -156,6 +156,6 @@ def _text(raw: bytes, codec: Codec, *, at_start: bool) -> tuple[str, int]:
         text, replaced = "\n".join([line for line, _ in decoded]), sum([bad for _, bad in decoded])
     if at_start:
         text = text.removeprefix(_BOM)
-    if text and not text.endswith("\n"):
+    if raw and not text.endswith("\n"):  # also where there was nothing but a mark of the order of bytes
         text += "\n"
     return text.replace("\r\n", "\n") if "\r" in text else text, replaced

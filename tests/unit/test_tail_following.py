@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -15,6 +16,7 @@ import zstandard
 from sidecar.inputs.tail import successors
 from sidecar.inputs.tail.glances import link_directories
 from sidecar.inputs.tail.watch import Listener, Watcher
+from sidecar.parsing import Lines, Maker
 from tests.support.tails import Tailer, write
 
 
@@ -618,3 +620,61 @@ def test_a_person_is_called_only_for_what_is_not_as_it_always_is(logs: Path, log
     assert [(line["log_level"], line["at_most"]) for line in told if "may be lost" in line["event"]] == [
         ("warning", "unknown"), ("warning", 1), ("error", "unknown"),
     ]  # fmt: skip
+
+
+def test_a_file_that_waits_for_its_turn_is_known_when_it_is_renamed(logs: Path, log: Path) -> None:
+    """It was empty when it was first seen, and an open group of the one before it kept it from being read."""
+    made = tailer(logs, multiline={"start": "^S"})
+    for number in range(5):
+        if number:
+            log.rename(f"{log}.{number}")
+        log.touch()
+        made.worker.changed(str(log), False)
+        made.turn(pass_s=0.2)
+        write(log, f"S{number}\n")
+        made.worker.changed(str(log), True)
+        made.turn(pass_s=0.2)
+    made.settle()
+    made.settle()
+    made.settle()
+    assert made.contents() == ["S0", "S1", "S2", "S3", "S4"]
+    assert made.queue.losses == []
+
+
+def test_what_was_written_to_a_file_that_is_gone_when_it_is_looked_for_is_a_loss(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    write(log, "1\n")
+    made.settle()
+    for file in made.worker.register.files.values():
+        file.close()
+    write(log, "2\n")
+    made.worker.changed(str(log), True)
+    log.unlink()
+    made.worker.changed(str(log), False)
+    made.turn(3, pass_s=0.5)
+    assert [loss.offset for loss in made.queue.losses] == [2]
+
+
+def test_a_file_that_nobody_thought_of_keeps_no_other_from_being_read(
+    logs: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Maker.make
+
+    def puzzle(self: Maker, lines: Lines, *given: Any, **more: Any) -> Any:
+        if "bad" in lines.text:
+            raise RecursionError("too deep")
+        return make(self, lines, *given, **more)
+
+    monkeypatch.setattr(Maker, "make", puzzle)
+    made = tailer(logs)
+    write(log, "bad\n")
+    write(logs / "other.log", "good\n")
+    made.settle()
+    assert made.contents() == ["good"]
+    (file,) = [file for file in made.worker.register.files.values() if file.path == str(log)]
+    assert file.why == "unexpected: RecursionError: too deep"
+    monkeypatch.undo()
+    write(log, "and well\n")
+    made.settle()
+    assert made.contents() == ["good", "bad", "and well"]
+    assert file.why is None

@@ -468,3 +468,23 @@ def test_a_pattern_finds_a_whole_group_of_lines() -> None:
         ("bad\njava.lang.X\n\tat a.B", {"level": "ERROR"})
     ]
     assert (made.counts.unparsed, made.counts.filtered) == (0, 1)
+
+
+@pytest.mark.parametrize(("encoding", "mark"), [("utf-8", b"\xef\xbb\xbf"), ("utf-16", b"\xff\xfe")])
+@pytest.mark.parametrize("settings", [{}, {"multiline": {"start": "^x"}}])
+def test_a_file_with_nothing_but_a_mark_is_a_blank_line(encoding: str, mark: bytes, settings: dict[str, Any]) -> None:
+    lines = take(mark, encoding=encoding, at_start=True, at_end=True)
+    assert (lines.consumed, lines.count, lines.text) == (len(mark), 1, "\n")
+    made = maker(**settings).make(lines, Place("/x", "h"), offset=0, now_ms=NOW_MS, at_end=True)
+    assert (made.blocks, made.consumed, made.counts.blank) == ([], len(mark), 1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-32-be"])
+@pytest.mark.parametrize(("text", "lines"), [("one\npartial", ["one", "partial\ufffd"]), ("one\n", ["one", "\ufffd"]),
+                                            ("", ["\ufffd"])])  # fmt: skip
+def test_half_a_character_at_the_end_is_taken_with_the_rest(encoding: str, text: str, lines: list[str]) -> None:
+    data = text.encode(encoding) + b"\0"
+    taken = take(data, encoding=encoding, at_end=True)
+    assert (taken.consumed, taken.text.splitlines(), taken.replaced) == (len(data), lines, 1)
+    assert sum(taken.sizes()) == len(data)
+    assert take(data, encoding=encoding).text == text[: text.find("\n") + 1], "it may go on"

@@ -130,6 +130,13 @@ class Ending:
         file.why, file.unreadable = why, isinstance(error, OSError)
         file.close()
 
+    def puzzled(self, file: TailedFile, error: Exception) -> None:
+        """It cannot be read, and nobody knows why; it is tried again when it changes."""
+        log.exception("a file has met something unexpected", tail=file.reached.tail, path=file.at, error=str(error))
+        file.why = f"unexpected: {type(error).__name__}: {error}"
+        self._register.active.pop(file.number, None)
+        file.close()
+
     def due_s(self, now_s: float) -> float:
         """When something here is to be done."""
         due_s = [file.held_since_s + wait_s

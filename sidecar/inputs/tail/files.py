@@ -7,6 +7,7 @@
 Reading begins a little before `reached`, at the mark: a file that does not go on as it did shows at once.
 """
 
+import contextlib
 import os
 from collections import deque
 
@@ -211,6 +212,20 @@ class TailedFile:
                 self.remember_beginning(self.source.read(HEAD_BYTES, 0))
             except (OSError, EOFError):
                 return
+
+    def see(self) -> None:
+        """Of a file that must not be read yet: remembers its beginning, and keeps it open as long as it has none.
+
+        Else nobody would know it any more, should it be renamed before its turn.
+        """
+        known = self.reached.head_bytes
+        if self.reached.offset or known >= min(HEAD_BYTES, max(1, self.size)):
+            return
+        with contextlib.suppress(OSError, EOFError, Changed):
+            self.open()
+            self.look_at_beginning()
+            if self.reached.head_bytes:
+                self.close()
 
     def rewind(self, committed: Checkpoint | None = None) -> None:
         """Goes back to what is on disk, after something could not be put there."""

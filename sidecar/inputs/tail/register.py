@@ -129,6 +129,7 @@ class Register:
         if before is None or before.number not in self.files or before.drained or before.unreadable:
             file.after = None
             return False
+        file.see()
         self.active.setdefault(before.number, before)
         return True
 

@@ -138,10 +138,10 @@ class Worker:
         self._wake.clear()
         self._take_messages()
         now_s = self._clock()
+        while self._written:  # before the look, which may find that what was written to is gone
+            self.register.touched(self._written.pop())
         if now_s >= self._look_due_s():
             self._look(now_s)
-        while self._written:
-            self.register.touched(self._written.pop())
         if now_s >= self._retry_s:
             self.waiting = None
             try:
@@ -260,6 +260,9 @@ class Worker:
             return self._ending.changed(file, now_s, now_ms)
         except (OSError, EOFError) as error:
             self._ending.failed(file, error, now_ms)
+            return False
+        except Exception as error:  # one file that nobody thought of must not keep the others from being read
+            self._ending.puzzled(file, error)
             return False
         file.why, file.unreadable = None, False
         if isinstance(batch, Nothing):
