@@ -5,6 +5,7 @@ import gzip
 import lzma
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import structlog
 import zstandard
 
 from sidecar.inputs.tail import successors
+from sidecar.inputs.tail.families import bases_of
 from sidecar.inputs.tail.glances import link_directories
 from sidecar.inputs.tail.watch import Listener, Watcher
 from sidecar.parsing import Lines, Maker
@@ -678,3 +680,83 @@ def test_a_file_that_nobody_thought_of_keeps_no_other_from_being_read(
     made.settle()
     assert made.contents() == ["good", "bad", "and well"]
     assert file.why is None
+
+
+@pytest.mark.parametrize("begun", [0, 500, 5000])
+def test_a_copy_that_is_still_written_when_it_is_first_seen_is_no_new_file(logs: Path, log: Path, begun: int) -> None:
+    made = tailer(logs, paths=[f"{logs}/*.log*"])
+    text = "".join(f"line {number:06d}\n" for number in range(1000))
+    write(log, text)
+    made.settle()
+    copy = Path(f"{log}.1")
+    write(copy, text[:begun])
+    made.settle()
+    write(copy, text[begun:])
+    made.settle()
+    log.write_text("new 1\n")
+    made.settle()
+    write(log, "new 2\n")
+    made.settle()
+    assert made.contents() == [*text.splitlines(), "new 1", "new 2"]
+
+
+def test_what_is_not_read_of_a_truncated_file_is_read_from_a_copy_that_was_just_left_out(logs: Path, log: Path) -> None:
+    made = tailer(logs, paths=[f"{logs}/*.log*"])
+    write(log, long(1) + "\n")
+    made.settle()
+    write(Path(f"{log}.1"), "")
+    made.turn()
+    write(log, "2\n")
+    shutil.copyfile(log, f"{log}.1")
+    made.worker.register.active.pop(next(iter(made.worker.register.files)), None)
+    made.queue.mode = "full"
+    made.turn()
+    made.queue.mode = "good"
+    log.write_text("3\n")
+    made.settle()
+    assert made.contents() == [long(1), "2", "3"]
+    assert ["copied to" in loss.why for loss in made.queue.losses] == [True]
+
+
+def test_a_small_file_with_the_name_of_a_rotated_one_is_read_once_it_is_quiet(logs: Path, log: Path) -> None:
+    made = tailer(logs, paths=[f"{logs}/*.log*"])
+    write(log, "one\n")
+    made.settle()
+    write(Path(f"{log}.1"), "another\n")
+    made.settle()
+    assert made.contents() == ["one"]
+    age(Path(f"{log}.1"), 3)
+    made.settle()
+    assert made.contents() == ["one", "another"]
+
+
+def test_names_of_which_a_file_may_be_a_rotated_one() -> None:
+    assert bases_of("app.log.1") == {"app.log"}
+    assert bases_of("app-20261126.log.gz") == {"app.log", "app"}
+    assert "app.log" in bases_of("app.log-2026-11-26_10:00.zst")
+    assert bases_of("a.b.log.old") == {"a.b.log"}
+    assert bases_of("app.log") == set()
+    assert len(bases_of("1.-_" * 60)) < 2000
+
+
+def test_many_new_files_are_met_in_little_time(logs: Path) -> None:
+    """Each costs the same, however many there are: they are not compared with one another."""
+    made = tailer(logs)
+
+    def calls(first: int, count: int) -> int:
+        for number in range(first, first + count):
+            write(logs / f"{number:05d}.log", f"{number}\n")
+        counted = 0
+
+        def count_calls(_frame: Any, event: str, _: Any) -> None:
+            nonlocal counted
+            counted += event == "call"
+
+        sys.setprofile(count_calls)
+        made.settle()
+        sys.setprofile(None)
+        return counted
+
+    few, more = calls(0, 200), calls(200, 800)
+    assert sorted(made.contents()) == sorted(str(number) for number in range(1000))
+    assert more < 8 * few

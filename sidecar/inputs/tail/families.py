@@ -4,9 +4,12 @@ app.log ─> app.log.1  app.log.2.gz  app.log-20261125  app.log.2026-11-25_10:00
 """
 
 import re
-from functools import cache
+from functools import lru_cache
 
 _COMPRESSED = r"(?:\.(?:gz|zst|xz|bz2))?"
+_SUFFIX = re.compile(_COMPRESSED + r"\Z")
+_LONGEST = 255
+_REMEMBERED = 4096
 _NUMBER = r"[0-9][0-9A-Za-z_.:+-]*?"
 
 
@@ -15,13 +18,22 @@ def is_successor(path: str, name: str) -> bool:
     return bool(_successors(path.rpartition("/")[2]).fullmatch(name))
 
 
+def bases_of(name: str) -> set[str]:
+    """Every name of which a file called `name` is surely a rotated one, whether there is such a file or not."""
+    core = _SUFFIX.sub("", name)[:_LONGEST]
+    cuts = [place for place, letter in enumerate(core) if letter in "._-" and place]
+    found = {core[:cut] for cut in cuts}
+    found |= {core[:cut] + core[end:] for cut in cuts for end in cuts if end > cut and core[end] == "."}
+    return {base for base in found if is_successor(base, name)}
+
+
 def is_related(path: str, name: str) -> bool:
     """Whether it may be one, since it has part of the name."""
     base = path.rpartition("/")[2]
     return name != base and base.partition(".")[0] in name
 
 
-@cache
+@lru_cache(_REMEMBERED)
 def _successors(base: str) -> re.Pattern[str]:
     stem, dot, extension = base.rpartition(".")
     whole = f"{re.escape(base)}[._-](?:{_NUMBER}|old|bak|prev)"

@@ -262,6 +262,7 @@ class Following:
             before.shown, before.superseded = path, False
             return
         made = self.register.new(path, real_path(path), state, now_ms)
+        made.is_no_copy = self.first and not path.endswith(SUFFIXES)
         if path.endswith(SUFFIXES):
             origin = self.register.origin_of(Candidate(path, state))
             if origin is not None or (self.first and self._settings.start_at == "end"):

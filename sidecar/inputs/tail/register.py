@@ -2,8 +2,11 @@
 
 import os
 from collections.abc import Collection, Iterable
+from typing import Literal
 
-from sidecar.inputs.tail.families import is_related, is_successor
+import msgspec
+
+from sidecar.inputs.tail.families import bases_of, is_related, is_successor
 from sidecar.inputs.tail.files import TailedFile, look_at
 from sidecar.inputs.tail.identity import HEAD_BYTES, digest
 from sidecar.inputs.tail.places import seen_beginning
@@ -16,6 +19,8 @@ _MOST_KEPT = 10_000
 """Of files that are finished and gone, so that a copy of one is known when it turns up."""
 
 _MOST_COPIES = 10_000
+_BEING_COPIED_MS = 2000
+"""A small file with the name of a rotated one, written to so lately, may be a copy that is not whole yet."""
 
 
 class Register:
@@ -33,6 +38,7 @@ class Register:
         self._by_slot: dict[str, dict[int, TailedFile]] = {}
         self._had: set[tuple[int, int, str, int]] = set()
         self._copies: set[tuple[int, int, int, int]] = set()
+        self._bases: set[str] = set()
         self._tail = tail
         self._next = 1
         for checkpoint in checkpoints:
@@ -41,6 +47,7 @@ class Register:
 
     def add(self, file: TailedFile) -> None:
         self.files[file.number] = file
+        self._bases.add(os.path.basename(file.path))
         self._by_slot.setdefault(file.path, {})[file.number] = file
         self.by_identity[file.identity] = file
         self.by_path[file.at] = file
@@ -94,9 +101,25 @@ class Register:
         except (OSError, EOFError):
             return None
 
-    def is_copy(self, file: TailedFile) -> bool:
-        """Whether a file, of which nothing was taken yet, is a copy of another. Raises OSError or EOFError."""
-        return self._origin_of(Candidate(file.at, os.stat(file.at)), but=file.number) is not None
+    def copied(self, file: TailedFile, now_ms: int) -> Literal["yes", "no", "perhaps"]:
+        """Whether a file, which is open, is a copy of another, if nothing was taken of it yet.
+
+        Of a compressed one that shows once it can be read; another may still be written. Raises OSError or EOFError.
+        """
+        assert file.source is not None
+        if file.is_no_copy or file.reached.offset:
+            return "no"
+        if not file.source.compressed and not self.may_be_rotated(file.path):
+            file.is_no_copy = True
+            return "no"
+        state = file.source.state()
+        young = now_ms - state.st_mtime_ns // 1_000_000 < _BEING_COPIED_MS
+        if not file.source.compressed and state.st_size < HEAD_BYTES and young:
+            return "perhaps"
+        if self._origin_of(Candidate(file.at, state), but=file.number) is not None:
+            return "yes"
+        file.is_no_copy = True
+        return "no"
 
     def _origin_of(self, one: Candidate, but: int = 0) -> Checkpoint | None:
         name = os.path.basename(one.path)
@@ -111,10 +134,16 @@ class Register:
         alike = [checkpoint for checkpoint in known if begins.get(checkpoint.head_bytes) == checkpoint.head]
         return next((each for each in alike if _is_copy(one.path, each)), None)
 
+    def may_be_rotated(self, path: str) -> bool:
+        """Whether the name is that of a rotated file of some that is, or was, followed."""
+        return not self._bases.isdisjoint(bases_of(os.path.basename(path)))
+
     def is_plain_copy(self, one: Candidate) -> bool:
         """Of a file that is followed, and is, or will be, truncated; what is not read of it is found there then."""
         key = (*one.identity, one.state.st_size, one.state.st_mtime_ns)
         if key not in self._copies:
+            if not self.may_be_rotated(one.path):
+                return False
             origin = self.origin_of(one)
             if origin is None or not is_successor(origin.path, os.path.basename(one.path)):
                 return False
@@ -168,6 +197,11 @@ class Register:
         file.ended = True
         self.active.pop(file.number, None)
         self.ended[file.number] = file
+
+    def leave_out(self, file: TailedFile) -> None:
+        """It is a copy; what may still have to be read of it is for the file that it is a copy of."""
+        file.reached = msgspec.structs.replace(file.reached, finished=True)
+        self.end(file)
 
     def finish(self, file: TailedFile) -> None:
         """It was read to its end, and will not be looked at again; its checkpoint stays, to know copies of it."""

@@ -4,12 +4,13 @@ By name only where to look is decided; which file it is, by its inode or by its 
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from sidecar.inputs.tail.discovery import discover, list_directory
-from sidecar.inputs.tail.families import is_related, is_successor
+from sidecar.inputs.tail.families import bases_of, is_related, is_successor
 from sidecar.inputs.tail.files import look_at
 from sidecar.inputs.tail.identity import HEAD_BYTES, holds
 from sidecar.inputs.tail.sources import SUFFIXES
@@ -45,6 +46,7 @@ class Neighbours:
         self._rotated = rotated
         self._listings: dict[str, list[os.DirEntry[str]]] = {}
         self._inodes: dict[str, dict[int, str]] = {}
+        self._rotated_of: dict[str, dict[str, list[str]]] = {}
         self._elsewhere: list[Candidate] | None = None
 
     def with_inode(self, known: Checkpoint) -> str | None:
@@ -87,13 +89,16 @@ class Neighbours:
 
     def _related(self, known: Checkpoint, by_name: Callable[[str, str], bool]) -> list[Candidate]:
         names = {known.path, os.path.realpath(known.path)}
-        stems = {os.path.basename(path).partition(".")[0] for path in names}
-        paths = {
-            entry.path
-            for directory in _directories(known)
-            for entry in self._list(directory)
-            if any(stem in entry.name for stem in stems) and any(by_name(path, entry.name) for path in names)
-        }
+        bases = {os.path.basename(path) for path in names}
+        if by_name is is_successor:
+            paths = {path for directory in _directories(known) for path in self._successors_in(directory, bases)}
+        else:
+            paths = {
+                entry.path
+                for directory in _directories(known)
+                for entry in self._list(directory)
+                if any(by_name(path, entry.name) for path in names)
+            }
         found = [one for path in paths if (one := _candidate(path)) is not None]
         known_names = {one.identity for one in found}
         found += [
@@ -108,6 +113,15 @@ class Neighbours:
             files = discover(self._rotated, ()).files if self._rotated else {}
             self._elsewhere = [Candidate(path, state) for path, state in files.items()]
         return self._elsewhere
+
+    def _successors_in(self, directory: str, bases: set[str]) -> list[str]:
+        """What are surely rotated ones of files called as in `bases`: found at once, however many files there are."""
+        if directory not in self._rotated_of:
+            found = self._rotated_of[directory] = defaultdict(list)
+            for entry in self._list(directory):
+                for base in bases_of(entry.name):
+                    found[base].append(entry.path)
+        return [path for base in bases for path in self._rotated_of[directory].get(base, ())]
 
     def _inodes_in(self, directory: str) -> dict[int, str]:
         if directory not in self._inodes:

@@ -252,9 +252,12 @@ class Worker:
                 self.register.active.pop(file.number, None)  # what was left out, or read, does not grow
                 file.drained = True
                 return True
-            if self._is_copy(file):
-                self.register.end(file)
-                return True
+            match self.register.copied(file, now_ms):
+                case "perhaps":
+                    return False
+                case "yes":
+                    self.register.leave_out(file)
+                    return True
             batch = read_batch(file, self._rules, now_ms, self._ending.final(file, now_s))
         except Changed:
             return self._ending.changed(file, now_s, now_ms)
@@ -275,14 +278,6 @@ class Worker:
         file.in_flight += 1
         self._queue.hand_over(batch, self.tell)
         return True
-
-    def _is_copy(self, file: TailedFile) -> bool:
-        """Of a compressed file that shows only now that it can be read. Raises OSError or EOFError."""
-        assert file.source is not None
-        if not file.is_no_copy and file.source.compressed and not file.reached.offset and self.register.is_copy(file):
-            return True
-        file.is_no_copy = True
-        return False
 
     def _run_commands(self) -> None:
         for command in list(self._commands):
