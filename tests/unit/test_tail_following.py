@@ -14,7 +14,7 @@ import pytest
 import structlog
 import zstandard
 
-from sidecar.inputs.tail import successors
+from sidecar.inputs.tail import register, successors
 from sidecar.inputs.tail.families import bases_of
 from sidecar.inputs.tail.glances import link_directories
 from sidecar.inputs.tail.watch import Listener, Watcher
@@ -760,3 +760,27 @@ def test_many_new_files_are_met_in_little_time(logs: Path) -> None:
     few, more = calls(0, 200), calls(200, 800)
     assert sorted(made.contents()) == sorted(str(number) for number in range(1000))
     assert more < 8 * few
+
+
+@pytest.mark.parametrize("met", [False, True])
+def test_a_file_that_is_renamed_while_it_is_compared_is_no_copy_of_what_is_at_its_path_then(
+    logs: Path, log: Path, monkeypatch: pytest.MonkeyPatch, met: bool
+) -> None:
+    """Rotated files are shifted: the known one has come to the path of the one that is compared with it."""
+    made = tailer(logs, paths=[f"{logs}/*.log*"])
+    write(log, long("known") + "\n")
+    made.settle()
+    write(Path(f"{log}.1"), long("new") + "\n")
+    beginnings = register._beginnings
+
+    def shift(path: str, sizes: Any) -> Any:
+        if log.exists() and path == f"{log}.1" and (not met or sys._getframe(2).f_code.co_name == "copied"):
+            Path(f"{log}.1").rename(f"{log}.2")
+            log.rename(f"{log}.1")
+        return beginnings(path, sizes)
+
+    monkeypatch.setattr(register, "_beginnings", shift)
+    made.settle()
+    made.settle()
+    assert made.contents() == [long("known"), long("new")]
+    assert made.queue.losses == []

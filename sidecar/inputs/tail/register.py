@@ -1,5 +1,6 @@
 """The register of a tail's files: which number, inode and path is whose, what is to be read, and what to be saved."""
 
+import errno
 import os
 from collections.abc import Collection, Iterable
 from typing import Literal
@@ -132,7 +133,11 @@ class Register:
         ]
         begins = _beginnings(one.path, {checkpoint.head_bytes for checkpoint in known})
         alike = [checkpoint for checkpoint in known if begins.get(checkpoint.head_bytes) == checkpoint.head]
-        return next((each for each in alike if _is_copy(one.path, each)), None)
+        found = next((each for each in alike if _is_copy(one.path, each)), None)
+        now = os.stat(one.path)
+        if (now.st_dev, now.st_ino) != one.identity:  # it was renamed, and what was looked into may be another
+            raise FileNotFoundError(errno.ENOENT, "renamed meanwhile", one.path)
+        return found
 
     def may_be_rotated(self, path: str) -> bool:
         """Whether the name is that of a rotated file of some that is, or was, followed."""
