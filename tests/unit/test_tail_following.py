@@ -784,3 +784,28 @@ def test_a_file_that_is_renamed_while_it_is_compared_is_no_copy_of_what_is_at_it
     made.settle()
     assert made.contents() == [long("known"), long("new")]
     assert made.queue.losses == []
+
+
+def test_a_small_file_that_is_shifted_while_it_is_looked_for_is_found_at_the_second_look(
+    logs: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tailer(logs)
+    write(log, "1\n")
+    made.settle()
+    for file in made.worker.register.files.values():
+        file.close()
+    write(log, "2\n")
+    made.worker.changed(str(log), True)
+    log.rename(f"{log}.1")
+    looked = successors.look_at
+
+    def shift(path: str, known: Any) -> Any:
+        if path == f"{log}.1" and not Path(f"{log}.2").exists():
+            Path(f"{log}.1").rename(f"{log}.2")
+        return looked(path, known)
+
+    monkeypatch.setattr(successors, "look_at", shift)
+    write(log, "3\n")
+    made.turn(4, pass_s=30)
+    assert made.contents() == ["1", "2", "3"]
+    assert made.queue.losses == []

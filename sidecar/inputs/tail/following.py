@@ -181,9 +181,7 @@ class Following:
             file.located = False
             file.look_at_beginning()
         else:
-            if not file.in_flight:  # what is on its way to the disk decides how far it was read
-                self.register.unclaim(file)
-            return bool(file.in_flight)
+            return bool(file.in_flight)  # what is on its way to the disk decides how far it was read
         self.register.active[file.number] = file
         return True
 
@@ -196,6 +194,7 @@ class Following:
             if copy is None and not file.missed:
                 file.missed = self._unsure = True
                 return
+        self.register.unclaim(file)
         if copy is not None and self.register.is_taken(copy):
             self.register.end(file)
             return
