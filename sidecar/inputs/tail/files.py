@@ -43,7 +43,7 @@ class TailedFile:
         self.last_event_ms: int | None = None
         moved = checkpoint.at != checkpoint.path and not os.path.islink(checkpoint.path)
         self.superseded = checkpoint.finished or moved
-        self.missing = self.missed = False
+        self.missing = False
         self.located = True
         self.touched = False
         self.noted = False
@@ -100,7 +100,7 @@ class TailedFile:
         if state is not None:
             changes |= {"device": state.st_dev, "inode": state.st_ino}
         self.reached = msgspec.structs.replace(self.reached, **changes)
-        self.missing = self.missed = False
+        self.missing = False
 
     def note(self, state: os.stat_result, now_s: float, now_ms: int) -> bool:
         """It was seen; whether it looks different from before. A compressed file does not show how large it is."""

@@ -51,7 +51,7 @@ class Following:
         self.register = Register(name, checkpoints)
         self.blind = settings.poll is not None
         """Nobody tells what is written: what was not seen may still have been."""
-        self._unsure = False
+        self._again: Neighbours | None = None
         self._perhaps_emptied: list[TailedFile] = []
         """Nothing was read of them, and they may not be what they were: what was in them may stand somewhere else."""
 
@@ -60,12 +60,9 @@ class Following:
         """Paths that match and are not followed, with the reason."""
         return self._refusals.shown
 
-    def look(self, now_s: float, now_ms: int) -> bool:
-        """Brings everything up to date with what is there now.
-
-        Whether that is to be done again: a file may have been renamed or compressed while it was looked for.
-        """
-        self._since_ms, self._unsure = self._alive_ms, False
+    def look(self, now_s: float, now_ms: int) -> None:
+        """Brings everything up to date with what is there now."""
+        self._since_ms, self._again = self._alive_ms, None
         found = discover(self._settings.paths, self._settings.exclude)
         neighbours = Neighbours(self._settings.rotated)
         self._refusals.found(found)
@@ -95,7 +92,6 @@ class Following:
         self._index(found)
         self.first = False
         self._alive_ms = now_ms
-        return self._unsure
 
     def restarted(self, file: TailedFile, why: str, now_s: float, now_ms: int) -> None:
         """It has other content now: what is there is another file, behind what can still be had of the old one."""
@@ -106,7 +102,7 @@ class Following:
         file.close()
         was_rotated, file.superseded = file.superseded, True
         copy = None
-        if not file.reached.finished:  # it may be compressed just now, and then is found at the second look
+        if not file.reached.finished:  # it may have been compressed while it was looked for
             again = Neighbours(self._settings.rotated)
             copy = neighbours.with_content(file.reached) or again.with_content(file.reached)
         if copy is not None and not self.register.is_taken(copy):
@@ -124,6 +120,11 @@ class Following:
             if not file.reached.finished and (file.reached.offset or not between):
                 self.lose(file, why, now_ms)
             self.register.end(file)
+
+    def _afresh(self) -> Neighbours:
+        """Directories as they are listed a second time in one look."""
+        self._again = self._again or Neighbours(self._settings.rotated)
+        return self._again
 
     def _note_window(self, file: TailedFile, copy: Candidate, why: str, now_ms: int) -> None:
         upto = file.reached.offset if copy.compressed else max(copy.state.st_size, file.reached.offset)
@@ -152,7 +153,7 @@ class Following:
         if file.shown != path:
             file.is_at(real_path(path))
             file.shown = path
-        file.missing = file.missed = False
+        file.missing = False
         known, size = file.noted, file.size
         if file.note(state, now_s, now_ms):
             self.register.active[file.number] = file
@@ -170,7 +171,9 @@ class Following:
     def _find_by_inode(self, file: TailedFile, neighbours: Neighbours, now_s: float, now_ms: int) -> bool:
         """It is not where the patterns look; it may be anywhere beside that. Whether it is still there, or open."""
         file.shown = None
-        path = neighbours.with_inode(file.reached) if self.register.is_known_as(file) else None
+        path = None
+        if self.register.is_known_as(file):  # it may have been renamed while it was looked for
+            path = neighbours.with_inode(file.reached) or self._afresh().with_inode(file.reached)
         if path is not None:
             file.is_at(path)
             file.located = True
@@ -181,7 +184,9 @@ class Following:
             file.located = False
             file.look_at_beginning()
         else:
-            return bool(file.in_flight)  # what is on its way to the disk decides how far it was read
+            if not file.in_flight:  # what is on its way to the disk decides how far it was read
+                self.register.unclaim(file)
+            return bool(file.in_flight)
         self.register.active[file.number] = file
         return True
 
@@ -191,10 +196,8 @@ class Following:
         copy = None
         if unread and not file.reached.finished:
             copy = rewritten(file.reached) or neighbours.with_content(file.reached, gone=True)
-            if copy is None and not file.missed:
-                file.missed = self._unsure = True
-                return
-        self.register.unclaim(file)
+            if copy is None:  # it may have been compressed while it was looked for
+                copy = self._afresh().with_content(file.reached, gone=True)
         if copy is not None and self.register.is_taken(copy):
             self.register.end(file)
             return

@@ -174,8 +174,8 @@ class Register:
     def is_taken(self, one: Candidate) -> bool:
         """Whether a file is followed already; a claim to an inode that was used again meanwhile is none."""
         claimer = self.by_identity.get(one.identity)
-        if claimer is not None and claimer.reached.finished and not claimer.reached.offset:
-            # It was left out, as a copy of a file that is gone now, and may not be read to its end.
+        if claimer is not None and not claimer.reached.offset and not claimer.in_flight:
+            # It was left out, or not read yet, as a copy of a file that is gone now, and may not be read to its end.
             self.unclaim(claimer)
             self.end(claimer)
             return False

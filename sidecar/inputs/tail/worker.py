@@ -183,8 +183,7 @@ class Worker:
 
     def _look(self, now_s: float) -> None:
         self._structure = False
-        if self.following.look(now_s, self._now_ms()):
-            self._structure = True
+        self.following.look(now_s, self._now_ms())
         self._watching.update(self.following.directories)
         self.following.blind = self.polling is not None
         self._looked_s = self._clock()
