@@ -806,3 +806,25 @@ def test_a_small_file_that_is_shifted_while_it_is_looked_for_is_found_at_the_sec
     made.turn(4, pass_s=30)
     assert made.contents() == ["1", "2", "3"]
     assert made.queue.losses == []
+
+
+def test_what_was_not_read_before_it_was_compressed_is_read_though_the_copy_was_met_first(
+    logs: Path, log: Path
+) -> None:
+    made = tailer(logs, paths=[f"{logs}/app*"])
+    write(log, long(1) + "\n2\n")
+    made.queue.mode = "full"
+    made.worker.changed(str(log), False)
+    made.turn(pass_s=0.3)
+    for file in made.worker.register.files.values():
+        file.close()
+    log.rename(f"{log}.1")
+    Path(f"{log}.1.gz").write_bytes(gzip.compress(Path(f"{log}.1").read_bytes()))
+    made.turn(pass_s=40)  # it is a copy of one that is there, and left out
+    made.queue.mode = "good"
+    Path(f"{log}.1").unlink()
+    for file in made.worker.register.files.values():
+        file.close()
+    made.settle()
+    assert made.contents() == [long(1), "2"]
+    assert made.queue.losses == []

@@ -9,6 +9,7 @@
 It looks at names and inodes; what a file holds is judged when it is read.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -18,14 +19,7 @@ from sidecar.config import Tail
 from sidecar.inputs.tail import receipts
 from sidecar.inputs.tail.discovery import Found, discover
 from sidecar.inputs.tail.files import TailedFile
-from sidecar.inputs.tail.glances import (
-    is_short_of_blocks,
-    link_directories,
-    real_path,
-    rewritten,
-    since_ns_of,
-    stat_of,
-)
+from sidecar.inputs.tail.glances import is_short_of_blocks, link_directories, real_path, rewritten, since_ns_of, stat_of
 from sidecar.inputs.tail.places import at_end_of, behind_hole, seen_beginning
 from sidecar.inputs.tail.refusals import Refusals
 from sidecar.inputs.tail.register import Register
@@ -114,7 +108,8 @@ class Following:
             self.register.unclaim(file)
             copy = None
         if here is not None and its_own and shown is not None:
-            self._meet(shown, here, neighbours, now_s, now_ms, may_be_sparse=True)
+            with contextlib.suppress(FileNotFoundError):
+                self._meet(shown, here, neighbours, now_s, now_ms, may_be_sparse=True)
         between = self._find_between(file, neighbours, since_ns, now_ms)
         if copy is None:
             if not file.reached.finished and (file.reached.offset or not between):
@@ -234,6 +229,8 @@ class Following:
         """One file that cannot be read keeps no other from being followed."""
         try:
             self._meet(path, state, neighbours, now_s, now_ms)
+        except FileNotFoundError:
+            return  # it was renamed meanwhile, which is told
         except (OSError, EOFError) as error:
             self._refusals.refuse(
                 path, os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)

@@ -1,5 +1,7 @@
 """Where the reading of a file begins that was not read before: at its beginning, at its end, or behind a hole."""
 
+import errno
+
 import msgspec
 
 from sidecar.inputs.tail.identity import HEAD_BYTES, MARK_BYTES, digest
@@ -10,15 +12,22 @@ from sidecar.parsing import codec_of, last_end
 
 
 def seen_beginning(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint of a file of which nothing is taken yet, with what stands at its beginning, if it can be read."""
+    """The checkpoint of a file of which nothing is taken yet, with what stands at its beginning, if it can be read.
+
+    Raises FileNotFoundError if another file is there by now.
+    """
     try:
         source = open_source(checkpoint.at)
         try:
-            head = source.read(HEAD_BYTES, 0)
+            identity, head = (source.device, source.inode), source.read(HEAD_BYTES, 0)
         finally:
             source.close()
+    except FileNotFoundError:
+        raise
     except (OSError, EOFError):
         return checkpoint
+    if identity != (checkpoint.device, checkpoint.inode):
+        raise FileNotFoundError(errno.ENOENT, "renamed meanwhile", checkpoint.at)
     return msgspec.structs.replace(checkpoint, head=digest(head), head_bytes=len(head))
 
 

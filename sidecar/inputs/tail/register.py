@@ -1,5 +1,6 @@
 """The register of a tail's files: which number, inode and path is whose, what is to be read, and what to be saved."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Collection, Iterable
@@ -12,7 +13,7 @@ from sidecar.inputs.tail.files import TailedFile, look_at
 from sidecar.inputs.tail.identity import HEAD_BYTES, digest
 from sidecar.inputs.tail.places import seen_beginning
 from sidecar.inputs.tail.sources import open_source
-from sidecar.inputs.tail.successors import Candidate, is_it
+from sidecar.inputs.tail.successors import Candidate, is_it, where_now
 from sidecar.model import Checkpoint
 
 _KEPT_MS = 7 * 86_400_000
@@ -80,7 +81,9 @@ class Register:
         """A file that was at `path`, and is already rotated away."""
         made = self.new(path, one.path, one.state, now_ms)
         made.superseded, made.after = True, after
-        made.reached = seen_beginning(made.reached)
+        with contextlib.suppress(FileNotFoundError):  # gone, or renamed once more
+            made.is_at(where_now(one))
+            made.reached = seen_beginning(made.reached)
         made.note(one.state, 0.0, now_ms)
         self.add(made)
         self.active[made.number] = made
@@ -193,7 +196,7 @@ class Register:
         """It goes on in another inode; that is to be saved before anything else is read, lest its own is used again."""
         self.unclaim(file)
         file.is_at(there.path, there.state)
-        file.noted, file.shrunk_from = False, 0
+        file.noted, file.shrunk_from, file.is_no_copy = False, 0, True  # it goes on in one
         self.by_identity[there.identity] = file
         self.active[file.number] = self.unsaved[file.number] = file
 

@@ -3,6 +3,7 @@
 By name only where to look is decided; which file it is, by its inode or by its content.
 """
 
+import errno
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -146,6 +147,16 @@ def _candidate(path: str) -> Candidate | None:
     except OSError:
         return None
     return Candidate(path, state) if os.path.isfile(path) else None
+
+
+def where_now(one: Candidate) -> str:
+    """Its path in its directory, where it may have been renamed since. Raises FileNotFoundError if it is not there."""
+    if _identity(one.path) == one.identity:
+        return one.path
+    for entry in list_directory(os.path.dirname(one.path)):
+        if entry.inode() == one.state.st_ino and _identity(entry.path) == one.identity:
+            return entry.path
+    raise FileNotFoundError(errno.ENOENT, "gone meanwhile", one.path)
 
 
 def is_it(path: str, known: Checkpoint) -> bool:
