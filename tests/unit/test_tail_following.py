@@ -51,6 +51,17 @@ def tailer(logs: Path, **settings: object) -> Tailer:
     return made
 
 
+def with_an_unread_line(logs: Path, log: Path) -> Tailer:
+    """Of the two lines of `log`, the first is on disk, and there is no room for the second."""
+    made = tailer(logs)
+    write(log, long(1) + "\n")
+    made.turn()
+    made.queue.mode = "full"
+    write(log, "2\n")
+    made.turn()
+    return made
+
+
 def pack(path: Path, suffix: str, cut: int = 0) -> Path:
     target = Path(f"{path}{suffix}")
     data = PACK[suffix](path.read_bytes())
@@ -465,12 +476,7 @@ def test_a_file_that_is_compressed_while_it_is_looked_for_is_found(
     logs: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The directory was listed before the compressed file was there, and the plain one was gone when it was opened."""
-    made = tailer(logs)
-    write(log, long(1) + "\n")
-    made.turn()
-    made.queue.mode = "full"
-    write(log, "2\n")
-    made.turn()
+    made = with_an_unread_line(logs, log)
     log.rename(f"{log}.1")
     write(log, "3\n")
     made.turn()
@@ -487,12 +493,7 @@ def test_a_file_that_is_compressed_while_it_is_looked_for_is_found(
 def test_a_copy_that_is_compressed_while_it_is_looked_for_is_found(
     logs: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = tailer(logs)
-    write(log, long(1) + "\n")
-    made.turn()
-    made.queue.mode = "full"
-    write(log, "2\n")
-    made.turn()
+    made = with_an_unread_line(logs, log)
     made.queue.mode = "good"
     shutil.copy2(log, f"{log}.1")
     log.write_text("3\n")
@@ -503,12 +504,7 @@ def test_a_copy_that_is_compressed_while_it_is_looked_for_is_found(
 
 
 def test_a_file_that_is_gone_for_good_is_a_loss(logs: Path, log: Path) -> None:
-    made = tailer(logs)
-    write(log, long(1) + "\n")
-    made.turn()
-    made.queue.mode = "full"
-    write(log, "2\n")
-    made.turn()
+    made = with_an_unread_line(logs, log)
     made.kill()
     made.queue.mode = "good"
     log.unlink()
@@ -828,3 +824,18 @@ def test_what_was_not_read_before_it_was_compressed_is_read_though_the_copy_was_
     made.settle()
     assert made.contents() == [long(1), "2"]
     assert made.queue.losses == []
+
+
+def test_a_file_that_is_taken_for_changed_and_was_only_renamed_goes_on(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    made.queue.mode = "full"
+    write(log, long(1) + "\n")
+    made.turn()
+    (file,) = made.worker.register.files.values()
+    assert not file.reached.offset
+    file.close()
+    log.rename(f"{log}.1")
+    made.worker.following.restarted(file, "the file was overwritten", made.clock.now_s, 1)
+    made.queue.mode = "good"
+    made.settle()
+    assert made.contents() == [long(1)]

@@ -99,7 +99,7 @@ class Following:
         if not file.reached.finished:  # it may have been compressed while it was looked for
             again = Neighbours(self._settings.rotated)
             copy = neighbours.with_content(file.reached) or again.with_content(file.reached)
-        if copy is not None and not self.register.is_taken(copy):
+        if copy is not None and not self.register.is_taken(copy, file):
             self.register.relocate(file, copy)
             since_ns = copy.state.st_mtime_ns
             if not was_rotated:  # else its inode was used again
@@ -193,7 +193,7 @@ class Following:
             copy = rewritten(file.reached) or neighbours.with_content(file.reached, gone=True)
             if copy is None:  # it may have been compressed while it was looked for
                 copy = self._afresh().with_content(file.reached, gone=True)
-        if copy is not None and self.register.is_taken(copy):
+        if copy is not None and self.register.is_taken(copy, file):
             self.register.end(file)
             return
         if copy is not None:

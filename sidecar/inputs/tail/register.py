@@ -174,9 +174,11 @@ class Register:
         """Whether its inode counts as its own."""
         return self.by_identity.get(file.identity) is file
 
-    def is_taken(self, one: Candidate) -> bool:
-        """Whether a file is followed already; a claim to an inode that was used again meanwhile is none."""
+    def is_taken(self, one: Candidate, file: TailedFile) -> bool:
+        """Whether another than `file` goes on there; a claim to an inode that was used again meanwhile is none."""
         claimer = self.by_identity.get(one.identity)
+        if claimer is file:
+            return False
         if claimer is not None and not claimer.reached.offset and not claimer.in_flight:
             # It was left out, or not read yet, as a copy of a file that is gone now, and may not be read to its end.
             self.unclaim(claimer)
