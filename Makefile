@@ -1,8 +1,9 @@
 # make install   .venv/bin/sidecar, nothing else
 # make demo      the main job on embedded parts, in under a minute
 # make test      everything that CI runs
+# make check     the part of it that needs nothing but .venv: lint, types, and the tests without other programs
 # make lint      ruff and mypy alone
-# make soak      the long campaigns: hours of crashes and outages
+# make soak      the long campaigns: hours of crashes and outages, and an hour of a load under which memory stays flat
 # make fuzz      the property tests with many more examples
 # make fleet     the figures and the picture of docs/decisions/fleet.md
 # make deb       dist/*.deb
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test lint unit soak fuzz fleet deb browser openssl logrotate constraints clean
+.PHONY: install demo test check lint unit soak fuzz fleet deb debian-packages constraints clean
 
 install: .venv/installed
 	@echo "installed: $(BIN)/sidecar"
@@ -35,29 +36,29 @@ install: .venv/installed
 	$(PIP) install -c constraints.txt -e '.[test]'
 	@touch $@
 
-# Certificates for the tests are made with the openssl command.
-openssl:
-	@command -v openssl >/dev/null || { $(SUDO) apt-get update -qq; $(SUDO) apt-get install -y -qq openssl; }
-
-# Rotation is tested with Debian's logrotate.
-logrotate:
-	@command -v logrotate >/dev/null || [ -x /usr/sbin/logrotate ] || { \
+# What the tests need of Debian: certificates are made with openssl, rotation is tested with logrotate, and the status
+# page in Chromium. Only what is missing is installed, and that is said before.
+debian-packages:
+	@missing=""; \
+	command -v openssl >/dev/null || missing="$$missing openssl"; \
+	command -v logrotate >/dev/null || [ -x /usr/sbin/logrotate ] || missing="$$missing logrotate"; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	command -v chromedriver >/dev/null || missing="$$missing chromium-driver"; \
+	[ -z "$$missing" ] || { \
+		echo "the tests need Debian packages that are missing, and install them with apt-get:$$missing"; \
 		$(SUDO) apt-get update -qq; \
-		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends logrotate; }
-
-# The status page is tested in Debian's Chromium.
-browser:
-	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
-		$(SUDO) apt-get update -qq; \
-		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends chromium chromium-driver; }
+		DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing; }
 
 demo: install
 	@$(BIN)/sidecar demo
 
 # Two files of tests at a time; but a package that is installed would be seen by others.
-test: lint browser openssl logrotate
+test: debian-packages lint
 	$(PYTEST) --numprocesses 2 --dist loadfile --ignore tests/packaging
 	$(PYTEST) tests/packaging
+
+check: lint
+	$(PYTEST) --numprocesses 2 --dist loadfile -m "not debian" tests/unit tests/contract tests/project
 
 lint: .venv/installed-test
 	$(BIN)/ruff check
@@ -69,6 +70,7 @@ unit: .venv/installed-test
 
 soak: .venv/installed-test
 	SIDECAR_TEST_ROUNDS=2000 $(PYTEST) tests/acceptance -k kill_9 --timeout 0
+	SIDECAR_SOAK_S=3600 $(PYTEST) tests/acceptance/test_soak.py
 
 fuzz: .venv/installed-test
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) tests/unit -m property --timeout 0

@@ -17,7 +17,7 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
     repaired: bool
 
 
-class LinesTaken(msgspec.Struct, frozen=True, gc=False):
+class LinesTaken(msgspec.Struct, frozen=True):
     """What a block of lines held. `refused` lines are numbered from 0; without a `submission` none was good."""
 
     lines: int
@@ -28,7 +28,7 @@ class LinesTaken(msgspec.Struct, frozen=True, gc=False):
     submission: Submission | None
 
 
-class FrameTaken(msgspec.Struct, frozen=True, gc=False):
+class FrameTaken(msgspec.Struct, frozen=True):
     """What a frame held: events that will be sent, and how many are dead letters for which reason."""
 
     events: int

@@ -29,7 +29,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     repaired: bool
 
 
-class _Body(msgspec.Struct, gc=False):
+class _Body(msgspec.Struct):
     data_id: Any = None
     access_token: Any = ""
     stream: Any = None

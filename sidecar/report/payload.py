@@ -51,7 +51,7 @@ class CheckedPayload(msgspec.Struct, frozen=True, gc=False):
         return CheckedPayload({}, good + self.dead, self.repaired)
 
 
-class _Document(msgspec.Struct, gc=False):
+class _Document(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw(b"")
     value: Any = msgspec.field(name="_value_", default=None)
     event: msgspec.Raw = msgspec.Raw(b"")

@@ -196,6 +196,7 @@ def test_a_failure_of_one_request_leaves_those_under_way_alone(play: Callable[..
     play(test)
 
 
+@pytest.mark.debian
 @pytest.mark.parametrize("words", ["certificate required", "unknown ca"])
 def test_the_reason_for_which_a_server_refuses_the_client_is_told(tmp_path: Path, words: str) -> None:
     authority, other = Authority(tmp_path), Authority(tmp_path / "other", "other CA")

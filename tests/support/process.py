@@ -43,7 +43,9 @@ def run_command(
 
 
 class Process:
-    """A command that runs until it is told to end; its output goes to a file."""
+    """A command that runs until it is told to end; its output goes to a file. `program`: as `python -m` has it."""
+
+    program: tuple[str, ...] = ("sidecar",)
 
     def __init__(self, output: Path, env: dict[str, str] | None = None) -> None:
         self.output = output
@@ -58,7 +60,7 @@ class Process:
         self._read_from = self.output.stat().st_size if self.output.exists() else 0
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "sidecar", *self.arguments()],
+                [sys.executable, "-m", *self.program, *self.arguments()],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self.env,
             )  # fmt: skip
 

@@ -10,6 +10,8 @@ from sidecar.errors import ConfigError
 from tests.support.pem import Authority, encrypt
 from tests.support.process import run_command
 
+pytestmark = pytest.mark.debian
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -65,7 +65,8 @@ class Flights:
         landed = self._open.popleft()
         assert landed is flight
         assert flight.handed is not None
-        return flight.handed
+        handed, flight.handed = flight.handed, None  # what it was handed to leads back to the flight
+        return handed
 
     def _submit(self, flight: Flight) -> None:
         assert flight.handed is not None

@@ -60,7 +60,7 @@ TakeLines = Callable[[bytes, Done], LinesTaken]
 TakeFrame = Callable[[int, bytes, int, Done], FrameTaken]
 
 
-class Handed(msgspec.Struct, frozen=True, gc=False):
+class Handed(msgspec.Struct, frozen=True):
     """What goes to the queue now; `lines` are acknowledged once it is there."""
 
     submission: Submission

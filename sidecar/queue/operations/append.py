@@ -10,7 +10,7 @@ from sidecar.queue.operations.transaction import Done, Transaction, add_chunks, 
 from sidecar.queue.records import QueueStream
 
 
-class Append(msgspec.Struct, frozen=True, gc=False):
+class Append(msgspec.Struct, frozen=True):
     """Accept `blocks`, together `size` bytes. The writer joins the appends of one commit into common chunks.
 
     `dead`: events, each with a reason, that can never be sent; they are accepted as dead letters. `advance`: the place

@@ -20,7 +20,7 @@ _INSERT = (
 )
 
 
-class SaveCheckpoints(msgspec.Struct, frozen=True, gc=False):
+class SaveCheckpoints(msgspec.Struct, frozen=True):
     """Puts checkpoints on disk that no event moves, and forgets those of the files in `forget`.
 
     `started_ms`: the tail was never run before; from now on it was.
