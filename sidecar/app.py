@@ -169,7 +169,7 @@ class Sidecar:
         undo.push_async_callback(dispatch.close)
         schedule.start()
         undo.push_async_callback(self._stop_forwarding, schedule, dispatch)
-        upkeep = Upkeep(config, queue, dispatch, self._notifier)
+        upkeep = Upkeep(config, directory, queue, dispatch, self._notifier)
         upkeep.look_at_disk()
         upkeep.start(schedule)
         undo.callback(upkeep.stop)
@@ -183,6 +183,7 @@ class Sidecar:
             clock=time.time,
             skew_s=lambda: dispatch.skew_s,
         )
+        upkeep.on_forgotten = intake.forget
         views = StatusViews(config, directory, queue, dispatch, upkeep, intake, self)
         self._dispatch = dispatch
         self._reloaders = [

@@ -155,11 +155,11 @@ class Control:
 
     def find(self, name: str) -> list[QueueStream]:
         """The streams that go by this name or data_id. Raises Refused (404)."""
-        streams = self._queue.streams()
-        names = self._directory.names(stream.key for stream in streams)
-        found = [stream for stream in streams if name in (names[stream.key], str(stream.key.data_id))]
+        names = {stream: self._directory.name(stream.key) for stream in self._queue.streams()}
+        found = [stream for stream, called in names.items() if name in (called, str(stream.key.data_id))]
         if not found:
-            raise Refused(404, f"no stream is called {name[:80]}; there are: {', '.join(names.values()) or 'none'}")
+            known = ", ".join(dict.fromkeys(names.values())) or "none"
+            raise Refused(404, f"no stream is called {name[:80]}; there are: {known}")
         return found
 
 

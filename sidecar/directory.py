@@ -5,15 +5,14 @@ Configured streams guard their `data_id`; anything else passes through with the 
 
 import difflib
 import hmac
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from sidecar.config import Config, Raw
 from sidecar.config.model import Stream
 from sidecar.errors import Refused
-from sidecar.model import StreamKey
+from sidecar.model import FORGOTTEN, StreamKey
 from sidecar.report import Envelope, Rules, TextRule, check_item
 
 
@@ -39,7 +38,7 @@ class Directory:
     def reload(self, config: Config) -> None:
         """From now on `config` counts."""
         self._by_name: Mapping[str, Stream] = config.streams
-        self._by_data_id = {stream.data_id: name for name, stream in config.streams.items()}
+        self._by_data_id: dict[int, str] = {stream.data_id: name for name, stream in config.streams.items()}
         self._rules = {name: _rules(config, stream) for name, stream in config.streams.items()}
         self._pass_through = Rules(default_target=config.defaults.target, max_ahead_ms=int(config.queue.max_age * 1000))
         self._own_target = config.defaults.own_target
@@ -78,8 +77,7 @@ class Directory:
         if name is None and not key.token:
             raise Refused(401, f"data_id {key.data_id} is no configured stream")
         rules = self._local_pass_through if name is None else self._local_rules[name]
-        piece, _ = check_item(event, key.kind, rules, now_ms)
-        return piece
+        return check_item(event, key.kind, rules, now_ms).json
 
     def configured_keys(self) -> Iterator[StreamKey]:
         """The streams that are sure to be: those of the configuration whose kind is given."""
@@ -87,19 +85,16 @@ class Directory:
             if stream.kind is not None:
                 yield StreamKey(stream.data_id, stream.access_token, stream.kind)
 
-    def names(self, keys: Iterable[StreamKey]) -> dict[StreamKey, str]:
-        """What people call the streams: the configured name, else the `data_id`; numbered from the second on.
+    def name(self, key: StreamKey) -> str:
+        """Return what people call a stream, all of one data_id alike: its configured name, else the `data_id`."""
+        if key == FORGOTTEN:
+            return "forgotten"
+        return self._by_data_id.get(key.data_id, str(key.data_id))
 
-        The numbers stay the same as long as `keys` come in the same order and new ones at the end.
-        """
-        named: dict[StreamKey, str] = {}
-        ordered = sorted(keys, key=lambda key: not self._is_configured(key))  # stable: nobody takes a configured name
-        taken: Counter[str] = Counter()
-        for key in ordered:
-            base = self._by_data_id.get(key.data_id, str(key.data_id))
-            taken[base] += 1
-            named[key] = base if taken[base] == 1 else f"{base}-{taken[base]}"
-        return named
+    def is_configured(self, key: StreamKey) -> bool:
+        """Whether this is the token that is configured for the data_id."""
+        name = self._by_data_id.get(key.data_id)
+        return name is not None and self._by_name[name].access_token == key.token
 
     def sent_as(self, key: StreamKey) -> StreamKey:
         """The key to send with: of a configured pipe always its configured token.
@@ -108,10 +103,6 @@ class Directory:
         """
         name = self._by_data_id.get(key.data_id)
         return key if name is None else msgspec.structs.replace(key, token=self._by_name[name].access_token)
-
-    def _is_configured(self, key: StreamKey) -> bool:
-        name = self._by_data_id.get(key.data_id)
-        return name is not None and self._by_name[name].access_token == key.token
 
     def _configured(self, name: str, envelope: Envelope, *, hint: bool) -> Route:
         stream = self._by_name.get(name)

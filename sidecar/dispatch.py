@@ -4,7 +4,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 import structlog
@@ -17,6 +17,8 @@ from sidecar.forward import (
     Allowance,
     Backoff,
     Budget,
+    ByteLimiter,
+    BytesSnapshot,
     Client,
     Endpoint,
     Endpoints,
@@ -27,8 +29,9 @@ from sidecar.forward import (
     is_alive,
     token_digest,
 )
-from sidecar.model import Chunk
+from sidecar.model import Chunk, StreamKey
 from sidecar.queue import Queue, QueueLane, QueueStream
+from sidecar.report import clean_again
 from sidecar.schedule import Schedule
 from sidecar.units import Rate
 
@@ -53,6 +56,8 @@ class Dispatch:
         self.forwarders: dict[QueueLane, Forwarder] = {}
         self._directory, self._queue, self._schedule = directory, queue, schedule
         self._tokens: dict[str, Budget] = {}
+        self._data_ids: dict[int, ByteLimiter] = {}
+        self._unacknowledged: dict[QueueLane, int] = {}  # across a reload
         self._remembered: dict[str, tuple[str, bytes]] = {}
         self._written: dict[str, bytes] = {}
         self._reloading = False
@@ -69,6 +74,8 @@ class Dispatch:
         )
         self._settings = Settings(
             max_body_bytes=config.proxy.max_body,
+            byte_rate=config.proxy.bytes_per_data_id,
+            clean_again=clean_again,
             backoff=_STREAM_BACKOFF,
             slow_backoff=_SLOW_BACKOFF,
             clock=boot_clock,
@@ -93,13 +100,13 @@ class Dispatch:
             self.stop()
             if not await self._schedule.drain(self._client.deadline_s + _PATIENCE_S):
                 return False
-            for lane in self.forwarders:
+            for lane, forwarder in self.forwarders.items():
                 self._schedule.remove(_job(lane))
+                if forwarder.delivered_through is not None:
+                    self._unacknowledged[lane] = forwarder.delivered_through
             self.forwarders.clear()
             await self._client.close()
-            for digest, budget in self._tokens.items():
-                self._remembered[digest] = (boot_id(), budget.snapshot())
-            self._tokens.clear()
+            self._remember_budgets()
             self._set_up(config)
             return True
         finally:
@@ -107,6 +114,16 @@ class Dispatch:
             for forwarder in self.forwarders.values():
                 forwarder.go_on()
             self._take_up_what_waits()
+
+    def _remember_budgets(self) -> None:
+        """Keep what was spent for the budgets that are made anew."""
+        now_s, boot = boot_clock(), boot_id()
+        for digest, budget in self._tokens.items():
+            self._remembered[digest] = (boot, msgspec.json.encode(budget.limiter.snapshot()))
+        for data_id, limiter in self._data_ids.items():
+            self._remembered[_data_id(data_id)] = (boot, msgspec.json.encode(limiter.snapshot(now_s)))
+        self._tokens.clear()
+        self._data_ids.clear()
 
     def _take_up_what_waits(self) -> None:
         self.committed(lane for stream in self._queue.streams() for lane in _sending_lanes(stream) if lane.events)
@@ -117,6 +134,33 @@ class Dispatch:
             forwarder = self.forwarders.get(lane) or self._add(lane)
             if forwarder.next_attempt_s is None:
                 self._schedule.wake(_job(lane))
+
+    def is_idle(self, stream: QueueStream) -> bool:
+        """Whether nothing of `stream` is on its way, nor about to be."""
+        return not any(self._schedule.is_running(_job(lane)) for lane in stream.lanes)
+
+    async def forget(self, streams: Collection[QueueStream]) -> None:
+        """Let go of everything that was kept for streams which are gone, and of the budgets that nobody else uses."""
+        for stream in streams:
+            for lane in stream.lanes:
+                self._unacknowledged.pop(lane, None)
+                if self.forwarders.pop(lane, None) is not None:
+                    self._schedule.remove(_job(lane))
+        left = [self._directory.sent_as(stream.key) for stream in self._queue.streams()]
+        tokens, data_ids = {key.token for key in left}, {key.data_id for key in left}
+        names = []
+        for key in {stream.key for stream in streams}:
+            if key.token not in tokens:
+                log.unmask(key.token)
+                names.append(token_digest(key))
+                self._tokens.pop(names[-1], None)
+            if key.data_id not in data_ids:
+                names.append(_data_id(key.data_id))
+                self._data_ids.pop(key.data_id, None)
+        for name in names:
+            self._remembered.pop(name, None)
+            self._written.pop(name, None)
+        await self._queue.forget_budgets(names)
 
     def retry(self, stream: QueueStream) -> None:
         """Tries `stream` at once, whatever it waits for; only the rate still counts."""
@@ -178,39 +222,66 @@ class Dispatch:
         forwarder = Forwarder(
             key,
             lane.name,
-            self._directory.names(each.key for each in self._queue.streams())[stream.key],
+            self._directory.name(stream.key),
             _LaneSource(
                 self._queue,
                 lane,
+                (token_digest(key), _data_id(key.data_id)),
                 keep=self._config.queue.keep_delivered > 0 and lane.name != "replay",
                 written=self._written,
             ),
             client=self._client,
             endpoints=lambda: self._endpoints_of(lane),
-            budget=self._budget(lane, token_digest(key)),
+            budget=self._budget(lane, key),
             settings=self._settings,
             wake_all=self._schedule.wake_all,
         )
+        forwarder.delivered_through = self._unacknowledged.pop(lane, None)
         self.forwarders[lane] = forwarder
         self._schedule.add_answering(_job(lane), forwarder.run)
         return forwarder
 
-    def _budget(self, lane: QueueLane, digest: str) -> Budget:
-        """One limiter for each token, since the rate is the token's."""
-        rate = self._config.proxy.rate
-        usual = rate or _USUAL_RATE
+    def _budget(self, lane: QueueLane, key: StreamKey) -> Budget:
+        """One limiter for each token, since the rate is the token's; and one for the bytes of each data_id."""
+        rate, byte_rate = self._config.proxy.rate, self._config.proxy.bytes_per_data_id
+        digest = token_digest(key)
         budget = self._tokens.get(digest)
         if budget is None:
             limiter = Limiter(rate, random=random.random)
-            budget = self._tokens[digest] = Budget(limiter=limiter, **_isolation(usual, self._config.proxy.isolation))
             if digest in self._remembered:
-                boot, state = self._remembered[digest]
-                snapshot = msgspec.json.decode(state, type=Snapshot)
-                limiter.restore(snapshot, boot_clock(), same_boot=bool(boot) and boot == boot_id())
-        if lane.name in ("retry", "replay") and rate is not None:
+                state, same_boot = self._remember(digest)
+                limiter.restore(msgspec.json.decode(state, type=Snapshot), boot_clock(), same_boot=same_boot)
+            search, refusals = _isolation(rate or _USUAL_RATE, self._config.proxy.isolation)
+            byte_limiter = self._byte_limiter(key.data_id)
+            budget = Budget(limiter=limiter, byte_limiter=byte_limiter, search=search, refusals=refusals)
+            self._tokens[digest] = budget
+        budget = msgspec.structs.replace(budget, byte_limiter=self._byte_limiter(key.data_id), lane=lane.id)
+        if lane.name not in ("retry", "replay"):
+            return budget
+        if rate is not None:
             share = Allowance(int(rate.count * _LESS_URGENT_SHARE), rate.window_s)
-            return msgspec.structs.replace(budget, share=share)
+            budget = msgspec.structs.replace(budget, share=share)
+        if byte_rate is not None:
+            part = ByteLimiter(byte_rate.bytes_per_s * _LESS_URGENT_SHARE)
+            budget = msgspec.structs.replace(budget, byte_share=part)
         return budget
+
+    def _byte_limiter(self, data_id: int) -> ByteLimiter:
+        limiter = self._data_ids.get(data_id)
+        if limiter is None:
+            rate = self._config.proxy.bytes_per_data_id
+            limiter = self._data_ids[data_id] = ByteLimiter(rate.bytes_per_s if rate else None)
+            known, same_boot = None, True
+            if _data_id(data_id) in self._remembered:
+                state, same_boot = self._remember(_data_id(data_id))
+                known = msgspec.json.decode(state, type=BytesSnapshot)
+            limiter.restore(known, boot_clock(), same_boot=same_boot)
+        return limiter
+
+    def _remember(self, name: str) -> tuple[bytes, bool]:
+        """What was known of a budget, and whether it was in this boot."""
+        boot, state = self._remembered[name]
+        return state, bool(boot) and boot == boot_id()
 
     async def _probe(self) -> float | None:
         """Looks whether proxies that are down have come back, while others do their work."""
@@ -224,10 +295,16 @@ class Dispatch:
 
 
 class _LaneSource:
-    """A queue's lane, as the forwarder wants it. `written`: what is on disk of each token's budget, by its digest."""
+    """A queue's lane, as the forwarder wants it. `names`: of the budgets of its token and its data_id.
 
-    def __init__(self, queue: Queue, lane: QueueLane, *, keep: bool, written: dict[str, bytes]) -> None:
-        self._queue, self._lane, self._keep, self._written = queue, lane, keep, written
+    `written`: what is on disk of each budget, by its name.
+    """
+
+    def __init__(
+        self, queue: Queue, lane: QueueLane, names: tuple[str, str], *, keep: bool, written: dict[str, bytes]
+    ) -> None:
+        self._queue, self._lane, self._names = queue, lane, names
+        self._keep, self._written = keep, written
         self._boot_id = boot_id()
 
     @property
@@ -256,20 +333,26 @@ class _LaneSource:
     async def put_off(self, through_seq: int, latest_ms: int) -> int:
         return await self._queue.put_off(self._lane, through_seq, latest_ms)
 
-    async def spend(self, token_digest: str, state: bytes) -> None:
-        if self._written.get(token_digest) != state:  # without a limit, it stays the same
-            await self._queue.spend(token_digest, self._boot_id, state)
-            self._written[token_digest] = state
+    async def spend(self, token: bytes, data_id: bytes) -> None:
+        states = dict(zip(self._names, (token, data_id), strict=True))
+        changed = {name: state for name, state in states.items() if self._written.get(name) != state}
+        if self._queue.broken:  # what cannot be acknowledged is not sent: first a commit has to succeed
+            changed = states
+        if changed:
+            await self._queue.spend(changed, self._boot_id)
+            self._written.update(changed)
 
 
-def _isolation(rate: Rate, share: float) -> dict[str, Allowance]:
-    """Of the rate, `share` in all: most for the search, and the rest in even steps for fresh batches beside it."""
+def _data_id(number: int) -> str:
+    """The name of a data_id's budget; a token's is its digest."""
+    return f"data_id {number}"
+
+
+def _isolation(rate: Rate, share: float) -> tuple[Allowance, Allowance]:
+    """Split `share` of the rate: three quarters for the search, the rest evenly spaced for fresh batches beside it."""
     total = max(2, int(rate.count * share))
     search = max(1, total * 3 // 4)
-    return {
-        "search": Allowance(search, rate.window_s),
-        "refusals": Allowance(1, rate.window_s / (total - search)),
-    }
+    return Allowance(search, rate.window_s), Allowance(1, rate.window_s / (total - search))
 
 
 def _sending_lanes(stream: QueueStream) -> Iterable[QueueLane]:

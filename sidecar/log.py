@@ -21,6 +21,11 @@ def mask(secrets: Iterable[str]) -> None:
     _secrets.update(secret for secret in secrets if len(secret) >= 6)
 
 
+def unmask(secret: str) -> None:
+    """Forget a secret that nothing has to do with any more."""
+    _secrets.discard(secret)
+
+
 def set_up(form: Literal["logfmt", "json"] = "logfmt", level: int = logging.INFO) -> None:
     """Sets the process's logging up; may be called again."""
     shared: list[Processor] = [

@@ -17,6 +17,8 @@ deliveries sent again · `later` events dated in the future, which become fresh 
 """
 BEFORE_ALL = -(1 << 20)
 """A sequence number below every chunk's. New chunks count from 0; below is room for what splitting puts in front."""
+MAX_DATA_ID = 2**31 - 1
+"""The proxy keeps a data_id in an int32, and answers 401 to a larger one for ever."""
 MAX_TOKEN_CHARACTERS = 512
 """Of an access token; real ones have 32 to some 200. What is kept for each stream must be bounded."""
 
@@ -35,6 +37,10 @@ class StreamKey(msgspec.Struct, frozen=True):
         return f"StreamKey(data_id={self.data_id}, token=***, kind={self.kind})"
 
 
+FORGOTTEN = StreamKey(0, "")
+"""Where the books of forgotten streams go, if no other stream of their data_id is left. No report can name it."""
+
+
 class Block(msgspec.Struct, frozen=True, gc=False):
     """A run of events as comma-joined JSON, ready to stand between `"data":[` and `]`.
 
@@ -46,12 +52,21 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     due_ms: int | None = None
 
 
+RULES = 1
+"""The version of the rules by which events are checked on acceptance. What an older version accepted is looked at once
+more before it leaves.
+
+0: before keys were left out that differ from a known one by case.
+"""
+
+
 class Chunk(msgspec.Struct, frozen=True, gc=False):
-    """One row of the queue, decompressed. `seq` orders the chunks of one lane."""
+    """One row of the queue, decompressed. `seq` orders the chunks of one lane; `rules` checked its events."""
 
     seq: int
     body: bytes
     events: int
+    rules: int = RULES
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):

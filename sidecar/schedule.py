@@ -76,6 +76,10 @@ class Schedule:
 
         self._scheduler.add_job(run, IntervalTrigger(seconds=seconds), id=name)
 
+    def is_running(self, name: str) -> bool:
+        """Whether the answering job runs at the moment."""
+        return name in self._running
+
     def remove(self, name: str) -> None:
         """Forgets an answering job that does not run now."""
         del self._woken[name]

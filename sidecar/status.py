@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sidecar.model import Books, LaneName
+from sidecar.model import Books, Kind, LaneName
 
 _NEARLY_FULL = 0.8
 _FAR_AHEAD_MS = 600_000
@@ -49,6 +49,7 @@ State = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
 class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What waits of one stream in one order. `searching`: after how many refused requests a bad event is looked for.
 
+    `token`: the number of its token, as `StreamStatus.tokens` has it. `waits_for`: which limit of bytes it waits for.
     `due_at` is when the next event of lane `later` becomes fresh; `target` is where a replay goes, if not as usual.
     """
 
@@ -64,10 +65,27 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str | None
     due_at: int | None
     target: str | None
+    token: int = 1
+    waits_for: str | None = None
+
+
+class TokenStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a stream that came with one access token, of one kind. `configured`: its token is in conf.d."""
+
+    token: int
+    kind: Kind
+    configured: bool
+    accepted: int
+    queued: int
+    delivered: int
+    dead: int
+    dropped: int
+    last_delivered_at: int | None
 
 
 class StreamStatus(msgspec.Struct, frozen=True):
-    """One pipe. `rate_per_min` counts the requests of the last minute; `lanes` are those in which something waits.
+    """One pipe, with all its tokens. `rate_per_min` counts the requests of the last minute; `lanes` are those in which
+    something waits. `waits_for`: which limit of bytes it waits for.
 
     `replayed` is the part of `accepted` that was put in again by `sidecar replay`.
     """
@@ -90,6 +108,8 @@ class StreamStatus(msgspec.Struct, frozen=True):
     dead_bytes: int
     replayed: int
     lanes: list[LaneStatus]
+    tokens: list[TokenStatus] = []
+    waits_for: str | None = None
 
 
 class ProxyStatus(msgspec.Struct, frozen=True):
@@ -198,10 +218,16 @@ def worries(
     proxies: Sequence[ProxyStatus],
     inputs: Sequence[InputStatus],
     sockets_wait: str | None,
+    crowded: Sequence[str] = (),
     now_ms: int,
 ) -> list[str]:
-    """What somebody should look at before it becomes a failure."""
+    """What somebody should look at before it becomes a failure. `crowded`: peers with as many streams as they may."""
     found = [f"sockets wait, nothing of theirs is lost: {sockets_wait}"] if sockets_wait else []
+    found += [
+        f"{peer} has as many streams that are not configured as one peer may; new data_ids and tokens of it are refused"
+        " with 503: configure its streams, or see why they do not drain"
+        for peer in crowded
+    ]
     found += [f"tail {tail.name} waits, nothing is lost: {tail.waiting}" for tail in inputs if tail.waiting]
     found += [f"tail {tail.name} looks at its files every second: {tail.polling}" for tail in inputs if tail.polling]
     found += [f"proxy {proxy.url} is down: {proxy.last_error}" for proxy in proxies if proxy.state == "down"]

@@ -28,6 +28,7 @@ _SIZES = {
 }  # fmt: skip
 _TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _WINDOWS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+MIN_BYTE_RATE, MAX_BYTE_RATE = 1000, 2_600_000
 _LONGEST_S = 3650 * 86400.0
 _QUANTITY = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([A-Za-z]*)\s*", re.ASCII)
 _SHARE = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})?)\s*%\s*", re.ASCII)
@@ -43,6 +44,20 @@ class Rate(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         unit = next(name for name, seconds in _WINDOWS.items() if seconds == self.window_s)
         return f"{self.count}/{unit}"
+
+
+class ByteRate(msgspec.Struct, frozen=True):
+    """At most so many bytes a second, over any few seconds."""
+
+    bytes_per_s: int
+
+    def __str__(self) -> str:
+        size = float(self.bytes_per_s)
+        for unit in ("B", "KB"):
+            if size < 1000:
+                return f"{size:g} {unit}/s"
+            size /= 1000
+        return f"{size:g} MB/s"
 
 
 def parse_size(text: str | int) -> Bytes:
@@ -72,6 +87,26 @@ def parse_rate(text: str) -> Rate | None:
     if found is None or found[2] not in _WINDOWS or int(found[1]) < 1:
         raise ValueError("a rate such as 1000/min or 20/s, or unlimited")
     return Rate(int(found[1]), _WINDOWS[found[2]])
+
+
+def parse_byte_rate(text: str) -> ByteRate | None:
+    """`2.5MB/s` as a ByteRate, `unlimited` as None. Raises ValueError that says what would be right."""
+    expected = "bytes a second such as 2.5MB/s or 500KB/s, or unlimited"
+    if text == "unlimited":
+        return None
+    size, slash, second = text.replace(" ", "").partition("/")
+    if not slash or second != "s":
+        raise ValueError(expected)
+    try:
+        rate = ByteRate(parse_size(size))
+    except ValueError:
+        raise ValueError(expected) from None
+    if not MIN_BYTE_RATE <= rate.bytes_per_s <= MAX_BYTE_RATE:
+        least, most = ByteRate(MIN_BYTE_RATE), ByteRate(MAX_BYTE_RATE)
+        raise ValueError(
+            f"{expected}; from {least} to {most}, since the proxy drops what comes to 10 MiB within three seconds"
+        )
+    return rate
 
 
 def parse_share(text: str) -> Share:

@@ -4,15 +4,18 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
 from sidecar.admission import room
+from sidecar.clock import boot_clock
 from sidecar.config import Config
+from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
 from sidecar.errors import Unavailable
-from sidecar.queue import Queue
+from sidecar.model import FORGOTTEN
+from sidecar.queue import MAX_STREAMS, Queue, QueueStream
 from sidecar.schedule import Schedule
 from sidecar.systemd import Notifier
 
@@ -24,17 +27,25 @@ _FIRST_ROUND_S = 1.0
 _DEAD_PART = 4
 """Of the room, dead letters may take one part in so many, however large `dead.max_size` is."""
 _ALIVE_WITHIN_S = 10.0
+_FORGET_AFTER_S, _FORGET_SOON_S = 600.0, 20.0
+"""How long a stream is drained before it is forgotten; and when places get scarce."""
+_CROWDED = 0.5
+"""Of all places for streams; from there on they are scarce."""
 log = structlog.get_logger("upkeep")
 
 
 class Upkeep:
     """The regular jobs. `mismatches` is what the last audit found; a sound queue has none, ever."""
 
-    def __init__(self, config: Config, queue: Queue, dispatch: Dispatch, notifier: Notifier) -> None:
+    def __init__(
+        self, config: Config, directory: Directory, queue: Queue, dispatch: Dispatch, notifier: Notifier
+    ) -> None:
         self.mismatches: Sequence[str] = ()
         self._config, self._queue, self._dispatch, self._notifier = config, queue, dispatch, notifier
         self._dropped: Counter[str] | None = None
         self._first: asyncio.Task[None] | None = None
+        self._directory, self._drained = directory, _Drained()
+        self.on_forgotten: Callable[[Collection[QueueStream]], None] = lambda _: None
 
     def start(self, schedule: Schedule) -> None:
         """Puts the jobs on the schedule; a first round is made soon after every start."""
@@ -97,8 +108,38 @@ class Upkeep:
                 pages=_TIDY_PAGES,
             )
             await self._report_drops()
+            await self._forget_drained()
         except Unavailable:
             return  # the writer has logged why
+
+    async def _forget_drained(self) -> None:
+        """Let streams go that have been drained for a while, so that new ones find a place."""
+        streams = self._queue.streams()
+        rate = self._config.proxy.rate
+        after_s = max(_FORGET_AFTER_S, rate.window_s if rate else 0.0)
+        if len(streams) > _CROWDED * MAX_STREAMS:
+            after_s = _FORGET_SOON_S
+        heirs = {
+            stream: self._heir_of(stream, streams)
+            for stream in self._drained.older_than(after_s, streams, boot_clock())
+            if not self._directory.is_configured(stream.key)
+            and stream.key != FORGOTTEN
+            and self._dispatch.is_idle(stream)
+        }
+        if not heirs:
+            return
+        gone = await self._queue.forget({s: heir for s, heir in heirs.items() if heir not in heirs})
+        self.on_forgotten(gone)
+        await self._dispatch.forget(gone)
+        log.info("drained streams are forgotten, their counters go on", streams=len(gone))
+
+    def _heir_of(self, stream: QueueStream, streams: Sequence[QueueStream]) -> QueueStream:
+        """Choose who takes the counters over: the configured stream of the data_id, its newest, or the one for all."""
+        same = [other for other in streams if other.key.data_id == stream.key.data_id and other is not stream]
+        configured = [other for other in same if self._directory.is_configured(other.key)]
+        newer = [other for other in same if other.id > stream.id]
+        found = configured or newer
+        return max(found, key=lambda other: other.id) if found else self._queue.stream(FORGOTTEN, configured=True)
 
     async def _report_drops(self) -> None:
         """Says what was dropped since the last time; ahead of the first time is history."""
@@ -133,3 +174,20 @@ class Upkeep:
         await asyncio.sleep(_FIRST_ROUND_S)
         await self.tidy()
         await self.audit()
+
+
+class _Drained:
+    """Since when streams have been drained, and have accepted nothing."""
+
+    def __init__(self) -> None:
+        self._since: dict[QueueStream, tuple[int, float]] = {}
+
+    def older_than(self, seconds: float, streams: Sequence[QueueStream], now_s: float) -> list[QueueStream]:
+        """Look at `streams`, and return those that have been so for so many seconds."""
+        known, self._since = self._since, {}
+        for stream in streams:
+            if stream.drained and stream.saved and not stream.pending:
+                accepted, since_s = known.get(stream, (-1, now_s))
+                accepted_now = stream.books.accepted
+                self._since[stream] = (accepted_now, since_s if accepted == accepted_now else now_s)
+        return [stream for stream, (_, since_s) in self._since.items() if now_s - since_s >= seconds]

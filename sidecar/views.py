@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -16,7 +18,7 @@ from sidecar.forward import Forwarder
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.tail import AS_CONFIGURED, ShownTail, TailCounts
 from sidecar.intake import Intake
-from sidecar.model import LANES
+from sidecar.model import LANES, Books
 from sidecar.queue import Queue, QueueLane, QueueStream
 from sidecar.status import (
     ConfigStatus,
@@ -25,14 +27,20 @@ from sidecar.status import (
     LaneStatus,
     ProxyStatus,
     QueueStatus,
+    State,
     Status,
     StreamStatus,
+    TokenStatus,
     books_status,
     failures,
     full_in_s,
     worries,
 )
 from sidecar.upkeep import Upkeep
+
+_CROWDED_MS = 120_000
+"""For so long a peer that was refused for its many streams is told of."""
+_WORST = ("unauthorized", "held", "rate_limited", "sending", "idle")
 
 
 class Facts(Protocol):
@@ -83,17 +91,11 @@ class StatusViews:
         oldest_ms, dropped = await self._queue.oldest_ms(), await self._queue.dropped()
         books = books_status(self._queue.books(), self._upkeep.mismatches)
         queue = self._queue_status(min(oldest_ms.values(), default=None))
-        names = self._directory.names(stream.key for stream in self._queue.streams())
         due_ms = await self._queue.due_ms()
-        streams = [
-            self._stream(
-                stream,
-                names[stream.key],
-                self._lanes(stream, oldest_ms, due_ms.get(stream.id)),
-                dropped.get(stream.id, {}),
-            )
-            for stream in self._queue.streams()
-        ]
+        by_data_id: dict[int, list[QueueStream]] = {}
+        for stream in self._queue.streams():
+            by_data_id.setdefault(stream.key.data_id, []).append(stream)
+        streams = [self._stream(parts, oldest_ms, due_ms, dropped) for parts in by_data_id.values()]
         proxies = self._proxies()
         inputs = self._inputs()
         broken = failures(books=books, queue=queue, broken=self._queue.broken, refusing=self._refusing())
@@ -103,6 +105,7 @@ class StatusViews:
             proxies=proxies,
             inputs=inputs,
             sockets_wait=self._facts.sockets_wait,
+            crowded=self._crowded(),
             now_ms=int(time.time() * 1000),
         )
         return Status(
@@ -142,6 +145,10 @@ class StatusViews:
         """Prometheus text."""
         return metrics.render(await self.status())
 
+    def _crowded(self) -> list[str]:
+        now_ms = int(time.time() * 1000)
+        return [peer for peer, at_ms in self._intake.crowded.items() if abs(now_ms - at_ms) < _CROWDED_MS]
+
     def _inputs(self) -> list[InputStatus]:
         tails = {tail.name: tail for tail in self._facts.tails}
         return [_tail(counts, tails[counts.name]) if isinstance(counts, TailCounts) and counts.name in tails
@@ -170,39 +177,71 @@ class StatusViews:
             refused_by=dict(self._intake.refused_by),
         )
 
-    def _stream(self, stream: QueueStream, name: str, lanes: list[LaneStatus], dropped: dict[str, int]) -> StreamStatus:
-        forwarders = [found for lane in stream.lanes if (found := self._dispatch.forwarders.get(lane))]
-        books, now_s = stream.books, boot_clock()
+    def _stream(
+        self,
+        parts: Sequence[QueueStream],
+        oldest_ms: Mapping[int, int],
+        due_ms: Mapping[int, int],
+        dropped: Mapping[int, dict[str, int]],
+    ) -> StreamStatus:
+        """One row for all streams of a data_id: what came with one token or another, of one kind or the other."""
+        lanes = [
+            lane
+            for number, part in enumerate(parts, start=1)
+            for lane in self._lanes(number, part, oldest_ms, due_ms.get(part.id))
+        ]
+        forwarders = [found for part in parts for lane in part.lanes if (found := self._dispatch.forwarders.get(lane))]
+        books, now_s = sum((part.books for part in parts), Books()), boot_clock()
+        dropped_by: Counter[str] = Counter()
+        for part in parts:
+            dropped_by.update(dropped.get(part.id, {}))
         return StreamStatus(
-            name=name,
-            data_id=stream.key.data_id,
-            state=next((lane.state for lane in lanes if lane.name != "later"), "idle"),
+            name=self._directory.name(parts[0].key),
+            data_id=parts[0].key.data_id,
+            state=_state(lanes),
             accepted=books.accepted,
             queued=books.queued,
             delivered=books.delivered,
             dead=books.dead,
             dropped=books.dropped,
-            queued_bytes=stream.queued_bytes,
+            queued_bytes=sum(part.queued_bytes for part in parts),
             oldest_age_s=max((lane.oldest_age_s for lane in lanes), default=0.0),
             rate_per_min=sum(forwarder.requests.per_minute(now_s) for forwarder in forwarders),
             next_attempt_at=min((lane.next_attempt_at for lane in lanes if lane.next_attempt_at), default=None),
             last_error=next((forwarder.hold.last_error for forwarder in forwarders if forwarder.hold.last_error), None),
-            last_delivered_at=stream.last_delivered_ms,
-            dropped_by=dropped,
-            dead_bytes=stream.dead_bytes,
-            replayed=stream.replayed,
+            last_delivered_at=max(part.last_delivered_ms or 0 for part in parts) or None,
+            dropped_by=dict(dropped_by),
+            dead_bytes=sum(part.dead_bytes for part in parts),
+            replayed=sum(part.replayed for part in parts),
             lanes=lanes,
+            tokens=[self._token(number, part) for number, part in enumerate(parts, start=1)],
+            waits_for=next((lane.waits_for for lane in lanes if lane.waits_for), None),
         )
 
-    def _lanes(self, stream: QueueStream, oldest_ms: dict[int, int], due_ms: int | None) -> list[LaneStatus]:
+    def _token(self, number: int, part: QueueStream) -> TokenStatus:
+        return TokenStatus(
+            token=number,
+            kind=part.key.kind,
+            configured=self._directory.is_configured(part.key),
+            accepted=part.books.accepted,
+            queued=part.books.queued,
+            delivered=part.books.delivered,
+            dead=part.books.dead,
+            dropped=part.books.dropped,
+            last_delivered_at=part.last_delivered_ms,
+        )
+
+    def _lanes(
+        self, token: int, stream: QueueStream, oldest_ms: Mapping[int, int], due_ms: int | None
+    ) -> list[LaneStatus]:
         return [
-            self._lane(lane, self._dispatch.forwarders.get(lane), oldest_ms.get(lane.id), due_ms)
+            self._lane(token, lane, self._dispatch.forwarders.get(lane), oldest_ms.get(lane.id), due_ms)
             for lane in stream.lanes
             if lane.events
         ]
 
     def _lane(
-        self, lane: QueueLane, forwarder: Forwarder | None, oldest_ms: int | None, due_ms: int | None
+        self, token: int, lane: QueueLane, forwarder: Forwarder | None, oldest_ms: int | None, due_ms: int | None
     ) -> LaneStatus:
         now_s = boot_clock()
         hold = forwarder.hold if forwarder else None
@@ -220,6 +259,8 @@ class StatusViews:
             last_error=hold.last_error if hold else None,
             due_at=due_ms - int(self._dispatch.skew_s * 1000) if lane.name == LANES[-1] and due_ms else None,
             target=lane.target or None,
+            token=token,
+            waits_for=forwarder.waits_for if forwarder else None,
         )
 
     def _proxies(self) -> list[ProxyStatus]:
@@ -262,6 +303,15 @@ def _tail(counts: TailCounts, shown: ShownTail) -> InputStatus:
         polling=shown.polling if shown.polling != AS_CONFIGURED else None,
         waiting=shown.waiting,
     )
+
+
+def _state(lanes: Sequence[LaneStatus]) -> State:
+    """The state of the first lane of each token; of several tokens the worst."""
+    first: dict[int, State] = {}
+    for lane in lanes:
+        if lane.name != "later":
+            first.setdefault(lane.token, lane.state)
+    return min(first.values(), key=_WORST.index, default="idle")
 
 
 class _Growth:

@@ -29,7 +29,8 @@ def explain(status: Status, stream: StreamStatus, now_ms: int) -> list[str]:
     """One line for each thing to know, the first about the stream as a whole."""
     lines = list(_head(stream, now_ms))
     for lane in stream.lanes:
-        lines.append(f"{_LANES[lane.name].format(n=_events(lane.queued))}{_where(lane)}{_age(lane)}:")
+        what = _LANES[lane.name].format(n=_events(lane.queued))
+        lines.append(f"{what}{_token(stream, lane)}{_where(lane)}{_age(lane)}:")
         reasons = _later(lane, now_ms) if lane.name == "later" else _lane(status, stream, lane, now_ms)
         lines += [f"  {line}" for line in reasons]
     return lines
@@ -58,6 +59,8 @@ def _lane(status: Status, stream: StreamStatus, lane: LaneStatus, now_ms: int) -
         yield from (_down(proxy) for proxy in down)
     elif lane.searching:
         yield f"behind the search for a bad event: the proxy refused it {_times(lane.searching)} so far"
+    elif lane.waits_for:
+        yield f"waits: {lane.waits_for}; more at once would be lost behind the proxy (proxy.bytes_per_data_id)"
     elif lane.state == "rate_limited" and lane.name in _PARTS and not lane.last_error:
         yield f"it may take only a part of the rate: {_PARTS[lane.name]}"
     elif lane.state == "rate_limited":
@@ -89,6 +92,14 @@ def _next(at_ms: int | None, now_ms: int) -> str:
     if at_ms is None or at_ms <= now_ms:
         return "next attempt: now"
     return f"next attempt in {format_duration((at_ms - now_ms) / 1000)}, at {_clock(at_ms)}"
+
+
+def _token(stream: StreamStatus, lane: LaneStatus) -> str:
+    """Say which part of the stream it is, where there are several."""
+    if len(stream.tokens) < 2:
+        return ""
+    part = stream.tokens[lane.token - 1]
+    return f", {part.kind} with {'the configured token' if part.configured else f'token {part.token}'}"
 
 
 def _where(lane: LaneStatus) -> str:

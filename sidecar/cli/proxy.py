@@ -13,8 +13,8 @@ import uvloop
 
 from sidecar.config.model import Address
 from sidecar.config.readers import parse_address
-from sidecar.standin import Faults, PipeRules, StandIn, parse_fault, server_context
-from sidecar.units import Bytes, Rate, parse_rate, parse_size
+from sidecar.standin import Behind, Faults, PipeRules, StandIn, parse_fault, server_context
+from sidecar.units import Bytes, Rate, parse_duration, parse_rate, parse_size
 
 
 class _Parsed(click.ParamType[Any]):
@@ -81,9 +81,19 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 @click.option("--skew", "skew_s", type=click.FloatRange(-1e9, 1e9), default=0.0, metavar="SECONDS",
               help="How far its clock is ahead; negative: behind.")  # fmt: skip
 @click.option(
+    "--merge",
+    "merge_s",
+    type=_Parsed("duration", parse_duration),
+    default="3s",
+    show_default=True,
+    help="For how long what was accepted of a data_id becomes one message behind; 0s: each document by itself.",
+)
+@click.option("--lossless", is_flag=True,
+              help="Pass everything on that was accepted, where the real proxy would lose some.")  # fmt: skip
+@click.option(
     "--record",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Append every accepted document to this file, numbered from 1 at each start.",
+    help="Append every document that has arrived behind to this file, numbered from 1 at each start.",
 )
 @click.option("--tls-cert", type=_FILE, help="Speak https with this certificate (PEM, followed by its chain).")
 @click.option("--tls-key", type=_FILE, help="Its private key, unless --tls-cert holds it.")
@@ -96,10 +106,13 @@ def proxy(
     burst: int | None,
     max_body: Bytes,
     fault: Faults,
+    merge_s: float,
     record: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     client_ca: Path | None,
+    *,
+    lossless: bool,
     **more: Any,
 ) -> None:
     """Run a stand-in for the cloud-area proxy, to try things with.
@@ -125,6 +138,9 @@ def proxy(
       curl -X PUT http://127.0.0.1:10216/faults -d '{"mode":"503"}'    a fault; {"mode":"none"} ends it
         beside mode: times, retry_after, delay_s, poison, poison_status, data_ids, skew_s
       curl http://127.0.0.1:10216/accepted?after=0                     what it accepted, a document a line
+      curl http://127.0.0.1:10216/arrived?after=0                      what of it has arrived behind
+
+    Behind its 200 the real proxy loses what it cannot decode a second time, and messages of 10 MiB; so does this one.
     """
     if burst and rate is None:
         raise click.UsageError("--burst needs a --rate")
@@ -135,7 +151,7 @@ def proxy(
         raise click.UsageError(f"--fault: {error}") from None
     tls = _tls(tls_cert, tls_key, client_ca)
     try:
-        stand_in = StandIn(listen, control, rules, record, tls)
+        stand_in = StandIn(listen, control, rules, record, tls, Behind(merge_s, lossless=lossless))
     except OSError as error:
         raise click.UsageError(f"--record: {record}: {os.strerror(error.errno or 0)}") from None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -80,8 +80,9 @@ def _streams(streams: list[StreamStatus]) -> Table:
         aside = ", ".join(f"{lane.queued} {lane.name}" for lane in s.lanes if lane.name != "fresh")
         state = f"{s.state} ({aside})" if aside else s.state
         shown.add_row(
-            s.name, str(s.data_id), state, *counts, oldest, f"{s.rate_per_min:.0f}", after, s.last_error or ""
-        )
+            s.name, str(s.data_id), state, *counts, oldest, f"{s.rate_per_min:.0f}", after,
+            s.last_error or (f"waits: {s.waits_for}" if s.waits_for else ""),
+        )  # fmt: skip
     return shown
 
 

@@ -19,8 +19,8 @@ def open_lookup(loaded: Loaded) -> Lookup:
 
 def names_of(loaded: Loaded, streams: Mapping[int, QueueStream]) -> dict[int, str]:
     """The name of each stream, by its number in the file."""
-    names = Directory(loaded.config).names(stream.key for stream in streams.values())
-    return {number: names[stream.key] for number, stream in streams.items()}
+    directory = Directory(loaded.config)
+    return {number: directory.name(stream.key) for number, stream in streams.items()}
 
 
 def numbers_of(loaded: Loaded, streams: Mapping[int, QueueStream], wanted: tuple[str, ...]) -> tuple[int, ...] | None:

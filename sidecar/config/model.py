@@ -11,7 +11,7 @@ import msgspec
 from sidecar.model import Kind
 from sidecar.patterns import Pattern
 from sidecar.templates import Template, parse_template
-from sidecar.units import BodyBytes, Bytes, Interval, LineBytes, QueueBytes, Rate, Seconds, Share
+from sidecar.units import BodyBytes, ByteRate, Bytes, Interval, LineBytes, QueueBytes, Rate, Seconds, Share
 
 Url = NewType("Url", str)
 Secret = NewType("Secret", str)
@@ -19,6 +19,7 @@ File = NewType("File", Path)
 FileMode = NewType("FileMode", int)
 Account = NewType("Account", str)
 """The name or the number of a user or a group."""
+DataId = NewType("DataId", int)
 Number = NewType("Number", int)
 """From zero on."""
 Glob = NewType("Glob", str)
@@ -76,6 +77,7 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     return_after: Interval = Interval(30.0)
     max_body: BodyBytes = BodyBytes(500_000)
     rate: Rate | None = Rate(1000, 60.0)
+    bytes_per_data_id: ByteRate | None = ByteRate(2_500_000)
     isolation: Share = Share(0.05)
     connections: int = 64
 
@@ -134,7 +136,7 @@ class Raw(msgspec.Struct, frozen=True, kw_only=True):
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
     """A configured pipe. Its token never leaves the sidecar but towards the proxy."""
 
-    data_id: int
+    data_id: DataId
     access_token: Secret
     kind: Kind | None = None
     timestamps: Literal["strict", "convert"] = "strict"

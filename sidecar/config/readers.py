@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from sidecar.config.model import (
     Account,
     Address,
+    DataId,
     Encoding,
     File,
     FileMode,
@@ -27,12 +28,13 @@ from sidecar.config.model import (
 )
 from sidecar.config.tree import Scalar
 from sidecar.globs import name_matcher
-from sidecar.model import MAX_TOKEN_CHARACTERS
+from sidecar.model import MAX_DATA_ID, MAX_TOKEN_CHARACTERS
 from sidecar.parsing import encoding_of
 from sidecar.patterns import Pattern, parse_pattern
 from sidecar.templates import Template, parse_template
 from sidecar.units import (
     BodyBytes,
+    ByteRate,
     Bytes,
     Interval,
     LineBytes,
@@ -40,6 +42,7 @@ from sidecar.units import (
     Rate,
     Seconds,
     Share,
+    parse_byte_rate,
     parse_duration,
     parse_rate,
     parse_share,
@@ -69,6 +72,12 @@ def _positive(value: Scalar) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
         raise ValueError("a positive whole number")
     return value
+
+
+def _data_id(value: Scalar) -> DataId:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MAX_DATA_ID:
+        raise ValueError(f"a positive whole number up to {MAX_DATA_ID}")
+    return DataId(value)
 
 
 def _number(value: Scalar) -> Number:
@@ -220,6 +229,7 @@ READERS: dict[Any, Callable[[Scalar], Any]] = {
     str: _text,
     bool: _flag,
     int: _positive,
+    DataId: _data_id,
     Number: _number,
     Account: _account,
     FileMode: _mode,
@@ -232,6 +242,7 @@ READERS: dict[Any, Callable[[Scalar], Any]] = {
     Seconds: _duration,
     Interval: _some_time,
     Rate: _rate,
+    ByteRate: lambda value: parse_byte_rate(str(value)),
     Share: lambda value: parse_share(str(value)),
     Address: parse_address,
     Url: parse_url,

@@ -7,6 +7,8 @@ are pure, and `client.py` is the only module that knows httpx.
 from sidecar.forward.allowance import Allowance
 from sidecar.forward.backoff import Backoff
 from sidecar.forward.budget import Budget
+from sidecar.forward.byte_limiter import ByteLimiter
+from sidecar.forward.byte_limiter import Snapshot as BytesSnapshot
 from sidecar.forward.client import Client
 from sidecar.forward.endpoints import Endpoint, Endpoints
 from sidecar.forward.forwarder import Forwarder, token_digest
@@ -18,6 +20,8 @@ __all__ = [
     "Allowance",
     "Backoff",
     "Budget",
+    "ByteLimiter",
+    "BytesSnapshot",
     "Client",
     "Endpoint",
     "Endpoints",

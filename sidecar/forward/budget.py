@@ -1,31 +1,76 @@
-"""What a lane may send: the rate of its token, and of that what may go into one purpose. Pure."""
+"""What a lane may send: the rate of its token, the bytes of its data_id, and parts of both for one purpose. Pure."""
+
+from collections.abc import Hashable
 
 import msgspec
 
 from sidecar.forward.allowance import Allowance
+from sidecar.forward.byte_limiter import ByteLimiter, Sent, Weight
 from sidecar.forward.limiter import Limiter
 
 
+class Spent(msgspec.Struct, frozen=True):
+    """A request as the limiters of bytes count it: that of the data_id, and that of the lane's own share."""
+
+    sent: tuple[tuple[ByteLimiter, Sent], ...]
+
+    def landed(self, now_s: float, *, accepted: bool) -> None:
+        """Note the end of the request. May be called again."""
+        for limiter, sent in self.sent:
+            limiter.landed(sent, now_s, accepted=accepted)
+
+
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """`limiter`: all that the token may. `search`: what may go into finding bad events; `refusals`: fresh batches that
-    may be refused beside that, in a flood of them; `share`: what a lane that is less urgent may take."""
+    """The limits of one lane.
+
+    `limiter`: all that the token may; `byte_limiter`: all that the data_id may. `search`: what may go into finding bad
+    events; `refusals`: fresh batches that may be refused beside that, in a flood of them. `share`, `byte_share`: what
+    a lane that is less urgent may take. `lane`: whose budget it is.
+    """
 
     limiter: Limiter
+    byte_limiter: ByteLimiter
     search: Allowance
     refusals: Allowance
     share: Allowance | None = None
+    byte_share: ByteLimiter | None = None
+    lane: Hashable = None
 
-    def wait_s(self, now_s: float) -> float:
-        """Seconds until the next request may leave; 0: now."""
+    @property
+    def byte_limiters(self) -> tuple[ByteLimiter, ...]:
+        """All that count the bytes of this lane's requests."""
+        return (self.byte_limiter, self.byte_share) if self.byte_share else (self.byte_limiter,)
+
+    @property
+    def largest_bytes(self) -> int | None:
+        """More than this no request should weigh; None: as much as it likes."""
+        return min([limiter.limit_bytes for limiter in self.byte_limiters if limiter.per_s is not None], default=None)
+
+    def wait_s(self, now_s: float, weight: Weight) -> float:
+        """Seconds until the next request may leave, if it has this weight; 0: now."""
+        return max(self.requests_wait_s(now_s), self.bytes_wait_s(now_s, weight))
+
+    def requests_wait_s(self, now_s: float) -> float:
+        """Seconds until the rate allows a request."""
         share_s = self.share.wait_s(now_s) if self.share else 0.0
         return max(share_s, self.limiter.wait_s(now_s))
 
-    def spend(self, now_s: float) -> None:
-        """Counts a request that leaves now."""
+    def bytes_wait_s(self, now_s: float, weight: Weight) -> float:
+        """Seconds until the data_id may have so much more."""
+        return max([limiter.wait_s(now_s, weight, self.lane) for limiter in self.byte_limiters])
+
+    def ask(self) -> None:
+        """Note that the lane waits for bytes."""
+        for limiter in self.byte_limiters:
+            limiter.ask(self.lane)
+
+    def spend(self, now_s: float, weight: Weight) -> Spent:
+        """Count a request that leaves now."""
         self.limiter.spend(now_s)
         if self.share:
             self.share.charge(now_s)
+        return Spent(tuple([(each, each.spend(now_s, weight, self.lane)) for each in self.byte_limiters]))
 
-    def snapshot(self) -> bytes:
-        """What is to be remembered of the token."""
-        return msgspec.json.encode(self.limiter.snapshot())
+    def snapshot(self, now_s: float) -> tuple[bytes, bytes]:
+        """What is to be remembered of the token, and of the data_id."""
+        return msgspec.json.encode(self.limiter.snapshot()), msgspec.json.encode(self.byte_limiter.snapshot(now_s))

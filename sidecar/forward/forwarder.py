@@ -21,7 +21,8 @@ import structlog
 
 from sidecar.errors import Unavailable
 from sidecar.forward.batch import fitting, room_bytes, splice
-from sidecar.forward.budget import Budget
+from sidecar.forward.budget import Budget, Spent
+from sidecar.forward.byte_limiter import Weight, weigh
 from sidecar.forward.client import Client
 from sidecar.forward.endpoints import Endpoint, Endpoints
 from sidecar.forward.hold import Hold
@@ -46,7 +47,7 @@ from sidecar.forward.source import Settings, Source
 from sidecar.forward.way import Way
 from sidecar.future import latest_ms
 from sidecar.meter import Meter
-from sidecar.model import BEFORE_ALL, Chunk, LaneName, StreamKey
+from sidecar.model import BEFORE_ALL, RULES, Chunk, LaneName, StreamKey
 
 _NOTHING_LEFT: Sequence[Chunk] = []  # known by its identity
 _CLOCK_PRECISION_S = 2.0
@@ -81,8 +82,10 @@ class Forwarder:
         self.isolation = Isolation(name, lane, source, budget, clock=settings.clock, wall_clock=settings.wall_clock)
         self.way = Way(endpoints, self.hold, settings.backoff, clock=settings.clock, wake_all=wake_all)
         self._key, self._source, self._client, self._settings = key, source, client, settings
-        self._digest = token_digest(key)
         self._lingers_until_s = float("-inf")
+        self.waits_for: str | None = None  # what of the budget it waits for, in words
+        self.delivered_through: int | None = None  # what the proxy has taken, and the disk would not let us forget
+        self._next: Weight | None = None  # of the batch that had to wait, until another one is read
         self._sent_seq = BEFORE_ALL
         self._too_large_in_a_row = 0
         self._stopping = False
@@ -116,6 +119,8 @@ class Forwarder:
         return wait_s
 
     async def _send_all(self) -> float | None:
+        if self.delivered_through is not None:
+            await self._acknowledge(self.delivered_through)
         ahead: Sequence[Chunk] | None = None
         self._sent_seq = BEFORE_ALL
         while not self._stopping and (ahead or self._source.queued):
@@ -140,15 +145,26 @@ class Forwarder:
         now_s = self._settings.clock()
         if (wait_s := max(self.hold.wait_s(now_s), self._lingers_until_s - now_s)) > 0:
             return wait_s
-        if (wait_s := max(await self.isolation.wait_s(), self.budget.wait_s(now_s))) > 0:
+        requests_s = max(await self.isolation.wait_s(), self.budget.requests_wait_s(now_s))
+        bytes_s = self.budget.bytes_wait_s(now_s, self._next or self._estimate())
+        self.waits_for = None
+        if (wait_s := max(requests_s, bytes_s)) > 0:
             self.hold.state = "rate_limited"
+            if bytes_s > requests_s:
+                self.waits_for = f"{self._settings.byte_rate} for data_id {self._key.data_id}"
+                self.budget.ask()
             return wait_s
         if (wait_s := self.way.wait_s()) > 0:
             self.hold.state = "held"
         return wait_s
 
     def _room(self, endpoint: Endpoint) -> int:
-        return room_bytes(self._key, endpoint.body.bytes(self._settings.clock()))
+        room, largest = room_bytes(self._key, endpoint.body.bytes(self._settings.clock())), self.budget.largest_bytes
+        return room if largest is None else min(room, largest)
+
+    def _estimate(self) -> Weight:
+        """What the next batch will weigh at least, before it is read."""
+        return Weight(min(self._source.queued_bytes, self._settings.max_body_bytes, self.budget.largest_bytes or 0), 0)
 
     async def _send_one(self, endpoint: Endpoint, ahead: Sequence[Chunk] | None) -> Sequence[Chunk] | None:
         """Sends one batch, `ahead` if it was read already. The next one, if that was read meanwhile."""
@@ -159,31 +175,57 @@ class Forwarder:
             chunks = await self.isolation.choose(await self._source.read(BEFORE_ALL, self._room(endpoint)))
             if not chunks:
                 return None
-        if self.budget.wait_s(self._settings.clock()) > 0:
-            return None
-        self.budget.spend(self._settings.clock())  # without an await since the budget was looked at
-        if not searching:
+        else:
             chunks = ahead or await self._source.read(self._sent_seq, self._room(endpoint))
             if not chunks and self._sent_seq == BEFORE_ALL:
                 return _NOTHING_LEFT
             if not chunks:  # whatever still waits stands ahead of what was sent last
                 self._sent_seq = BEFORE_ALL
                 return None
+        chunks = [self._by_the_rules(chunk) for chunk in fitting(chunks, self._room(endpoint))]
+        chunks, weight = self._weighed(chunks)
+        now_s = self._settings.clock()
+        if self.budget.wait_s(now_s, weight) > 0:
+            self._next = weight
+            return None
+        spent = self.budget.spend(now_s, weight)  # without an await since the budget was looked at
+        self._next = None
         self.isolation.spend()
         self.hold.state = "sending"
-        return await self._post_and_act(endpoint, fitting(chunks, self._room(endpoint)))
+        try:
+            return await self._post_and_act(endpoint, chunks, spent)
+        finally:
+            spent.landed(self._settings.clock(), accepted=True)  # if nobody knows
 
-    async def _post_and_act(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> Sequence[Chunk] | None:
+    def _by_the_rules(self, chunk: Chunk) -> Chunk:
+        if chunk.rules == RULES:
+            return chunk
+        return Chunk(chunk.seq, self._settings.clean_again(chunk.body), chunk.events)
+
+    def _weighed(self, chunks: Sequence[Chunk]) -> tuple[Sequence[Chunk], Weight]:
+        """Of `chunks` the first ones that may weigh so much together, at least one; and what they weigh."""
+        largest = self.budget.largest_bytes
+        while True:
+            if largest is None:
+                return chunks, Weight(0, 0)
+            weight = weigh(b",".join([chunk.body for chunk in chunks]), sum([chunk.events for chunk in chunks]))
+            if weight.bytes <= largest or len(chunks) == 1:
+                return chunks, weight
+            chunks = chunks[: len(chunks) // 2]
+
+    async def _post_and_act(self, endpoint: Endpoint, chunks: Sequence[Chunk], spent: Spent) -> Sequence[Chunk] | None:
         body = splice(self._key, chunks)
         await self._write_budget()
         # Last, since it may be the one attempt for all lanes.
         if not self.way.claim(endpoint):
+            spent.landed(self._settings.clock(), accepted=False)
             return None
         started_s = self._settings.clock()
         self.requests.count(started_s)
         reading = self._read_ahead(endpoint, chunks)
         try:
             outcome = await self._post(endpoint, body)
+            spent.landed(self._settings.clock(), accepted=isinstance(outcome, Delivered | ProxyDown))
             delivered = await self._act(outcome, endpoint, chunks, len(body), started_s)
             # What was cut in two stands ahead of where it was: look from the beginning.
             self._sent_seq = chunks[-1].seq if delivered and not self.isolation.active else BEFORE_ALL
@@ -192,13 +234,19 @@ class Forwarder:
             if reading and not reading.done():
                 reading.cancel()
 
+    async def _acknowledge(self, through_seq: int) -> None:
+        """Forget what was delivered. Raises Unavailable; then that is tried again first, and nothing is sent twice."""
+        self.delivered_through = through_seq
+        await self._source.acknowledge(through_seq)
+        self.delivered_through = None
+
     async def _write_budget(self) -> None:
-        await self._source.spend(self._digest, self.budget.snapshot())
+        await self._source.spend(*self.budget.snapshot(self._settings.clock()))
 
     def _read_ahead(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> asyncio.Task[list[Chunk]] | None:
         """The next batch, if it may leave right after this one; else it is read later, when more has gathered."""
         more = self._source.queued > sum(chunk.events for chunk in chunks)
-        if not more or self.isolation.active or self.budget.wait_s(self._settings.clock()) > 0:
+        if not more or self.isolation.active or self.budget.wait_s(self._settings.clock(), self._estimate()) > 0:
             return None
         if self._client.is_contended(endpoint.url):  # it would be kept in memory while others have their turns
             return None
@@ -224,7 +272,7 @@ class Forwarder:
                 self.budget.limiter.accepted(self._settings.clock())
                 endpoint.body.fitted(size)
                 self._too_large_in_a_row = 0
-                await self._source.acknowledge(chunks[-1].seq)
+                await self._acknowledge(chunks[-1].seq)
                 self.hold.recovered()
                 self._linger(size, started_s)
                 return True

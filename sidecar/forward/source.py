@@ -7,6 +7,7 @@ import msgspec
 
 from sidecar.forward.backoff import Backoff
 from sidecar.model import Chunk
+from sidecar.units import ByteRate
 
 
 class Source(Protocol):
@@ -38,14 +39,19 @@ class Source(Protocol):
     async def put_off(self, through_seq: int, latest_ms: int) -> int:
         """Let events up to there wait that are dated after `latest_ms`; how many."""
 
-    async def spend(self, token_digest: str, state: bytes) -> None:
-        """Write the budget down."""
+    async def spend(self, token: bytes, data_id: bytes) -> None:
+        """Write the budgets of the token and of the data_id down, where they have changed or the disk is in doubt."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What all forwarders have in common. `clock` is in seconds and never jumps, `wall_clock` since 1970."""
+    """What all forwarders have in common. `clock` is in seconds and never jumps, `wall_clock` since 1970.
+
+    `clean_again`: what becomes of events that an older version accepted by other rules.
+    """
 
     max_body_bytes: int
+    byte_rate: ByteRate | None
+    clean_again: Callable[[bytes], bytes]
     backoff: Backoff
     slow_backoff: Backoff
     clock: Callable[[], float]

@@ -38,6 +38,10 @@ _LARGEST_PART = 0.5
 """Of the queue, what is larger need not be waited with: there might never be so much room."""
 _SETTLED_MS = 5000
 """Without a refusal for so long, reports are taken again; a queue at its limit changes its mind many times a second."""
+THIS_HOST = "this host"
+MAX_STREAMS_OF_A_PEER = 250
+"""Pass-through streams of one other host, or of all programs of this one: a quarter of all."""
+TOO_MANY_STREAMS = "too many streams"
 _Names = tuple[int | None, str, str | None]
 
 
@@ -69,6 +73,7 @@ class Intake:
         self.refused_by: Counter[str] = Counter()
         self._refused = self._refused_ms = 0
         self._unknown_pipes: set[int] = set()
+        self.crowded: dict[str, int] = {}  # peers with as many streams as they may, and when that was last in the way
 
     @property
     def refusing(self) -> bool:
@@ -79,14 +84,22 @@ class Intake:
         """Forgets which report goes where, since the directory has changed."""
         self._known.clear()
 
+    def forget(self, streams: Collection[QueueStream]) -> None:
+        """Forget which reports go to streams that are gone."""
+        gone = set(streams)
+        for names, known in list(self._known.items()):
+            if not gone.isdisjoint(known.streams.values()):
+                del self._known[names]
+
     def stop(self) -> None:
         """Refuses everything from now on; what was taken before is still committed."""
         self._stopping = True
 
-    def take(self, body: bytes, done: Done) -> Taken:
+    def take(self, body: bytes, done: Done, *, peer: str = THIS_HOST) -> Taken:
         """Takes one report; `done` is called with None once it is on disk, or with Unavailable.
 
-        Raises Refused or Unavailable at once, and then never calls `done`.
+        `peer`: who sent it, for whom there is a limit of streams. Raises Refused or Unavailable at once, and then never
+        calls `done`.
         """
         if self._stopping:
             raise Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S)
@@ -95,8 +108,8 @@ class Intake:
         known, checked = self._check(envelope, now_ms)
         size = size_of(checked.blocks)
         self._admit(size, now_ms)
-        self._queue.append(self._stream(known, checked.kind), checked.blocks, size, now_ms, done)
-        return Taken(events_of(checked.blocks), size, envelope.repaired)
+        self._queue.append(self._stream(known, checked.kind, peer), checked.blocks, size, now_ms, done)
+        return Taken(events_of(checked.blocks), size, envelope.repaired or checked.repaired)
 
     def take_lines(
         self, block: bytes, *, stream: str | None, tokens: Collection[str], local: bool, done: Done
@@ -124,7 +137,7 @@ class Intake:
                 _check_token(envelope, tokens)
                 known, checked = self._check(envelope, lines.now_ms, local=local, hint=hint)
                 lines.found.setdefault(self._stream(known, checked.kind), []).extend(checked.blocks)
-                lines.repaired += envelope.repaired
+                lines.repaired += envelope.repaired or checked.repaired
             except (Refused, Unavailable) as error:
                 lines.refused.append((number, error.message))
         submission = Submission(done)
@@ -214,16 +227,36 @@ class Intake:
         rules = known.route.local_rules if local else known.route.rules
         return known, check_items(envelope.data, rules, now_ms=now_ms, **self._limits())
 
-    def _stream(self, known: "_Known", kind: Kind) -> QueueStream:
-        """The stream, new if need be: so only for what is good, since a refused report must leave nothing behind."""
+    def _stream(self, known: "_Known", kind: Kind, peer: str = THIS_HOST) -> QueueStream:
+        """The stream, new if need be: so only for what is good, since a refused report must leave nothing behind.
+
+        Raises Unavailable.
+        """
         stream = known.streams.get(kind)
         if stream is None:
             route = known.route
-            stream = self._queue.stream(StreamKey(route.data_id, route.token, kind), configured=route.configured)
+            key = StreamKey(route.data_id, route.token, kind)
+            if not route.configured and not self._queue.has(key):
+                self._expect_place(peer)
+            stream = self._queue.stream(key, configured=route.configured)
+            if not route.configured and not stream.saved:
+                stream.peer = peer
             known.streams[kind] = stream
             if known.names is not None:
                 self._known[known.names] = known
         return stream
+
+    def _expect_place(self, peer: str) -> None:
+        """Raises Unavailable if `peer` has as many streams of its own as one peer may."""
+        mine = sum(stream.peer == peer for stream in self._queue.streams())
+        if mine >= MAX_STREAMS_OF_A_PEER:
+            self.refused_by[TOO_MANY_STREAMS] += 1
+            self.crowded[peer] = self._now_ms()
+            raise Unavailable(
+                f"already {mine} streams of {peer} that are not configured; no new data_id or token of it is taken"
+                " until some of them have been drained for a while",
+                retry_after_s=60,
+            )
 
     def _append(
         self,

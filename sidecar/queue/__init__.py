@@ -8,9 +8,10 @@ from sidecar.queue.lock import StateLock
 from sidecar.queue.lookup import DeadLetter, Found, Lookup
 from sidecar.queue.queue import Queue
 from sidecar.queue.reader import books_on_disk
-from sidecar.queue.records import QueueLane, QueueStream
+from sidecar.queue.records import MAX_STREAMS, QueueLane, QueueStream
 
 __all__ = [
+    "MAX_STREAMS",
     "DeadFilter",
     "DeadLetter",
     "Found",

@@ -7,7 +7,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -24,6 +24,8 @@ from sidecar.queue.operations import (
     Done,
     Expire,
     Fit,
+    Forget,
+    ForgetBudgets,
     Nothing,
     Operation,
     Promote,
@@ -125,6 +127,10 @@ class Queue:
         """All streams that were ever used."""
         return list(self._writer.streams.values())
 
+    def has(self, key: StreamKey) -> bool:
+        """Whether there is such a stream."""
+        return key in self._writer.streams
+
     def stream(self, key: StreamKey, *, configured: bool = False) -> QueueStream:
         """The stream of `key`, new if need be. Raises Unavailable when there are too many: each costs memory.
 
@@ -153,6 +159,7 @@ class Queue:
         with Stale if that is impossible. Behind what failed, all that is in the same `order` fails too.
         """
         self.pending_bytes += size
+        stream.pending += 1
         self._writer.submit(Append(stream, blocks, size, accepted_ms, done, dead, advance, order))
 
     async def acknowledge(self, lane: QueueLane, through_seq: int, *, keep: bool) -> None:
@@ -215,9 +222,24 @@ class Queue:
             lambda done: Tidy(self._by_id(), kept_before_ms, dead_before_ms, dead_max_bytes, pages, done)
         )
 
-    async def spend(self, token_digest: str, boot_id: str, state: bytes) -> None:
-        """Remembers what a token has spent of its rate. Raises Unavailable."""
-        await self._commit(lambda done: SpendBudget(token_digest, boot_id, state, done))
+    async def forget(self, heirs: Mapping[QueueStream, QueueStream]) -> list[QueueStream]:
+        """Forget drained streams, whose counters go on in their heirs; which are gone. Raises Unavailable.
+
+        One that was used again meanwhile stays, or comes back with the row that its next append makes.
+        """
+        await self._commit(lambda done: Forget(heirs, done))
+        gone = [stream for stream in heirs if not stream.saved and not stream.pending]
+        for stream in gone:
+            self._writer.streams.pop(stream.key, None)
+        return gone
+
+    async def spend(self, states: Mapping[str, bytes], boot_id: str) -> None:
+        """Remember what tokens and data_ids have spent, by their names. Raises Unavailable."""
+        await self._commit(lambda done: SpendBudget(states, boot_id, done))
+
+    async def forget_budgets(self, names: Sequence[str]) -> None:
+        """Forget the budgets called so. Raises Unavailable."""
+        await self._commit(lambda done: ForgetBudgets(names, done))
 
     async def prove_alive(self) -> None:
         """Returns after a round through the writer. Raises Unavailable."""
@@ -245,7 +267,7 @@ class Queue:
         return await self._read(self._reader.dropped)
 
     async def budgets(self) -> dict[str, tuple[str, bytes]]:
-        """What was known of each token's rate when the sidecar last ran."""
+        """Return what was known of the budgets of tokens and data_ids when the sidecar last ran, by their names."""
         return await self._read(self._reader.budgets)
 
     async def audit(self) -> list[str]:
@@ -286,6 +308,7 @@ class Queue:
         for operation, error in results:
             if isinstance(operation, Append):
                 self.pending_bytes -= operation.size
+                operation.stream.pending -= 1
             if error is not None and not isinstance(error, Stale):
                 error = Unavailable(f"storage: {error}", retry_after_s=_RETRY_STORAGE_S)
             operation.done(error)

@@ -50,10 +50,14 @@ class Reader:
         if last is None:
             return []
         rows = self._execute(
-            "SELECT id, events, bytes, codec, body FROM chunk WHERE id > ? AND id <= ? ORDER BY id", (after, last)
+            "SELECT id, events, bytes, codec, body, rules FROM chunk WHERE id > ? AND id <= ? ORDER BY id",
+            (after, last),
         )
         unpack = self._codec.unpack
-        return [Chunk(number - zero, unpack(codec, body, size), events) for number, events, size, codec, body in rows]
+        return [
+            Chunk(number - zero, unpack(codec, body, size), events, rules)
+            for number, events, size, codec, body, rules in rows
+        ]
 
     def oldest_ms(self, lanes: list[int]) -> dict[int, int]:
         """When the oldest waiting chunk of each of `lanes` was accepted."""
@@ -77,9 +81,9 @@ class Reader:
         return dict(self._execute("SELECT stream, min(due_ms) FROM later GROUP BY stream").fetchall())
 
     def budgets(self) -> dict[str, tuple[str, bytes]]:
-        """What is known of each token's rate, by the token's digest: the boot it was measured in, and the state."""
+        """Return what is known of each budget, by its name: the boot it was measured in, and the state."""
         rows = self._execute("SELECT token_digest, boot_id, state FROM budget")
-        return {digest: (boot_id, state) for digest, boot_id, state in rows}
+        return {name: (boot_id, state) for name, boot_id, state in rows}
 
     def checkpoints(self, tail: str) -> tuple[int, list[Checkpoint]] | None:
         """When `tail` first ran (ms since 1970), and how far its files are committed; None if it never did."""

@@ -29,9 +29,15 @@ class QueueLane:
 
 
 class QueueStream:
-    """A stream in the queue: its books, and what waits in its lanes."""
+    """A stream in the queue: its books, and what waits in its lanes.
 
-    __slots__ = ("books", "dead_bytes", "id", "key", "lanes", "last_delivered_ms", "replayed", "saved")
+    `peer`: who brought it, where it is no configured one and was not there at the start. `pending`: appends on their
+    way to the disk; only the event loop counts them.
+    """
+
+    __slots__ = (
+        "books", "dead_bytes", "id", "key", "lanes", "last_delivered_ms", "peer", "pending", "replayed", "saved",
+    )  # fmt: skip
 
     def __init__(self, id: int, key: StreamKey) -> None:  # noqa: A002
         self.id = id
@@ -41,6 +47,13 @@ class QueueStream:
         self.dead_bytes = self.replayed = 0
         self.last_delivered_ms: int | None = None
         self.saved = False
+        self.peer: str | None = None
+        self.pending = 0
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing of it waits or is dead: nothing but its counters is left."""
+        return not self.books.queued and not self.books.dead and not any(lane.events for lane in self.lanes)
 
     @property
     def fresh(self) -> QueueLane:
@@ -113,7 +126,7 @@ def stream_of(streams: dict[StreamKey, QueueStream], key: StreamKey, *, configur
     found = streams.get(key)
     if found is None:
         if len(streams) >= MAX_STREAMS and not configured:
-            raise Unavailable(f"already {MAX_STREAMS} streams; no new data_id can be taken", retry_after_s=60)
+            raise Unavailable(f"already {MAX_STREAMS} streams; no new data_id or token can be taken", retry_after_s=60)
         found = QueueStream(1 + max((stream.id for stream in streams.values()), default=0), key)
         streams[key] = found
     return found
@@ -156,6 +169,14 @@ def take_over(mine: QueueStream, loaded: QueueStream) -> None:
     mine.last_delivered_ms, mine.saved = loaded.last_delivered_ms, True
     for lane, other in zip(mine.lanes, loaded.lanes, strict=True):
         lane.events, lane.bytes, lane.next_seq, lane.target = other.events, other.bytes, other.next_seq, other.target
+
+
+def forget_stream(stream: QueueStream) -> None:
+    """Bring a record up to date with its rows, which are gone."""
+    stream.books, stream.replayed, stream.dead_bytes, stream.last_delivered_ms = Books(), 0, 0, None
+    stream.saved = False
+    for lane in stream.lanes:
+        lane.events = lane.bytes = lane.next_seq = 0
 
 
 def save_stream(connection: sqlite3.Connection, stream: QueueStream, delta: Delta) -> None:

@@ -79,6 +79,13 @@ def m002_tails(db: Database) -> None:
     db.create_table("loss", {"id": int, "at_most": int} | receipt, pk="id", not_null=set(receipt))
 
 
+@migrations()
+def m003_rules(db: Database) -> None:
+    """Which version of the rules checked the events. A new column with a default costs nothing, however much waits."""
+    for table in ("chunk", "later", "kept"):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN rules INTEGER NOT NULL DEFAULT 0")
+
+
 def chunk_id(lane: int, seq: int) -> int:
     """The key of chunk `seq` of `lane`."""
     return (lane << SEQ_BITS) - BEFORE_ALL + seq
@@ -130,7 +137,11 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     tables = db.table_names()
     if tables and _MIGRATIONS_TABLE not in tables:
         raise StartError(f"{path} is a database, but no queue of a sidecar; move it away, or name another --state")
-    known = {migration.name for migration in migrations.pending(db)} | {m001_queue.__name__, m002_tails.__name__}
+    known = {migration.name for migration in migrations.pending(db)} | {
+        m001_queue.__name__,
+        m002_tails.__name__,
+        m003_rules.__name__,
+    }
     newer = [applied.name for applied in migrations.applied(db) if applied.name not in known]
     if newer:
         raise StartError(

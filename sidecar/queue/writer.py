@@ -30,12 +30,21 @@ from sidecar.queue.operations import (
     Transaction,
     append_all,
     file_bytes,
+    forget_drained,
     forget_kept,
     make_room,
     used_bytes,
 )
 from sidecar.queue.pace import Pace
-from sidecar.queue.records import QueueLane, QueueStream, apply_delta, load_streams, save_stream, take_over
+from sidecar.queue.records import (
+    QueueLane,
+    QueueStream,
+    apply_delta,
+    forget_stream,
+    load_streams,
+    save_stream,
+    take_over,
+)
 from sidecar.queue.schema import open_writer
 
 _GROUP_BYTES = 8_000_000
@@ -180,6 +189,7 @@ class Writer:
         append_all(tx, appends, self._chunk_bytes)
         if appends:
             self._keep_room(tx)
+        gone = forget_drained(tx)
         for stream, delta in tx.deltas.items():
             if not delta.balanced:
                 raise ArithmeticError(f"stream {stream.id}: this commit would unbalance the books: {delta}")
@@ -188,6 +198,8 @@ class Writer:
         for stream, delta in tx.deltas.items():
             apply_delta(stream, delta)
             self._unmeasured_bytes += abs(delta.bytes)
+        for stream in gone:
+            forget_stream(stream)
         if self._unmeasured_bytes >= min(_SIZE_EVERY_BYTES, self.room.bytes // _PARTS_OF_ROOM) or not appends:
             self._measure()
         if self.broken:

@@ -5,7 +5,7 @@ Pure: no clock, no disk, no network. `check.py` is the way in for reports, `line
 `processor/proxyvalidator`), plus the stricter points that docs/validation.md lists.
 """
 
-from sidecar.report.careful import check_item
+from sidecar.report.careful import check_item, clean_again
 from sidecar.report.check import Checked, Rules, check_items, cut
 from sidecar.report.envelope import Envelope, open_envelope
 from sidecar.report.lines import CheckedLines, check_lines
@@ -22,6 +22,7 @@ __all__ = [
     "check_items",
     "check_lines",
     "check_payload",
+    "clean_again",
     "cut",
     "open_envelope",
 ]

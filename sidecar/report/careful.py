@@ -22,11 +22,17 @@ from sidecar.report.limits import (
     SECONDS_MAX,
     SECONDS_MIN,
 )
+from sidecar.report.scanner import NotScannable, members
 from sidecar.report.strings import strings_decoded, strings_written
 from sidecar.report.words import describe
 
 _MISSING: Any = object()
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _PLACE_CHARACTERS = 120
+_KNOWN = frozenset(("event_name", "target", "event", "dimension", "timestamp", "metrics"))
+"""The fields of items of both kinds; all others are not published."""
+_EXACT = 2**53
+"""Up to here a double holds every whole number."""
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,41 +48,114 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     max_ahead_ms: int = 7 * 86_400_000
 
 
-def check_item(raw: bytes, kind: Kind, rules: Rules, now_ms: int, skew_ms: int = 0) -> tuple[bytes, int | None]:
-    """`raw` itself where nothing had to change, else the normalised item as JSON; and when it is due, if not now.
+class CheckedItem(msgspec.Struct, frozen=True, gc=False):
+    """A good item: as it came where nothing had to change, else normalised. `due_ms`: when it may be sent, if not now.
 
-    `skew_ms`: by how much the proxy's clock is ahead of ours. Raises Refused (400).
+    `repaired`: a field had to be left out, since the proxy, or a parser behind it, could not have taken it.
     """
-    item = _decode(raw)
+
+    json: bytes
+    due_ms: int | None = None
+    repaired: bool = False
+
+
+def check_item(raw: bytes, kind: Kind, rules: Rules, now_ms: int, skew_ms: int = 0) -> CheckedItem:
+    """Check the item `raw`. `skew_ms`: by how much the proxy's clock is ahead of ours. Raises Refused (400)."""
+    item, repaired = _decode(raw)
     if type(item) is not dict:
         _refuse("", f"expected an object, got {describe(item)}")
-    extreme = _find_extreme(item, 1)
-    if extreme is not None:
-        _refuse(*extreme)
     strings = strings_decoded(item)
+    repaired |= _leave_out_fields(item)
     changed = _normalise_target(item, kind, rules)
     _check_event(item) if kind == "event" else _check_metrics(item)
     changed |= _normalise_dimension(item, kind)
     changed |= _normalise_timestamp(item, rules, now_ms)
-    due = _due(item["timestamp"], rules, now_ms, skew_ms)
-    if changed or strings_written(raw) != strings:
-        return msgspec.json.encode(item), due
-    return raw, due
+    due_ms = _due(item["timestamp"], rules, now_ms, skew_ms)
+    if repaired or changed or strings_written(raw) != strings:
+        return CheckedItem(msgspec.json.encode(item), due_ms, repaired)
+    return CheckedItem(raw, due_ms)
 
 
 def kind_of(raw: bytes) -> Kind:
-    """Which of the two kinds an item of an unconfigured stream means to be; a time series has `metrics`."""
-    item = _decode(raw)
-    return "time_series" if type(item) is dict and "metrics" in item and "event" not in item else "event"
+    """Tell which of the two kinds an item of an unconfigured stream means to be.
+
+    A time series has `metrics`. An item that has `event` too is an event if it is a good one, since `bkmonitorbeat
+    -report` puts empty metrics into each event, and if there are no metrics in it.
+    """
+    item, _ = _decode(raw)
+    if type(item) is not dict or "metrics" not in item:
+        return "event"
+    event, metrics = item.get("event"), item["metrics"]
+    is_event = type(event) is dict and "content" in event and type(item.get("event_name")) is str
+    return "event" if is_event or ("event" in item and not metrics) else "time_series"
 
 
-def _decode(raw: bytes) -> Any:
+def without_twins(item: dict[str, Any]) -> dict[str, Any]:
+    """Return `item` without the keys that differ from a known one by nothing but the case of their letters.
+
+    The proxy decodes an item a second time, and there such a key counts as the known one: it replaces it, or makes the
+    whole report vanish if its value is of another type. Letters that are only alike in Unicode do not.
+    """
+    return {name: value for name, value in item.items() if name in _KNOWN or name.lower() not in _KNOWN}
+
+
+def clean_again(events: bytes) -> bytes:
+    """Return `events`, comma-joined JSON that an older version accepted, as they would be accepted now."""
     try:
-        return msgspec.json.decode(raw)
+        items = _split(b"[%b]" % events)
+        return b",".join([_clean(bytes(item)) for item in items])
+    except (msgspec.MsgspecError, RecursionError):
+        return events
+
+
+def _clean(raw: bytes) -> bytes:
+    item = msgspec.json.decode(raw)
+    clean = without_twins(item) if type(item) is dict else item
+    return raw if clean == item else msgspec.json.encode(clean)
+
+
+def _leave_out_fields(item: dict[str, Any]) -> bool:
+    """Leave out of `item` what must not be sent and is not published anyway; whether there was anything."""
+    kept = without_twins(item)
+    for name, value in list(kept.items()):
+        extreme = _find_extreme(value, 2)
+        if extreme is None:
+            continue
+        if name in _KNOWN:
+            _refuse(f".{name}{extreme[0]}", extreme[1])
+        del kept[name]
+    if len(kept) == len(item):
+        return False
+    item.clear()
+    item.update(kept)
+    return True
+
+
+def _decode(raw: bytes) -> tuple[Any, bool]:
+    """Return the decoded item, and whether fields that nobody looks at are missing, since they are nested too deep."""
+    try:
+        return msgspec.json.decode(raw), False
     except msgspec.ValidationError:
         _refuse("", "a number is out of range")
     except RecursionError:
-        _refuse("", f"nested deeper than {MAX_DEPTH} levels")
+        return _decode_deep(raw), True
+
+
+def _decode_deep(raw: bytes) -> dict[str, Any]:
+    try:
+        fields = dict(members(raw))
+    except NotScannable as error:
+        _refuse("", f"nested too deep, and {error}")
+    item = {}
+    for name, value in fields.items():
+        try:
+            item[name] = msgspec.json.decode(value)
+        except msgspec.ValidationError:
+            _refuse(f".{name}", "a number is out of range")
+        except RecursionError:
+            if name in _KNOWN:
+                _refuse(f".{name}", f"nested deeper than {MAX_DEPTH} levels")
+    return item
 
 
 def _refuse(place: str, message: str) -> NoReturn:
@@ -197,14 +276,13 @@ def _normalise_dimension(item: dict[str, Any], kind: Kind) -> bool:
 
 
 def _as_text(value: bool | int | float) -> str:
-    """As the proxy writes it: `true`, `false`, and Go's shortest decimal form without exponent.
-
-    Whole numbers keep all their digits, where the proxy would round those above 2**53.
-    """
+    """Write it as the proxy does: `true`, `false`, and Go's shortest decimal form of a double without exponent."""
     if type(value) is bool:
         return "true" if value else "false"
     if type(value) is int:
-        return str(value)
+        if abs(value) <= _EXACT:
+            return str(value)
+        value = float(value)
     text = format(Decimal(repr(value)), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 

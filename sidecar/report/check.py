@@ -8,9 +8,11 @@ import msgspec
 
 from sidecar.errors import Refused
 from sidecar.model import Block, Kind
-from sidecar.report.careful import Rules, check_item, kind_of
+from sidecar.report.careful import CheckedItem, Rules, check_item, kind_of
+from sidecar.report.envelope import foreign
 from sidecar.report.fast import judge_plain
 from sidecar.report.limits import MAX_GROWTH_BYTES
+from sidecar.report.scanner import NotScannable, elements
 
 __all__ = ["Checked", "Rules", "check_items", "cut"]
 
@@ -19,10 +21,11 @@ _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class Checked(msgspec.Struct, frozen=True, gc=False):
-    """The items of a good report."""
+    """The items of a good report. `repaired`: a field of an item had to be left out."""
 
     kind: Kind
     blocks: list[Block]
+    repaired: bool = False
 
 
 def check_items(
@@ -39,7 +42,7 @@ def check_items(
     if plain is not None and len(data) <= min(block_bytes, event_bytes):
         kind, count = plain
         return Checked(kind, [Block(data[1:-1].strip(), count)])
-    items = _split(data)
+    items = _items_of(data)
     if not items:
         raise Refused(400, "data: empty, expected at least one item")
     _refuse_oversized(items, event_bytes)
@@ -47,11 +50,24 @@ def check_items(
         return Checked(plain[0], cut(items, block_bytes))
     kind = rules.kind or _kind_of_first(items)
     checked = _check_each(items, kind, rules, now_ms, skew_ms)
-    _refuse_oversized([piece for piece, _ in checked], event_bytes)  # once more: numbers may have grown
+    _refuse_oversized([item.json for item in checked], event_bytes)  # once more: numbers may have grown
     by_due: dict[int | None, list[bytes]] = {None: []}
-    for piece, due_ms in checked:
-        by_due.setdefault(due_ms, []).append(piece)
-    return Checked(kind, [block for due_ms, part in by_due.items() for block in cut(part, block_bytes, due_ms)])
+    for item in checked:
+        by_due.setdefault(item.due_ms, []).append(item.json)
+    blocks = [block for due_ms, part in by_due.items() for block in cut(part, block_bytes, due_ms)]
+    return Checked(kind, blocks, any(item.repaired for item in checked))
+
+
+def _items_of(data: bytes) -> Sequence[Piece]:
+    try:
+        return _split(data)
+    except msgspec.DecodeError as error:  # it was found by the scanner, which does not look inside
+        raise Refused(400, f"data: {foreign(error)}") from None
+    except RecursionError:
+        try:
+            return elements(data)
+        except NotScannable as error:
+            raise Refused(400, f"data: nested too deep, and {error}") from None
 
 
 def _refuse_oversized(pieces: Sequence[Piece], event_bytes: int) -> None:
@@ -61,27 +77,25 @@ def _refuse_oversized(pieces: Sequence[Piece], event_bytes: int) -> None:
         raise Refused(413, f"{place}: {len(largest)} bytes, the proxy takes at most {event_bytes} for one event")
 
 
-def _kind_of_first(items: Sequence[msgspec.Raw]) -> Kind:
+def _kind_of_first(items: Sequence[Piece]) -> Kind:
     try:
         return kind_of(bytes(items[0]))
     except Refused as refused:
         raise Refused(refused.status, f"data[0]{refused.message}") from None
 
 
-def _check_each(
-    items: Sequence[msgspec.Raw], kind: Kind, rules: Rules, now_ms: int, skew_ms: int
-) -> list[tuple[bytes, int | None]]:
+def _check_each(items: Sequence[Piece], kind: Kind, rules: Rules, now_ms: int, skew_ms: int) -> list[CheckedItem]:
     good = []
     growth = 0
     for index, item in enumerate(items):
         try:
-            checked, due_ms = check_item(bytes(item), kind, rules, now_ms, skew_ms)
+            checked = check_item(bytes(item), kind, rules, now_ms, skew_ms)
         except Refused as refused:
             raise Refused(refused.status, f"data[{index}]{refused.message}") from None
-        growth += len(checked) - len(item)
+        growth += len(checked.json) - len(item)
         if growth > MAX_GROWTH_BYTES:
             raise Refused(413, f"data[{index}]: the report grows by over {MAX_GROWTH_BYTES} bytes when normalised")
-        good.append((checked, due_ms))
+        good.append(checked)
     return good
 
 

@@ -1,6 +1,11 @@
 """Opens a report: the bytes of a body become its `data_id`, its token and the untouched bytes of its `data`.
 
 It decides what is JSON and what can be made JSON; what stands inside the items is for `check.py`.
+
+    good JSON, only the known fields, none of them null    decoded at once
+    other fields too                                        decoded by name: `DATA_ID` is meant as well
+    a known field twice, or null; escapes or depth that     scanned: of a repeated field the last counts that is not
+    only a field may have that nobody looks at              null (sonic, which decodes in the proxy)
 """
 
 from typing import Any
@@ -8,12 +13,14 @@ from typing import Any
 import msgspec
 
 from sidecar.errors import Refused
-from sidecar.model import MAX_TOKEN_CHARACTERS
-from sidecar.report.repair import valid_utf8, without_halves
+from sidecar.model import MAX_DATA_ID, MAX_TOKEN_CHARACTERS
+from sidecar.report.repair import mended, valid_utf8
+from sidecar.report.scanner import NotScannable, members
 from sidecar.report.words import describe, describe_json
 
 _BOM = b"\xef\xbb\xbf"
-_MAX_DATA_ID = 2**63 - 1  # int64 in bk-collector
+_NULL = b"null"
+_FIELDS = ("data_id", "access_token", "stream", "data")
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -29,21 +36,26 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     repaired: bool
 
 
-class _Body(msgspec.Struct):
-    data_id: Any = None
-    access_token: Any = ""
-    stream: Any = None
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    """A report as most are. A field that is not there is UNSET, so that null can be told from that."""
+
+    data_id: Any = msgspec.UNSET
+    access_token: Any = msgspec.UNSET
+    stream: Any = msgspec.UNSET
     data: msgspec.Raw = msgspec.Raw(b"")
 
 
 _decode = msgspec.json.Decoder(_Body).decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def open_envelope(body: bytes) -> Envelope:
-    """Raises Refused (400) unless `body` is a JSON object with a `data_id` or a `stream`, and an array `data`.
+    """Return what stands in `body`.
 
-    Characters that are no characters (invalid UTF-8, half a surrogate pair) become U+FFFD, as Go's decoder in the
-    proxy makes them: a mangled character must not cost an event. A byte order mark is ignored (RFC 8259, 8.1).
+    Raises Refused (400) unless that is an object with a `data_id` or a `stream`, and an array `data`.
+
+    Characters that are no characters (invalid UTF-8, half a surrogate pair) become U+FFFD: a mangled character must not
+    cost an event. Raw control characters are escaped. A byte order mark is ignored (RFC 8259, 8.1).
     """
     if not body:
         raise Refused(400, "body: empty, expected a report such as {"
@@ -51,27 +63,77 @@ def open_envelope(body: bytes) -> Envelope:
     clean, repaired = valid_utf8(body.removeprefix(_BOM))
     try:
         document = _decode(clean)
-    except msgspec.ValidationError as error:
-        raise Refused(400, f"body: {foreign(error)}") from None
-    except msgspec.DecodeError as error:
-        mended = without_halves(clean)
-        if mended == clean:
-            raise Refused(400, f"body: {foreign(error)}") from None
-        return msgspec.structs.replace(open_envelope(mended), repaired=True)
-    except RecursionError:
-        raise Refused(400, "body: nested too deep") from None
+    except msgspec.ValidationError:
+        return _by_name(clean, repaired)
+    except (msgspec.DecodeError, RecursionError):
+        return _refused_by_decoder(clean, repaired)
+    if document.data_id is None or document.access_token is None or bytes(document.data) == _NULL:
+        return _scanned(clean, repaired)
     return _checked(document, repaired)
 
 
+def _refused_by_decoder(clean: bytes, repaired: bool) -> Envelope:
+    better = mended(clean)
+    if better != clean:
+        clean, repaired = better, True
+    return _by_name(clean, repaired)
+
+
+def _by_name(clean: bytes, repaired: bool) -> Envelope:
+    """Open a report that has unknown fields, or known ones with other letters."""
+    try:
+        fields = _decode_members(clean)
+    except msgspec.ValidationError as error:
+        raise Refused(400, f"body: {foreign(error)}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        return _scanned(clean, repaired, error)
+    known = {name: bytes(value) for name, value in fields.items() if name.lower() in _FIELDS}
+    if len({name.lower() for name in known}) < len(known) or _NULL in known.values():
+        return _scanned(clean, repaired)
+    return _named({name.lower(): value for name, value in known.items()}, repaired)
+
+
+def _scanned(clean: bytes, repaired: bool, error: Exception | None = None) -> Envelope:
+    """Open a report by looking at one field after the other. `error`: what the decoder had against it."""
+    try:
+        found = [(name.lower(), value) for name, value in members(clean) if name.lower() in _FIELDS]
+    except NotScannable as unreadable:
+        if isinstance(error, RecursionError):
+            raise Refused(400, f"body: nested too deep, and {unreadable}") from None
+        raise Refused(400, f"body: {foreign(error) if error else unreadable}") from None
+    known: dict[str, bytes] = {}
+    for name, value in found:
+        if value != _NULL or name not in known:
+            known[name] = value
+    return _named(known, repaired)
+
+
+def _named(known: dict[str, bytes], repaired: bool) -> Envelope:
+    values: dict[str, Any] = {name: _value(name, text) for name, text in known.items() if name != "data"}
+    return _checked(_Body(**values, data=msgspec.Raw(known.get("data", b""))), repaired)
+
+
+def _value(name: str, text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise Refused(400, f"{name}: {foreign(error)}") from None
+    except RecursionError:
+        raise Refused(400, f"{name}: nested too deep") from None
+
+
 def _checked(document: _Body, repaired: bool) -> Envelope:
-    data_id, token, stream = document.data_id, document.access_token, document.stream
+    named = (document.data_id, document.access_token, document.stream)
+    data_id, token, stream = (None if value is msgspec.UNSET else value for value in named)
     if stream is not None and type(stream) is not str:
         raise Refused(400, f"stream: expected a string, got {describe(stream)}")
     if data_id is None:
         if stream is None:
             raise Refused(400, "data_id: missing, expected a positive integer (or `stream` with a configured name)")
-    elif type(data_id) is not int or not 0 < data_id <= _MAX_DATA_ID:
+    elif type(data_id) is not int or data_id <= 0:
         raise Refused(400, f"data_id: expected a positive integer, got {describe(data_id)}")
+    elif data_id > MAX_DATA_ID:
+        raise Refused(400, f"data_id: {describe(data_id)} is no pipe of any proxy; expected at most {MAX_DATA_ID}")
     if token is None:
         token = ""
     if type(token) is not str:
@@ -87,7 +149,7 @@ def _checked(document: _Body, repaired: bool) -> Envelope:
 
 
 def foreign(error: Exception) -> str:
-    """What msgspec has against a text, in our words."""
+    """Say in our words what msgspec has against a text."""
     text = str(error)
     if text.startswith("Expected `object`"):
         return text.replace("Expected `object`, got", "expected a JSON object, got").split(" - at")[0]

@@ -11,7 +11,7 @@ from sidecar.report.careful import Rules, check_item, kind_of
 from sidecar.report.check import cut
 from sidecar.report.envelope import foreign
 from sidecar.report.fast import judge_plain_lines
-from sidecar.report.repair import valid_utf8, without_halves
+from sidecar.report.repair import mended, valid_utf8
 
 
 class CheckedLines(msgspec.Struct, frozen=True, gc=False):
@@ -68,26 +68,22 @@ class _Careful:
 
     def _sort(self, number: int, line: bytes) -> None:
         clean, repaired = valid_utf8(line)
-        document = _decode(clean)
-        if document is None:
-            mended = without_halves(clean)
-            repaired, clean, document = True, mended, _decode_or_refuse(mended)
-        if type(document) is dict and type(document.get("data")) is list and not _is_item(document):
+        try:
+            document = msgspec.json.decode(clean)
+        except msgspec.DecodeError:
+            clean, repaired = mended(clean), True
+            document = _decode_or_refuse(clean)
+        except RecursionError:  # perhaps in a field that nobody looks at
+            document = None
+        if type(document) is dict and _is_report(document):
             self._reports.append((number, line))
             return
         kind = self._rules.kind or kind_of(clean)
-        piece, due_ms = check_item(clean, kind, self._rules, self._now_ms, self._skew_ms)
-        if len(piece) > self._event_bytes:
-            raise Refused(413, f"{len(piece)} bytes, the proxy takes at most {self._event_bytes} for one event")
-        self._repaired += repaired
-        self._good.setdefault((kind, due_ms), []).append(piece)
-
-
-def _decode(line: bytes) -> Any:
-    try:
-        return msgspec.json.decode(line)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+        item = check_item(clean, kind, self._rules, self._now_ms, self._skew_ms)
+        if len(item.json) > self._event_bytes:
+            raise Refused(413, f"{len(item.json)} bytes, the proxy takes at most {self._event_bytes} for one event")
+        self._repaired += repaired or item.repaired
+        self._good.setdefault((kind, item.due_ms), []).append(item.json)
 
 
 def _decode_or_refuse(line: bytes) -> Any:
@@ -99,5 +95,7 @@ def _decode_or_refuse(line: bytes) -> Any:
         raise Refused(400, "nested too deep") from None
 
 
-def _is_item(document: dict[str, Any]) -> bool:
-    return "event" in document or "metrics" in document
+def _is_report(document: dict[str, Any]) -> bool:
+    if "event" in document or "metrics" in document:
+        return False
+    return any(type(value) is list and name.lower() == "data" for name, value in document.items())

@@ -19,7 +19,7 @@ from sidecar.model import Block, Kind
 from sidecar.report.careful import Rules, check_item, kind_of
 from sidecar.report.check import check_items, cut
 from sidecar.report.limits import SECONDS_MAX, SECONDS_MIN
-from sidecar.report.repair import valid_utf8, without_halves
+from sidecar.report.repair import mended, valid_utf8
 
 
 class TextRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +78,9 @@ def check_payload(
 ) -> CheckedPayload:
     """The events in `payload`, which a client sent at `sent_s` by its own clock (0: not said). Never raises."""
     clean, repaired = valid_utf8(payload.strip(b"\0"))
-    items, texts = _look_into(clean)
+    better = mended(clean)
+    items, texts = _look_into(clean) or _look_into(better) or ([], [clean.decode().strip()])
+    repaired |= better != clean and bool(items)
     if len(texts) > _MAX_ITEMS:
         texts = [clean.decode()]
     stamp_ms = sent_s * 1000 if SECONDS_MIN <= sent_s <= SECONDS_MAX and sent_s * 1000 <= now_ms else now_ms
@@ -86,7 +88,7 @@ def check_payload(
     limits = {"block_bytes": block_bytes, "event_bytes": event_bytes}
     try:
         good = check_items(b"[%b]" % b",".join(items), rules, now_ms=now_ms, skew_ms=skew_ms, **limits)
-        return CheckedPayload({good.kind: good.blocks}, [], repaired)
+        return CheckedPayload({good.kind: good.blocks}, [], repaired or good.repaired)
     except (Refused, msgspec.DecodeError, RecursionError):
         if len(items) > _MAX_ITEMS:
             reason = f"{len(items)} items, and some are bad; at most {_MAX_ITEMS} are looked at one by one"
@@ -94,21 +96,19 @@ def check_payload(
         return _one_by_one(items, rules, now_ms, skew_ms, limits, repaired=repaired)
 
 
-def _look_into(clean: bytes) -> tuple[list[bytes], list[str]]:
-    """The items that stand in it, as JSON; or the texts."""
-    for text in (clean, without_halves(clean)):
-        try:
-            document = _decode(text)
-        except (msgspec.MsgspecError, RecursionError):
-            continue
-        if bytes(document.data).startswith(b"["):
-            return [bytes(item) for item in _split(document.data)], []
-        if bytes(document.event) or bytes(document.metrics):
-            return [text], []
-        if type(document.value) is list:
-            return [], [_as_text(value) for value in document.value]
-        break
-    return [], [clean.decode().strip()]
+def _look_into(clean: bytes) -> tuple[list[bytes], list[str]] | None:
+    """Return the items that stand in it, as JSON, or the texts; None if it is no document of these clients."""
+    try:
+        document = _decode(clean)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    if bytes(document.data).startswith(b"["):
+        return [bytes(item) for item in _split(document.data)], []
+    if bytes(document.event) or bytes(document.metrics):
+        return [clean], []
+    if type(document.value) is list:
+        return [], [_as_text(value) for value in document.value]
+    return None
 
 
 def _as_text(value: Any) -> str:
@@ -145,10 +145,11 @@ def _one_by_one(
         own: Kind = "event"
         try:
             own = kind_of(item)
-            piece, due_ms = check_item(item, rules.kind or own, rules, now_ms, skew_ms)
-            if len(piece) > limits["event_bytes"]:
-                raise Refused(413, f".: {len(piece)} bytes, the proxy takes at most {limits['event_bytes']}")
-            good.setdefault((rules.kind or own, due_ms), []).append(piece)
+            checked = check_item(item, rules.kind or own, rules, now_ms, skew_ms)
+            if len(checked.json) > limits["event_bytes"]:
+                raise Refused(413, f".: {len(checked.json)} bytes, the proxy takes at most {limits['event_bytes']}")
+            good.setdefault((rules.kind or own, checked.due_ms), []).append(checked.json)
+            repaired |= checked.repaired
         except Refused as refused:
             dead.append((own, item, refused.message.removeprefix(".").removeprefix(": ")))
     blocks: dict[Kind, list[Block]] = {}

@@ -1,4 +1,8 @@
-"""Makes characters that are none into U+FFFD, as Go's decoder in the proxy does: a mangled one costs no event."""
+"""Makes good JSON of what the proxy's decoder takes and others refuse: a mangled character costs no event. Pure.
+
+invalid UTF-8, half a surrogate pair    U+FFFD
+a raw newline, tab or other control     its escape, as `\\n`
+"""
 
 import re
 
@@ -6,10 +10,16 @@ import re
 _SURROGATES = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
+# Anything with strings that hold no control character (group 1), and then a string that may hold some (group 2).
+_CONTROLS = re.compile(
+    rb'((?:[^"]++|"[^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*+")*+)("[^"\\]*+(?:\\.[^"\\]*+)*+")', re.DOTALL
+)
+_CONTROL = re.compile(rb"[\x00-\x1f]")
+_ESCAPES = {b"\n": rb"\n", b"\r": rb"\r", b"\t": rb"\t"}
 
 
 def valid_utf8(text: bytes) -> tuple[bytes, bool]:
-    """`text` in valid UTF-8, and whether it had to be changed."""
+    """Return `text` in valid UTF-8, and whether it had to be changed."""
     if text.isascii():
         return text, False
     try:
@@ -19,9 +29,24 @@ def valid_utf8(text: bytes) -> tuple[bytes, bool]:
     return text, False
 
 
-def without_halves(json: bytes) -> bytes:
-    """`json` without escapes of half a surrogate pair; only needed where a decoder refused it."""
-    return _SURROGATES.sub(_replace_half, json)
+def mended(json: bytes) -> bytes:
+    """Return `json` with raw control characters in strings escaped, and halves of surrogate pairs replaced.
+
+    Only needed where a decoder refused it. `json` need not be good otherwise.
+    """
+    return _SURROGATES.sub(_replace_half, _escape_controls(json))
+
+
+def _escape_controls(json: bytes) -> bytes:
+    parts, place = [], 0
+    while found := _CONTROLS.match(json, place):
+        parts += [found[1], _CONTROL.sub(_escape, found[2])]
+        place = found.end()
+    return b"".join([*parts, json[place:]])
+
+
+def _escape(found: re.Match[bytes]) -> bytes:
+    return _ESCAPES.get(found[0]) or rb"\u%04x" % found[0][0]
 
 
 def _replace_half(found: re.Match[bytes]) -> bytes:

@@ -4,9 +4,10 @@ Written from the proxy's documented rules alone, and on purpose without the side
 can be held against each other. `judge.py` and `faults.py` are pure; `server.py` is the shell.
 """
 
+from sidecar.standin.behind import Behind
 from sidecar.standin.faults import Faults, parse_fault
 from sidecar.standin.judge import PipeRules
-from sidecar.standin.server import StandIn
+from sidecar.standin.server import MERGE_S, StandIn
 from sidecar.standin.tls import server_context
 
-__all__ = ["Faults", "PipeRules", "StandIn", "parse_fault", "server_context"]
+__all__ = ["MERGE_S", "Behind", "Faults", "PipeRules", "StandIn", "parse_fault", "server_context"]

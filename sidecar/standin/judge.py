@@ -59,15 +59,15 @@ def judge(body: bytes, rules: PipeRules, windows: SlidingWindows, now_s: float, 
     if not body:
         return Verdict(400, "empty request body not allowed")
     try:
-        document = json.loads(body.decode(), parse_constant=_no_constant)
+        document = _document(body)
     except (ValueError, RecursionError) as error:
         return Verdict(400, f"failed to parse: {error}")
-    if not isinstance(document, dict):
+    if document is None:
         return Verdict(400, "document expected an object")
     data_id, token = document.get("data_id", 0), document.get("access_token", "")
     if not isinstance(data_id, int) or isinstance(data_id, bool) or not isinstance(token, str):
         return Verdict(400, "data_id expected an integer and access_token a string")
-    if data_id <= 0 or not token or rules.tokens.get(data_id, token) != token:
+    if not 0 < data_id < 2**31 or not token or rules.tokens.get(data_id, token) != token:
         return Verdict(401, f"invalid token for data_id {data_id}", data_id, token)
     if not windows.allow(token, now_s):
         return Verdict(429, "rate limit exceeded", data_id, token)
@@ -75,6 +75,26 @@ def judge(body: bytes, rules: PipeRules, windows: SlidingWindows, now_s: float, 
     if wrong:
         return Verdict(400, wrong, data_id, token)
     return Verdict(200, "success", data_id, token, document["data"])
+
+
+def _document(body: bytes) -> dict[str, Any] | None:
+    """Decode as sonic does: raw control characters and invalid UTF-8 pass, names of the top level in any case count,
+    and of a repeated one the last that is not null. None: it is no object. Raises ValueError or RecursionError.
+    """
+    pairs: list[list[tuple[str, Any]]] = [[]]
+
+    def keep(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs[0] = found
+        return dict(found)
+
+    decoder = json.JSONDecoder(strict=False, parse_constant=_no_constant, object_pairs_hook=keep)
+    if not isinstance(decoder.decode(body.decode(errors="surrogateescape")), dict):
+        return None
+    document: dict[str, Any] = {}
+    for name, value in pairs[0]:  # those of the outermost object, which is closed last
+        if value is not None or name.lower() not in document:
+            document[name.lower()] = value
+    return {name: value for name, value in document.items() if value is not None or name == "data"}
 
 
 def _no_constant(name: str) -> Any:
@@ -92,7 +112,8 @@ def judge_data(data: Any, now_s: float) -> str | None:
     if not data:
         return "data cannot be empty"
     first = data[0] if isinstance(data[0], dict) else {}
-    judge_item = _time_series if "metrics" in first and "event" not in first else _event
+    is_event = isinstance(first.get("event"), dict) and "event_name" in first
+    judge_item = _time_series if "metrics" in first and not is_event and first["metrics"] else _event
     for item in data:
         if not isinstance(item, dict):
             return "each item expected an object"

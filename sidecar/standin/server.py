@@ -1,8 +1,9 @@
 """The shell of the stand-in proxy: one port that behaves like the proxy, one to command it while it runs."""
 
+import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from sidecar.config.model import Address
 from sidecar.listening import listen_tcp
 from sidecar.standin.answers import TRANSPORT, Broken, answer, dated, fault_answer, reset
+from sidecar.standin.behind import Behind
 from sidecar.standin.faults import MODES, Faults
 from sidecar.standin.judge import PipeRules, data_id_of, judge
 from sidecar.standin.rates import SlidingWindows, TokenBuckets
-from sidecar.standin.record import Record, Traffic
+from sidecar.standin.record import Kept, Record, Traffic
 from sidecar.web import HttpServer
 
 _CUT_OFF_BYTES = 64_000_000
+_ANY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]  # the real proxy looks at none
+MERGE_S = 3.0
+"""For how long the real proxy gathers what it accepted for a data_id (`flush_interval`)."""
+_LOOK_S = 0.02
 
 
 class _Protocol(HttpToolsProtocol):
@@ -35,7 +41,8 @@ class _Protocol(HttpToolsProtocol):
 
 
 class StandIn:
-    """A stand-in proxy on loopback. `faults` may be replaced at any time; `down` needs `set_faults`.
+    """A stand-in proxy on loopback. `faults` may be replaced at any time; `down` needs `set_faults`. `behind`: what
+    becomes of what it accepts; None: the same as at the real one.
 
     With `tls` it speaks https; its commands stay in plain text.
     """
@@ -47,7 +54,9 @@ class StandIn:
         rules: PipeRules,
         record: Path | None = None,
         tls: ssl.SSLContext | None = None,
+        behind: Behind | None = None,
     ) -> None:
+        self.behind = behind or Behind(MERGE_S, lossless=False)
         self.faults = Faults()
         self.rules = rules
         self.record = Record(record)
@@ -55,6 +64,7 @@ class StandIn:
             TokenBuckets(rules.rate, rules.burst) if rules.rate and rules.burst else SlidingWindows(rules.rate)
         )
         self._listen, self._control_address, self._tls = listen, control, tls
+        self._passing_on: asyncio.Task[None] | None = None
         self._proxy: HttpServer | None = None
         self._control: HttpServer | None = None
 
@@ -66,10 +76,15 @@ class StandIn:
             self._control = HttpServer(self._control_app(), listener)
             await self._control.start()
         await self._up()
+        self._passing_on = asyncio.create_task(self._pass_on(), name="stand-in-behind")
 
     async def stop(self) -> None:
-        """May be called twice."""
+        """Loses what was not passed on yet, as the real proxy does; may be called twice."""
         await self._down()
+        if self._passing_on is not None:
+            self._passing_on.cancel()
+            self._passing_on = None
+        self.behind.stop()
         if self._control is not None:
             await self._control.stop(abort=True)
             self._control = None
@@ -105,7 +120,7 @@ class StandIn:
             await proxy.stop(abort=True)
 
     def _proxy_app(self) -> ASGIApp:
-        app = Starlette(routes=[Route(path, self._push, methods=["POST"]) for path in ("/v2/push/", "/v2/push")])
+        app = Starlette(routes=[Route("/v2/push/", self._push, methods=_ANY_METHOD)])
         app.router.redirect_slashes = False
         return dated(app, lambda: self.faults.skew_s)
 
@@ -137,15 +152,25 @@ class StandIn:
         if verdict.status == 200 and _poisoned(verdict.items, faults.poison):
             return answer(faults.poison_status, "poison event")
         if verdict.status == 200:
-            self.record.accept(verdict.data_id, verdict.items, size=len(body), at_ms=int(time.time() * 1000))
+            at_ms = int(time.time() * 1000)
+            document = self.record.accept(verdict.data_id, verdict.items, size=len(body), at_ms=at_ms)
+            self.behind.accept(document, time.monotonic())
+            self.record.arrive(self.behind.take())
         return answer(verdict.status, verdict.message)
+
+    async def _pass_on(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self.behind.flush(time.monotonic())
+            self.record.arrive(self.behind.take())
 
     def _control_app(self) -> Starlette:
         return Starlette(
             routes=[
                 Route("/", self._show),
                 Route("/faults", self._change, methods=["PUT"]),
-                Route("/accepted", self._accepted),
+                Route("/accepted", _lines_of(self.record.accepted)),
+                Route("/arrived", _lines_of(self.record.arrived)),
             ]
         )
 
@@ -158,6 +183,12 @@ class StandIn:
             "documents": self.record.documents,
             "events": self.record.events,
             "bytes": self.record.bytes,
+            "behind": {
+                "arrived": self.behind.arrived,
+                "waiting": self.behind.waiting,
+                "messages": self.behind.messages,
+                "lost": dict(self.behind.lost),
+            },
             **_shown(self.record.all),
             "probes": _shown(self.record.probes),
             "by_data_id": {str(data_id): _shown(traffic) for data_id, traffic in self.record.by_data_id.items()},
@@ -173,14 +204,18 @@ class StandIn:
         await self.set_faults(faults)
         return JSONResponse(msgspec.to_builtins(self.faults))
 
-    async def _accepted(self, request: Request) -> Response:
+
+def _lines_of(kept: Kept) -> Callable[[Request], Awaitable[Response]]:
+    async def show(request: Request) -> Response:
         after = request.query_params.get("after", "0")
 
         async def lines() -> AsyncIterator[bytes]:
-            for accepted in self.record.since(int(after) if after.isdecimal() else 0):
-                yield msgspec.json.encode(accepted) + b"\n"
+            for line in kept.since(int(after) if after.isdecimal() else 0):
+                yield line
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    return show
 
 
 async def _body(request: Request) -> bytes:

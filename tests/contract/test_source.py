@@ -36,7 +36,7 @@ async def _with_queue(path: Path, scenario: Scenario) -> None:
         queue.append(stream, [Block(body, events)], len(body), 0, done.set_result)
         assert await done is None
 
-    await scenario(_LaneSource(queue, stream.fresh, keep=False, written={}), add)
+    await scenario(_LaneSource(queue, stream.fresh, ("digest", "data_id 1"), keep=False, written={}), add)
     await queue.close(5)
 
 
@@ -110,7 +110,7 @@ def test_what_is_set_aside_is_no_longer_here(play: Callable[[Scenario], None]) -
 
 def test_spending_is_taken(play: Callable[[Scenario], None]) -> None:
     async def scenario(source: Source, _: Add) -> None:
-        await source.spend("digest", b"12.5")
+        await source.spend(b"12.5", b"3")
 
     play(scenario)
 
@@ -122,11 +122,13 @@ def test_what_is_spent_is_written_down_when_it_changes(tmp_path: Path) -> None:
         queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1, room=ENOUGH)
         queue.open()
         lane = queue.stream(StreamKey(1, "token")).fresh
-        source, other = (_LaneSource(queue, lane, keep=False, written=written) for _ in range(2))
-        for one, state in ((source, b"1"), (other, b"2"), (source, b"1")):
-            await one.spend("digest", state)
-            assert {digest: state for digest, (_, state) in (await queue.budgets()).items()} == {"digest": state}
+        names = ("digest", "data_id 1")
+        source, other = (_LaneSource(queue, lane, names, keep=False, written=written) for _ in range(2))
+        for one, token, data_id in ((source, b"1", b"5"), (other, b"2", b"5"), (source, b"1", b"6")):
+            await one.spend(token, data_id)
+            found = {name: state for name, (_, state) in (await queue.budgets()).items()}
+            assert found == {"digest": token, "data_id 1": data_id}
         await queue.close(5)
-        await source.spend("digest", b"1")  # the same: the queue need not even be there
+        await source.spend(b"1", b"6")  # the same: the queue need not even be there
 
     asyncio.run(run())

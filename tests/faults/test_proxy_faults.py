@@ -257,4 +257,4 @@ def test_what_waits_with_a_wrong_token_goes_out_once_the_right_one_is_configured
             sidecar.post(report(later, token="right-token"))
             sidecar.wait_empty()
             assert set(ids_of(proxy.items())) == set(ids_of([*items, later]))
-            assert {s["name"] for s in sidecar.status()["streams"]} == {"app-events", "app-events-2", "seven"}
+            assert sorted(s["name"] for s in sidecar.status()["streams"]) == ["app-events", "seven"]

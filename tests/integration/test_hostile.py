@@ -93,8 +93,9 @@ def test_events_and_time_series_of_one_pipe_do_not_spoil_one_another(proxy: Prox
         assert sidecar.post(report(item, data_id=3002, token="both-kinds")).status_code == 200
     proxy.fault("none")
     wait_until(lambda: {i["dimension"]["id"] for i in items} <= proxy.ids().keys(), what="arrival")
-    names = [stream["name"] for stream in sidecar.status()["streams"] if stream["data_id"] == 3002]
-    assert names == ["3002", "3002-2"]
+    (stream,) = [stream for stream in sidecar.status()["streams"] if stream["data_id"] == 3002]
+    assert (stream["name"], stream["accepted"]) == ("3002", 4)
+    assert [(part["kind"], part["accepted"]) for part in stream["tokens"]] == [("event", 2), ("time_series", 2)]
 
 
 def test_a_client_that_never_reads_its_answers_is_not_heard_for_ever(sidecar: Sidecar) -> None:
@@ -185,11 +186,27 @@ def test_data_that_is_no_array_is_told_so(sidecar: Sidecar, data: bytes) -> None
     assert answer.json()["message"].startswith("data: expected an array, got a")
 
 
-def test_two_tokens_of_one_pipe_are_two_streams_with_two_names(sidecar: Sidecar) -> None:
+def test_two_tokens_of_one_pipe_are_one_stream_with_two_tokens(sidecar: Sidecar) -> None:
     for token in ("first-token", "second-token"):
         assert sidecar.post(report(event(), data_id=3003, token=token)).status_code == 200
+    (stream,) = [stream for stream in sidecar.status()["streams"] if stream["data_id"] == 3003]
+    assert [(part["token"], part["configured"], part["accepted"]) for part in stream["tokens"]] == [
+        (1, False, 1), (2, False, 1),
+    ]  # fmt: skip
     lines = [line for line in sidecar.get("/metrics").text.splitlines() if 'data_id="3003"' in line]
     assert len({line.split("}")[0] for line in lines}) == len(lines) > 0
+
+
+def test_one_peer_cannot_take_the_places_of_all_others(sidecar: Sidecar) -> None:
+    answers = [sidecar.post(report(event(), data_id=5000 + n, token="passes-through")) for n in range(260)]
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert 0 < len(refused) <= 260 - 200
+    assert {answer.status_code for answer in refused} == {503}
+    assert "streams of this host that are not configured" in refused[0].json()["message"]
+    assert sidecar.post(report(event())).status_code == 200  # a configured stream always has its place
+    status = sidecar.status()
+    assert any(reason.startswith("this host has as many streams") for reason in status["reasons"])
+    assert status["queue"]["refused_by"]["too many streams"] == len(refused)
 
 
 def test_a_client_cannot_black_out_the_log(sidecar: Sidecar, proxy: Proxy) -> None:

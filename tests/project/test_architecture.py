@@ -19,6 +19,8 @@ IMPURE = {
     "subprocess", "tempfile", "threading", "time", "uuid",
 }  # fmt: skip
 
+LONG_LINES = 400
+
 
 def code(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
@@ -134,11 +136,19 @@ def test_sql_stands_only_in_the_queue() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_every_module_says_what_it_is_for_and_stays_small(module: str) -> None:
+def test_every_module_says_what_it_is_for(module: str) -> None:
     text = MODULES[module].read_text()
     if module not in (".", "__main__"):
         assert ast.get_docstring(ast.parse(text)), "no docstring"
-    assert len(text.splitlines()) <= 300
+
+
+def test_modules_that_may_have_two_reasons_to_change_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """No limit: a module is split by idea, never by length."""
+    with capsys.disabled():
+        for module, path in MODULES.items():
+            lines = len(path.read_text().splitlines())
+            if lines > LONG_LINES:
+                print(f"\n{module}: {lines} lines", end="")
 
 
 def test_every_thread_has_a_name() -> None:

@@ -29,7 +29,7 @@ class FakeSource:
         self.aside: list[Chunk] = []
         self.delivered = 0
         self.dead: list[tuple[bytes, str, int, int, int]] = []
-        self.spent: list[tuple[str, bytes]] = []
+        self.spent: list[tuple[bytes, bytes]] = []
         self._next_seq = 0
 
     def add(self, body: bytes, events: int = 1) -> None:
@@ -81,8 +81,8 @@ class FakeSource:
     async def put_off(self, through_seq: int, latest_ms: int) -> int:
         return 0
 
-    async def spend(self, token_digest: str, state: bytes) -> None:
-        self.spent.append((token_digest, state))
+    async def spend(self, token: bytes, data_id: bytes) -> None:
+        self.spent.append((token, data_id))
 
 
 class FakeClient:

@@ -117,7 +117,7 @@ class Process:
 
 
 class Proxy(Process):
-    """`sidecar proxy`."""
+    """`sidecar proxy`; what it has, is what arrived behind it. Without `--merge` each document is a message there."""
 
     def __init__(self, directory: Path, *options: str) -> None:
         super().__init__(directory / "proxy.log")
@@ -127,7 +127,8 @@ class Proxy(Process):
 
     def arguments(self) -> list[str]:
         listen = re.sub("^https?://", "", self.url) or "127.0.0.1:0"
-        return ["proxy", "--listen", listen, "--control", "127.0.0.1:0", "--record", str(self.record), *self.options]
+        common = ["--listen", listen, "--control", "127.0.0.1:0", "--record", str(self.record), "--merge", "0s"]
+        return ["proxy", *common, *self.options]
 
     def start(self) -> Self:
         self.spawn()
@@ -149,7 +150,7 @@ class Proxy(Process):
         return [json.loads(line) for line in complete.splitlines()]
 
     def items(self) -> list[Any]:
-        """All accepted items, in the order in which they arrived."""
+        """All items that arrived, in order."""
         return [item for document in self.documents() for item in document["data"]]
 
     def ids(self) -> Counter[str]:

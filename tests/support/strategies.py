@@ -49,7 +49,7 @@ def items(draw: st.DrawFn, kind: tuple[str, ...]) -> Any:
     item: dict[str, Any] = {name: _good[name] for name in kind}
     for _ in range(draw(st.integers(0, 3))):
         name = draw(st.sampled_from(kind))
-        match draw(st.sampled_from(["vary", "vary", "vary", "weird", "remove", "unknown"])):
+        match draw(st.sampled_from(["vary", "vary", "vary", "weird", "remove", "unknown", "twin"])):
             case "vary":
                 item[name] = draw(_values[name])
             case "weird":
@@ -58,6 +58,8 @@ def items(draw: st.DrawFn, kind: tuple[str, ...]) -> Any:
                 item.pop(name, None)
             case "unknown":
                 item["x" + draw(texts)] = draw(weird)
+            case "twin":
+                item[draw(st.sampled_from([str.title, str.upper]))(name)] = draw(weird | _values[name])
     return item
 
 
@@ -74,5 +76,13 @@ def reports(draw: st.DrawFn) -> bytes:
         case 2:
             data.append(draw(items(_SAMPLE if kind is _EVENT else _EVENT)))
     document = {"data_id": 1500006, "access_token": "token", "data": data}
+    match draw(st.integers(0, 20)):
+        case 0:
+            document = {name.upper(): value for name, value in document.items()}
+        case 1:
+            document |= {draw(st.sampled_from(["Data_Id", "ACCESS_TOKEN", "Data", "x"])): draw(weird | st.none())}
     spaces = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t: ")]))
-    return json.dumps(document, ensure_ascii=draw(st.booleans()), separators=spaces).encode("utf-8", "surrogatepass")
+    text = json.dumps(document, ensure_ascii=draw(st.booleans()), separators=spaces)
+    if draw(st.integers(0, 10)) == 0:
+        text = text.replace("\\n", "\n").replace("\\u0001", "\x01")  # as shell scripts write them
+    return text.encode("utf-8", "surrogatepass")

@@ -8,7 +8,7 @@ from sidecar.config import Config, Stream
 from sidecar.config.model import Secret
 from sidecar.directory import Directory
 from sidecar.errors import Refused
-from sidecar.model import StreamKey
+from sidecar.model import FORGOTTEN, StreamKey
 from sidecar.report import Envelope
 from tests.support.reports import NOW_MS, dump, event
 
@@ -72,14 +72,10 @@ def test_what_cannot_be_right_is_refused(names: Envelope, status: int, message: 
     assert "right" not in refused.value.message
 
 
-def test_names_for_people_are_all_different_and_hold_no_token() -> None:
-    keys = [
-        StreamKey(1500006, "old token"), StreamKey(7, "x"), RIGHT, StreamKey(7, "y"), StreamKey(7, "x", "time_series"),
-        StreamKey(1500101, "other"), StreamKey(1500101, "other", "time_series"),
-    ]  # fmt: skip
-    assert [DIRECTORY.names(keys)[key] for key in keys] == [
-        "app-events-2", "7", "app-events", "7-2", "7-3", "app-load", "app-load-2",
-    ]  # fmt: skip
+def test_all_streams_of_a_data_id_have_one_name_for_people() -> None:
+    keys = [StreamKey(1500006, "old token"), RIGHT, StreamKey(7, "x"), StreamKey(7, "y", "time_series"), FORGOTTEN]
+    assert list(map(DIRECTORY.name, keys)) == ["app-events", "app-events", "7", "7", "forgotten"]
+    assert list(map(DIRECTORY.is_configured, keys)) == [False, True, False, False, False]
     assert "right" not in repr(RIGHT)
 
 

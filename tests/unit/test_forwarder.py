@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.errors import Unavailable
-from sidecar.forward import Allowance, Budget, Endpoints, Forwarder, Limiter, Settings, token_digest
+from sidecar.forward import Allowance, Budget, ByteLimiter, Endpoints, Forwarder, Limiter, Settings
 from sidecar.forward.backoff import Backoff
+from sidecar.forward.byte_limiter import Weight
 from sidecar.forward.outcome import Failure, Reply
-from sidecar.model import LaneName, StreamKey
-from sidecar.units import Rate
+from sidecar.model import Chunk, LaneName, StreamKey
+from sidecar.units import ByteRate, Rate
 from tests.support.fakes import GOOD, Clock, FakeClient, FakeSource
 
 KEY = StreamKey(5, "the-token")
@@ -33,6 +34,7 @@ class Bench:
         lane: LaneName = "fresh",
         isolation: int = 1000,
         max_body_bytes: int = 500,
+        bytes_per_s: int | None = None,
     ) -> None:
         self.clock, self.source, self.client = Clock(), FakeSource(), FakeClient(*answers)
         self.endpoints = Endpoints(
@@ -40,13 +42,20 @@ class Bench:
             max_body_bytes=max_body_bytes, return_after_s=30,
         )  # fmt: skip
         self.limiter = Limiter(rate, random=lambda: 1.0)
-        self.budget = Budget(limiter=self.limiter, search=Allowance(isolation, 60.0), refusals=Allowance(1, 5.0))
+        self.byte_limiter = ByteLimiter(bytes_per_s)
+        self.budget = Budget(
+            limiter=self.limiter, byte_limiter=self.byte_limiter, search=Allowance(isolation, 60.0),
+            refusals=Allowance(1, 5.0),
+        )  # fmt: skip
         self.woken = 0
         self.forwarder = Forwarder(
             KEY, lane, "app", self.source, client=self.client, endpoints=lambda: self.endpoints,  # type: ignore[arg-type]
             budget=self.budget,
             settings=Settings(
-                max_body_bytes=max_body_bytes, backoff=Backoff(first_s=0.5, cap_s=60),
+                max_body_bytes=max_body_bytes,
+                byte_rate=ByteRate(bytes_per_s) if bytes_per_s else None,
+                clean_again=lambda body: body.upper(),
+                backoff=Backoff(first_s=0.5, cap_s=60),
                 slow_backoff=Backoff(first_s=4, cap_s=120), clock=self.clock,
                 wall_clock=lambda: 1.7e9 + self.clock.now_s, random=lambda: 1.0,
             ),
@@ -131,7 +140,7 @@ def test_a_429_slows_down_the_token_and_is_remembered() -> None:
     assert wait_s is not None
     assert 7 <= wait_s <= 17  # and up to ten seconds of chance on top
     assert bench.limiter.share_per_s < share
-    assert bench.source.spent[-1][1] == msgspec.json.encode(bench.limiter.snapshot())
+    assert bench.source.spent[-1][0] == msgspec.json.encode(bench.limiter.snapshot())
 
 
 def test_an_early_wake_does_not_shorten_a_hold() -> None:
@@ -381,7 +390,7 @@ def test_the_budget_is_written_down_before_the_request_leaves() -> None:
     bench.client.before = lambda: seen.append(len(bench.source.spent))
     bench.run()
     assert seen == [1]
-    assert bench.source.spent == [(token_digest(KEY), msgspec.json.encode(bench.limiter.snapshot()))]
+    assert [token for token, _ in bench.source.spent] == [msgspec.json.encode(bench.limiter.snapshot())]
 
 
 def test_without_budget_it_waits_and_says_so() -> None:
@@ -420,7 +429,7 @@ def test_an_acknowledgement_that_cannot_be_stored_is_tried_again() -> None:
     bench.source.acknowledge = acknowledge  # type: ignore[method-assign]
     bench.clock.now_s += wait_s
     assert bench.run() is None
-    assert len(bench.client.posts) == 2
+    assert len(bench.client.posts) == 1  # it is not sent again
     assert bench.source.delivered == 1
 
 
@@ -542,3 +551,73 @@ def test_nothing_to_send_costs_no_request_and_no_budget() -> None:
     bench = Bench(GOOD, rate=Rate(1000, 60.0))
     assert bench.run() is None
     assert (bench.client.posts, bench.source.spent) == ([], [])
+
+
+def test_bytes_are_paced_and_full_batches_go_out_as_they_fit() -> None:
+    """1,000 bytes a second: 3,000 in three seconds, and a body weighs 1,000 bytes more than its events."""
+    bench = Bench(bytes_per_s=1000).add(*[b"%03d%s" % (100 + n, b"0" * 397) for n in range(6)])
+    waits = bench.run_to_the_end()
+    assert [len(batch) for batch in bench.sent()] == [1] * 6
+    assert waits == [pytest.approx(3.2)] * 2  # two fit the window
+    assert bench.forwarder.waits_for is None
+
+
+def test_who_waits_for_bytes_says_so() -> None:
+    bench = Bench(bytes_per_s=1000).add(*[b"0" * 400 for _ in range(3)])
+    bench.run()
+    assert bench.forwarder.hold.state == "rate_limited"
+    assert bench.forwarder.waits_for == "1 KB/s for data_id 5"
+
+
+def test_a_limit_below_one_body_means_one_body_at_a_time() -> None:
+    bench = Bench(bytes_per_s=1000).add(*[b"0" * 5000 for _ in range(3)])
+    waits = bench.run_to_the_end()
+    assert len(bench.client.posts) == 3
+    assert waits == [pytest.approx(6.024, abs=0.01)] * 2  # its bytes at this rate
+
+
+def test_what_the_proxy_refused_weighs_nothing() -> None:
+    bench = Bench(Reply(401, {}, OWN), bytes_per_s=1000).add(b"0" * 1900)
+    assert bench.run() == 4
+    assert bench.byte_limiter.wait_s(bench.clock.now_s, Weight(3000, 1)) == 0
+    bench.clock.now_s += 4
+    assert bench.run() is None
+    assert bench.byte_limiter.wait_s(bench.clock.now_s, Weight(3000, 1)) > 0
+
+
+def test_what_was_delivered_is_not_sent_again_while_the_disk_does_not_let_it_be_forgotten() -> None:
+    bench = Bench().add(b"1", b"2")
+    acknowledge, bench.source.acknowledge = bench.source.acknowledge, failing  # type: ignore[method-assign]
+    for _ in range(3):
+        wait_s = bench.run()
+        assert wait_s is not None
+        bench.clock.now_s += wait_s
+    assert len(bench.client.posts) == 1
+    bench.source.acknowledge = acknowledge  # type: ignore[method-assign]
+    bench.add(b"3")
+    assert bench.run() is None
+    assert bench.sent() == [[1, 2], [3]]
+    assert bench.source.delivered == 3
+
+
+async def failing(through_seq: int) -> None:
+    raise Unavailable("storage: disk full", retry_after_s=5)
+
+
+def test_nothing_is_sent_while_the_disk_takes_no_commit() -> None:
+    bench = Bench().add(b"1")
+    bench.source.spend = no_room  # type: ignore[method-assign]
+    assert bench.run() is not None
+    assert bench.client.posts == []
+
+
+async def no_room(token: bytes, data_id: bytes) -> None:
+    raise Unavailable("storage: disk full", retry_after_s=5)
+
+
+def test_what_an_older_version_accepted_is_looked_at_once_more_before_it_leaves() -> None:
+    bench = Bench()
+    bench.source.chunks = [Chunk(0, b'"old"', 1, rules=0), Chunk(1, b'"new"', 1)]
+    bench.run()
+    assert bench.sent() == [["OLD", "new"]]
+    assert bench.source.delivered == 2

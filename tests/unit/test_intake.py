@@ -45,6 +45,9 @@ class FakeQueue:
             self._streams[key] = QueueStream(1 + len(self._streams), key)
         return self._streams[key]
 
+    def has(self, key: StreamKey) -> bool:
+        return key in self._streams
+
     def streams(self) -> list[QueueStream]:
         return list(self._streams.values())
 

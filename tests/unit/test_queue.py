@@ -360,9 +360,9 @@ def test_one_bad_operation_cannot_fail_another(queue: DirectQueue) -> None:
 
 
 def test_what_a_token_has_spent_is_remembered(queue: DirectQueue) -> None:
-    queue.do(lambda done: SpendBudget("digest", "boot", b"12.5", done))
-    queue.do(lambda done: SpendBudget("digest", "boot", b"13.5", done))
-    assert queue.reader.budgets() == {"digest": ("boot", b"13.5")}
+    queue.do(lambda done: SpendBudget({"digest": b"12.5", "data_id 1": b"5"}, "boot", done))
+    queue.do(lambda done: SpendBudget({"digest": b"13.5"}, "boot", done))
+    assert queue.reader.budgets() == {"digest": ("boot", b"13.5"), "data_id 1": ("boot", b"5")}
 
 
 def test_pages_are_given_back_to_the_file_system(queue: DirectQueue) -> None:

@@ -5,6 +5,7 @@ The oracle is the stand-in's judge, which was written from the proxy's rules alo
 
 import json
 import math
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -16,10 +17,11 @@ from sidecar.errors import Refused
 from sidecar.forward.batch import splice
 from sidecar.model import Block, Chunk, StreamKey
 from sidecar.report import Rules, check_items, open_envelope
-from sidecar.report.careful import check_item, kind_of
+from sidecar.report.careful import CheckedItem, check_item, kind_of, without_twins
 from sidecar.report.fast import judge_plain
 from sidecar.report.strings import strings_decoded, strings_written
-from sidecar.standin.judge import PipeRules, SlidingWindows, judge
+from sidecar.standin.behind import decode_again
+from sidecar.standin.judge import PipeRules, SlidingWindows, _document, judge
 from tests.support.reports import NOW_MS, dump, event, report
 from tests.support.strategies import reports, weird
 
@@ -61,15 +63,25 @@ def strict(body: bytes) -> Any:
     return document
 
 
+def published(body: bytes) -> Any:
+    """What arrives behind the proxy of an accepted document; None: it vanishes."""
+    return decode_again(judge(body, PipeRules(rate=None), SlidingWindows(None), NOW_MS / 1000).items)
+
+
+def data_of(body: bytes) -> Any:
+    """The items, of a document that is read as the proxy does."""
+    return (_document(body) or {}).get("data")
+
+
 def ambiguous(body: bytes) -> bool:
     """An item with both `event` and `metrics`: without a configured kind, the first of them cannot be told."""
-    data = json.loads(body).get("data")
+    data = data_of(body)
     return isinstance(data, list) and any(isinstance(i, dict) and "event" in i and "metrics" in i for i in data)
 
 
 def stricter_here(body: bytes) -> bool:
     """Whether `body` falls under a point in which the sidecar is stricter than the proxy, by its documentation."""
-    return any(_item_is_stricter(item) for item in json.loads(body)["data"])
+    return any(_item_is_stricter(item) for item in data_of(body))
 
 
 def _item_is_stricter(item: dict[str, Any]) -> bool:
@@ -98,6 +110,7 @@ def test_what_is_accepted_here_satisfies_the_proxy(body: bytes) -> None:
     for block in blocks if not ambiguous(body) else ():
         sent = splice(KEY, chunks_of([block]))
         assert judged(sent, block.due_ms or NOW_MS) == 200
+        assert decode_again(json.loads(sent)["data"]) is not None  # and nothing vanishes behind its 200
         if block.due_ms is not None:  # and it waits no longer than it must
             assert judged(sent, block.due_ms - 10_000 - 1000) == 400
 
@@ -109,6 +122,35 @@ def test_what_the_proxy_accepts_is_accepted_here(body: bytes) -> None:
 
 
 @given(reports())
+def test_what_arrives_directly_arrives_the_same_through_the_sidecar(body: bytes) -> None:
+    """Field by field, behind the proxy; where the direct way loses nothing, and replaces nothing at random."""
+    if judged(body) != 200 or stricter_here(body) or ambiguous(body) or has_twins(body):
+        return
+    direct, through = published(body), published(take(body))
+    for one, other in zip(direct, through, strict=True) if all(b.due_ms is None for b in take_blocks(body)) else ():
+        assert normal(one) == normal(other)
+
+
+def has_twins(body: bytes) -> bool:
+    return any(without_twins(item) != item for item in data_of(body))
+
+
+def normal(item: dict[str, Any]) -> dict[str, Any]:
+    """The item as the first decoding leaves it: dimensions are text, a time is there, and halves of pairs are not."""
+    dimension = {k: v if isinstance(v, str) else go_text(v) for k, v in item.get("dimension", {}).items()}
+    stamp = int(item.get("timestamp") or NOW_MS)
+    return json.loads(json.dumps(item | {"dimension": dimension, "timestamp": stamp}, ensure_ascii=False)
+                      .encode(errors="replace").decode().replace("\ufffd", "?"))  # fmt: skip
+
+
+def go_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = format(Decimal(repr(float(value))), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+@given(reports())
 def test_the_fast_path_agrees_with_the_careful_one(body: bytes) -> None:
     data = bytes(open_envelope(body).data) if judged(body) == 200 else b"[]"
     plain = judge_plain(data, None, NOW_MS)
@@ -117,7 +159,7 @@ def test_the_fast_path_agrees_with_the_careful_one(body: bytes) -> None:
         items = [bytes(raw) for raw in msgspec.json.decode(data, type=list[msgspec.Raw])]
         assert count == len(items)
         assert kind == kind_of(items[0])
-        assert [check_item(item, kind, Rules(), NOW_MS) for item in items] == [(item, None) for item in items]
+        assert [check_item(item, kind, Rules(), NOW_MS) for item in items] == [CheckedItem(item) for item in items]
 
 
 @given(reports(), st.integers(1, 300))

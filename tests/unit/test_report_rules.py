@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sidecar.errors import Refused
-from sidecar.report import Rules, check_items, open_envelope
+from sidecar.report import Checked, Rules, check_items, open_envelope
 from tests.support.reports import NOW_MS, dump, event, report, sample, without
 
 
@@ -19,6 +19,10 @@ def take_raw(body: bytes, **rules: Any) -> bytes:
     data = open_envelope(body).data
     blocks = check_items(data, Rules(**rules), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000).blocks
     return b"[" + b",".join(block.body for block in blocks) + b"]"
+
+
+def checked(body: bytes, **rules: Any) -> Checked:
+    return check_items(open_envelope(body).data, Rules(**rules), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000)
 
 
 def refusal(body: bytes, **rules: Any) -> tuple[int, str]:
@@ -101,7 +105,11 @@ def test_a_bad_item_is_named_with_its_field(item: Any, message: str) -> None:
         (dump(report(event()) | {"data_id": "1500006"}), 400, "data_id: expected a positive integer, got a string"),
         (dump(report(event()) | {"data_id": True}), 400, "data_id: expected a positive integer, got a boolean"),
         (dump(report(event()) | {"data_id": 1.0}), 400, "data_id: expected a positive integer, got 1.0"),
-        (dump(report(event()) | {"data_id": 2**63}), 400, "data_id: expected a positive integer"),
+        (
+            dump(report(event()) | {"data_id": 2**31}),
+            400,
+            "data_id: 2147483648 is no pipe of any proxy; expected at most",
+        ),
         (dump(report(event()) | {"access_token": 5}), 400, "access_token: expected a string, got 5"),
         (dump(report(event()) | {"stream": 5}), 400, "stream: expected a string, got 5"),
         (b'{"data_id":1,"access_token":"x"}', 400, "data: missing, expected an array of items"),
@@ -114,7 +122,16 @@ def test_a_bad_item_is_named_with_its_field(item: Any, message: str) -> None:
         (b'{"data_id":1,"data":[{"target":"x","metrics":{"a":1e999}}]}', 400, "data[0]: a number is out of range"),
         (b'{"data_id":1,"data":[{"target":"x","metrics":{"a":1%s}}]}' % (b"0" * 400), 400, "out of range"),
         (b'{"data_id":1,"data":' + b"[" * 5000 + b"]" * 5000 + b"}", 400, "nested"),
-        (b'{"data_id":1,"x":' + b"[" * 5000 + b"]" * 5000 + b',"data":[]}', 400, "nested"),
+        (b'{"data_id":1,"x":' + b"[" * 10_001 + b"]" * 10_001 + b',"data":[]}', 400, "nested deeper than 10000"),
+        (
+            b'{"data_id":1,"x":' + b"[" * 5000 + b"]" * 5000 + b',"y":"' + b"x" * 300_000 + b'","data":[]}',
+            400,
+            "nested too deep, and larger than 262144 bytes",
+        ),
+        (b'{"data_id":1,"access_token":"x","data":["\\q"]}', 400, "not valid JSON: invalid escaped character"),
+        (b'{"data_id":1,"access_token":"x","x":"\\q","data":["\\q"]}', 400, "data: not valid JSON: invalid escaped"),
+        (b'{"data_id":"\\q","access_token":"x","data":[]}', 400, "data_id: not valid JSON: invalid escape"),
+        (b'{"data_id":1,"DATA_ID":"x","data":[]}', 400, "data_id: expected a positive integer, got a string"),
         (dump(report(event(event={"content": "x" * 400_001}))), 413, "the proxy takes at most 400000 for one event"),
     ],
 )
@@ -159,7 +176,8 @@ def test_a_fraction_of_a_millisecond_is_cut_off() -> None:
     ("value", "text"),
     [
         (5, "5"), (-1.5, "-1.5"), (1e21, "1000000000000000000000"), (1e-7, "0.0000001"), (0.1, "0.1"), (100.0, "100"),
-        (True, "true"), (False, "false"), (2**60 + 1, str(2**60 + 1)),
+        (True, "true"), (False, "false"), (2**53, "9007199254740992"), (2**53 + 1, "9007199254740992"),
+        (1234567890123456789, "1234567890123456800"), (-(2**63), "-9223372036854776000"),
     ],
 )  # fmt: skip
 def test_dimensions_become_strings_as_the_proxy_writes_them(value: Any, text: str) -> None:
@@ -196,14 +214,96 @@ def test_duplicate_keys_the_last_one_wins_and_only_it_is_sent() -> None:
     assert json.loads(sent)[0]["dimension"]["module"] == "db"
 
 
+def nested(levels: int) -> bytes:
+    return b'{"d":' * levels + b'"x"' + b"}" * levels
+
+
 def test_a_hundred_levels_are_taken_and_two_hundred_are_not() -> None:
-    deep: Any = "x"
-    for _ in range(100):
-        deep = {"d": deep}
-    assert take(event(extra=deep))[0]["extra"] == deep
-    for _ in range(100):
-        deep = [deep]
-    assert "nested deeper than 128 levels" in refusal(dump(report(event(extra=deep))))[1]
+    deep = json.loads(nested(100))
+    assert take(event(event={"content": "x", "extra": deep}))[0]["event"]["extra"] == deep
+    body = dump(report(event(event={"content": "x", "extra": json.loads(nested(200))})))
+    assert "data[0].event.extra.d.d" in refusal(body)[1]
+    assert "nested deeper than 128 levels" in refusal(body)[1]
+
+
+@pytest.mark.parametrize("levels", [130, 900, 5000])
+def test_a_field_that_nobody_looks_at_is_left_out_if_it_is_nested_too_deep(levels: int) -> None:
+    item = event()
+    body = dump(report(item)).replace(b'"event_name"', b'"extra": %b, "event_name"' % nested(levels))
+    assert json.loads(take_raw(body)) == [item]
+    assert checked(body).repaired
+
+
+def test_depth_at_the_top_level_is_no_reason_to_refuse() -> None:
+    item = event()
+    body = dump(report(item, more="HERE")).replace(b'"HERE"', nested(5000))
+    assert json.loads(take_raw(body)) == [item]
+
+
+KNOWN = ("event_name", "target", "event", "dimension", "timestamp", "metrics")
+
+
+@pytest.mark.parametrize("name", [*map(str.title, KNOWN), *map(str.upper, KNOWN), "tARGET"])
+@pytest.mark.parametrize("value", [None, "x", 5, {}, {"a": 1}, []], ids=json.dumps)
+@pytest.mark.parametrize("make", [event, sample])
+def test_a_key_that_differs_from_a_known_one_by_case_is_left_out(make: Any, name: str, value: Any) -> None:
+    """The proxy would take it for the known one when it decodes the item a second time, and lose the whole report."""
+    item = make()
+    body = dump(report(item, item | {name: value}))
+    assert json.loads(take_raw(body)) == [item, item]
+    assert checked(body).repaired
+
+
+@pytest.mark.parametrize("name", ["eventName", "event-name", "Dimensions", "time", "dimen\u017fion", "t\u0131mestamp"])
+def test_other_keys_that_only_look_alike_stay(name: str) -> None:
+    item = event(**{name: 5})
+    assert take(item) == [item]
+
+
+def test_raw_control_characters_in_strings_are_escaped() -> None:
+    """As a shell script sends them: `"content":"$(tail -n 3 log)"`."""
+    text = 'one\n\ttwo \x01 \\ "quoted"\r\nthree'
+    body = (
+        dump(report(event(event={"content": text})))
+        .replace(b"\\n", b"\n")
+        .replace(b"\\t", b"\t")
+        .replace(b"\\r", b"\r")
+    )
+    body = body.replace(b"\\u0001", b"\x01")
+    assert b"\x01" in body
+    assert json.loads(take_raw(body))[0]["event"]["content"] == text
+    assert open_envelope(body).repaired
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"DATA_ID":7,"Access_Token":"t","Data":ITEMS}',
+        b'{"data_id":7,"access_token":"t","data":ITEMS,"data_id":null}',
+        b'{"data_id":6,"data_id":7,"access_token":"t","access_token":null,"data_id":null,"data":ITEMS}',
+        b'{"data_id":7,"access_token":"t","data":null,"data":ITEMS}',
+        b'{"data_id":7,"access_token":"t","data":ITEMS,"data":null}',
+        b'{"Data_Id":6,"data_id":7,"access_token":"t","data":[],"DATA":ITEMS}',
+        b'{"x":"\\q \\u12","data_id":7,"access_token":"t","data":ITEMS}',
+        b'{"data_id":7,"x":{"y":["]}",1]},"access_token":"t","data":ITEMS}',
+        b' { "data_id" : 7 , "X" : null , "access_token" : "t" , "data" : ITEMS } ',
+    ],
+)
+def test_the_top_level_is_read_as_the_proxy_reads_it(body: bytes) -> None:
+    item = event()
+    body = body.replace(b"ITEMS", dump([item]))
+    envelope = open_envelope(body)
+    assert (envelope.data_id, envelope.token) == (7, "t")
+    assert json.loads(take_raw(body)) == [item]
+
+
+def test_an_item_with_metrics_and_an_event_that_is_none_is_a_time_series() -> None:
+    item = sample(event={"more": 1})
+    assert checked(dump(report(item))).kind == "time_series"
+    assert take(item) == [item]
+    assert checked(dump(report(event(metrics={})))).kind == "event"
+    assert checked(dump(report(event(metrics={"a": 1})))).kind == "event"
+    assert take(item, kind="time_series") == [item]
 
 
 def test_big_integers_keep_their_digits() -> None:

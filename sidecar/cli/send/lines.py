@@ -13,7 +13,7 @@ from sidecar.cli.send.report import Pipe
 from sidecar.errors import Refused
 from sidecar.report import open_envelope
 from sidecar.report.envelope import foreign
-from sidecar.report.repair import valid_utf8, without_halves
+from sidecar.report.repair import mended, valid_utf8
 from sidecar.report.words import describe
 
 MAX_LINE_BYTES = 5_000_000
@@ -103,8 +103,8 @@ def _decode(text: bytes) -> tuple[bytes, Any]:
         try:
             return clean, msgspec.json.decode(clean)
         except msgspec.DecodeError:
-            mended = without_halves(clean)
-            return mended, msgspec.json.decode(mended)
+            better = mended(clean)
+            return better, msgspec.json.decode(better)
     except msgspec.DecodeError as error:
         raise Refused(400, f"{foreign(error)}; expected an event such as {_EXAMPLE}") from None
     except RecursionError:

@@ -7,8 +7,18 @@
 from sidecar.queue.operations.again import CancelReplay, Fit, Promote, Purge, PutBack, PutOff, Replay
 from sidecar.queue.operations.append import Append, append_all
 from sidecar.queue.operations.checkpoints import SaveCheckpoints
-from sidecar.queue.operations.forwarding import Acknowledge, Bury, SetAside, SpendBudget, Split
-from sidecar.queue.operations.retention import Expire, Nothing, Tidy, file_bytes, forget_kept, make_room, used_bytes
+from sidecar.queue.operations.forwarding import Acknowledge, Bury, ForgetBudgets, SetAside, SpendBudget, Split
+from sidecar.queue.operations.retention import (
+    Expire,
+    Forget,
+    Nothing,
+    Tidy,
+    file_bytes,
+    forget_drained,
+    forget_kept,
+    make_room,
+    used_bytes,
+)
 from sidecar.queue.operations.transaction import Done, Operation, Transaction
 
 __all__ = [
@@ -19,6 +29,8 @@ __all__ = [
     "Done",
     "Expire",
     "Fit",
+    "Forget",
+    "ForgetBudgets",
     "Nothing",
     "Operation",
     "Promote",
@@ -34,6 +46,7 @@ __all__ = [
     "Transaction",
     "append_all",
     "file_bytes",
+    "forget_drained",
     "forget_kept",
     "make_room",
     "used_bytes",

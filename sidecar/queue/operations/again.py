@@ -145,12 +145,12 @@ class Replay(msgspec.Struct):
             return
         condition, values = self.wanted.where()
         size = 0
-        for number, stream_id, events, bytes_, codec, stored in tx.execute(
-            f"SELECT id, stream, events, bytes, codec, body FROM kept WHERE id > ? AND {condition} ORDER BY id",  # noqa: S608
+        for number, stream_id, events, bytes_, codec, stored, rules in tx.execute(
+            f"SELECT id, stream, events, bytes, codec, body, rules FROM kept WHERE id > ? AND {condition} ORDER BY id",  # noqa: S608
             (self.after_id, *values),
         ):
             stream = self.streams[stream_id]
-            add_chunk(tx, stream.lane("replay"), self.now_ms, events, bytes_, codec, stored)
+            add_chunk(tx, stream.lane("replay"), self.now_ms, events, bytes_, codec, stored, rules)
             tx.lane_delta(stream.lane("replay")).target = self.target or ""
             tx.delta(stream).accepted += events
             tx.delta(stream).replayed += events
@@ -197,13 +197,13 @@ class Promote(msgspec.Struct, frozen=True):
     def apply(self, tx: Transaction) -> None:
         """As much as is good for one transaction; the rest comes with the next round."""
         size = 0
-        for number, stream_id, events, bytes_, codec, stored in tx.execute(
-            "SELECT id, stream, events, bytes, codec, body FROM later WHERE due_ms <= ? ORDER BY due_ms, id",
+        for number, stream_id, events, bytes_, codec, stored, rules in tx.execute(
+            "SELECT id, stream, events, bytes, codec, body, rules FROM later WHERE due_ms <= ? ORDER BY due_ms, id",
             (self.due_ms,),
         ).fetchmany(1000):
             stream = self.streams[stream_id]
             tx.execute("DELETE FROM later WHERE id = ?", (number,))
-            add_chunk(tx, stream.fresh, self.now_ms, events, bytes_, codec, stored)
+            add_chunk(tx, stream.fresh, self.now_ms, events, bytes_, codec, stored, rules)
             take_away(tx, stream.lane("later"), events, bytes_)
             size += len(stored)
             if size >= _AT_ONCE_BYTES:
@@ -223,13 +223,13 @@ class PutOff(msgspec.Struct):
     def apply(self, tx: Transaction) -> None:
         """At most a batch, so that the rows fit into memory."""
         self.moved = 0
-        for number, accepted_ms, size, codec, stored in tx.execute(
-            "SELECT id, accepted_ms, bytes, codec, body FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
+        for number, accepted_ms, size, codec, stored, rules in tx.execute(
+            "SELECT id, accepted_ms, bytes, codec, body, rules FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
             (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq)),
         ).fetchall():
-            self._sift(tx, number, accepted_ms, tx.codec.unpack(codec, stored, size))
+            self._sift(tx, number, accepted_ms, tx.codec.unpack(codec, stored, size), rules)
 
-    def _sift(self, tx: Transaction, number: int, accepted_ms: int, body: bytes) -> None:
+    def _sift(self, tx: Transaction, number: int, accepted_ms: int, body: bytes, rules: int) -> None:
         array = b"[%b]" % body
         stamps = [item.timestamp for item in _stamps(array)]
         if max(stamps) <= self.latest_ms:
@@ -241,7 +241,7 @@ class PutOff(msgspec.Struct):
         change, left = tx.lane_delta(self.lane), b",".join(stay)
         for due, events in by_due.items():
             assert due is not None
-            add_later(tx, self.lane.stream, b",".join(events), len(events), due, accepted_ms)
+            add_later(tx, self.lane.stream, b",".join(events), len(events), due, accepted_ms, rules)
             change.events -= len(events)
             self.moved += len(events)
         change.bytes += len(left) - len(body)

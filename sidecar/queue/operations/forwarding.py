@@ -1,6 +1,6 @@
 """What the answers of the proxy do to the queue, and what must be written down before it is asked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -28,8 +28,9 @@ class Acknowledge(msgspec.Struct, frozen=True):
         ).fetchone()
         if self.keep:
             tx.execute(
-                "INSERT INTO kept (stream, delivered_ms, accepted_ms, events, bytes, codec, body)"
-                " SELECT ?, ?, accepted_ms, events, bytes, codec, body FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
+                "INSERT INTO kept (stream, delivered_ms, accepted_ms, events, bytes, codec, body, rules)"
+                " SELECT ?, ?, accepted_ms, events, bytes, codec, body, rules FROM chunk"
+                " WHERE id BETWEEN ? AND ? ORDER BY id",
                 (self.lane.stream.id, self.now_ms, *bounds),
             )
         tx.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", bounds)
@@ -50,10 +51,10 @@ class Split(msgspec.Struct, frozen=True):
     def apply(self, tx: Transaction) -> None:
         """The books stay as they are, but for the comma between the two."""
         number = chunk_id(self.lane.id, self.seq)
-        row = tx.execute("SELECT accepted_ms, bytes, codec, body FROM chunk WHERE id = ?", (number,)).fetchone()
+        row = tx.execute("SELECT accepted_ms, bytes, codec, body, rules FROM chunk WHERE id = ?", (number,)).fetchone()
         if row is None:  # a policy dropped it meanwhile
             return
-        accepted_ms, size, codec, stored = row
+        accepted_ms, size, codec, stored, rules = row
         items = _split_events(b"[%b]" % tx.codec.unpack(codec, stored, size))
         front, rest = items[: self.events], items[self.events :]
         codec, stored, rest_size = _packed(tx, rest)
@@ -63,8 +64,8 @@ class Split(msgspec.Struct, frozen=True):
         )
         codec, stored, front_size = _packed(tx, front)
         tx.execute(
-            "INSERT INTO chunk (id, accepted_ms, events, bytes, codec, body) VALUES (?, ?, ?, ?, ?, ?)",
-            (number - 1, accepted_ms, len(front), front_size, codec, stored),
+            "INSERT INTO chunk (id, accepted_ms, events, bytes, codec, body, rules) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (number - 1, accepted_ms, len(front), front_size, codec, stored, rules),
         )
         tx.lane_delta(self.lane).bytes += front_size + rest_size - size
 
@@ -122,26 +123,42 @@ class SetAside(msgspec.Struct, frozen=True):
         """At most a batch, so that the rows fit into memory."""
         bounds = (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq))
         rows = tx.execute(
-            "SELECT accepted_ms, events, bytes, codec, body FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id", bounds
+            "SELECT accepted_ms, events, bytes, codec, body, rules FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
+            bounds,
         ).fetchall()
         tx.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", bounds)
         suspects = self.lane.stream.lane("suspect")
-        for accepted_ms, events, size, codec, stored in rows:
-            add_chunk(tx, suspects, accepted_ms, events, size, codec, stored)
+        for accepted_ms, events, size, codec, stored, rules in rows:
+            add_chunk(tx, suspects, accepted_ms, events, size, codec, stored, rules)
             take_away(tx, self.lane, events, size)
 
 
-class SpendBudget(msgspec.Struct, frozen=True):
-    """Write down what a token has spent, before the request leaves: a crash must not give it back."""
+class ForgetBudgets(msgspec.Struct, frozen=True):
+    """Forget what tokens and data_ids have spent that nothing uses any more."""
 
-    token_digest: str
-    boot_id: str
-    state: bytes
+    names: Sequence[str]
     done: Done
 
     def apply(self, tx: Transaction) -> None:
-        """One row for each token."""
-        tx.execute(
-            "INSERT OR REPLACE INTO budget (token_digest, boot_id, state) VALUES (?, ?, ?)",
-            (self.token_digest, self.boot_id, self.state),
-        )
+        """Delete their rows."""
+        for name in self.names:
+            tx.execute("DELETE FROM budget WHERE token_digest = ?", (name,))
+
+
+class SpendBudget(msgspec.Struct, frozen=True):
+    """Write down what was spent, before the request leaves: a crash must not give it back.
+
+    `states`: of a token by its digest, of a data_id by `data_id N`.
+    """
+
+    states: Mapping[str, bytes]
+    boot_id: str
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """Write one row for each."""
+        for name, state in self.states.items():
+            tx.execute(
+                "INSERT OR REPLACE INTO budget (token_digest, boot_id, state) VALUES (?, ?, ?)",
+                (name, self.boot_id, state),
+            )

@@ -9,7 +9,7 @@ import msgspec
 from sidecar.queue.operations.again import count_dropped, drop_dead
 from sidecar.queue.operations.transaction import Done, Transaction, take_away
 from sidecar.queue.records import DEAD_ROW_BYTES, QueueLane, QueueStream, dead_bytes
-from sidecar.queue.schema import end_id, lowest_id
+from sidecar.queue.schema import LANE_BITS, end_id, lowest_id
 
 _AT_ONCE = 64
 
@@ -66,6 +66,46 @@ class Tidy(msgspec.Struct, frozen=True):
                 break
             excess -= len(body) + DEAD_ROW_BYTES
             drop_dead(tx, self.streams[stream], [(number, body)], reason)
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """Forget drained streams, each with the stream that its counters go on in. Those that are in use again stay."""
+
+    heirs: Mapping[QueueStream, QueueStream]
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """Leave it to the end of the transaction, when it shows what is in use."""
+        tx.to_forget.update(self.heirs)
+
+
+def forget_drained(tx: Transaction) -> list[QueueStream]:
+    """Forget what the transaction found to be forgotten; which streams these are.
+
+    Totals stay as they are: the counters move to the heirs. What kept deliveries are left of keeps its stream.
+    """
+    gone = []
+    for stream, heir in tx.to_forget.items():
+        in_use = stream in tx.deltas or not stream.drained or not stream.saved
+        if in_use or tx.execute("SELECT 1 FROM kept WHERE stream = ? LIMIT 1", (stream.id,)).fetchone():
+            continue
+        change, books = tx.delta(heir), stream.books
+        change.accepted += books.accepted
+        change.delivered += books.delivered
+        change.dropped += books.dropped
+        change.replayed += stream.replayed
+        latest = max(stream.last_delivered_ms or 0, heir.last_delivered_ms or 0, change.last_delivered_ms or 0)
+        change.last_delivered_ms = latest or None
+        tx.execute(
+            "INSERT INTO dropped (stream, reason, events) SELECT ?, reason, events FROM dropped WHERE stream = ?"
+            " ON CONFLICT DO UPDATE SET events = events + excluded.events",
+            (heir.id, stream.id),
+        )
+        tx.execute("DELETE FROM dropped WHERE stream = ?", (stream.id,))
+        tx.execute("DELETE FROM lane WHERE id >> ? = ?", (LANE_BITS, stream.id))
+        tx.execute("DELETE FROM stream WHERE id = ?", (stream.id,))
+        gone.append(stream)
+    return gone
 
 
 class Nothing(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from sidecar.model import Block
+from sidecar.model import RULES, Block
 from sidecar.queue.codec import Codec
 from sidecar.queue.records import Delta, LaneDelta, QueueLane, QueueStream
 from sidecar.queue.schema import chunk_id
@@ -13,13 +13,18 @@ Done = Callable[[Exception | None], None]
 
 
 class Transaction:
-    """The connection, the codec, and what changes for which stream. `grown`: the lanes that have more to send."""
+    """The connection, the codec, and what changes for which stream.
+
+    `grown`: the lanes that have more to send. `to_forget`: drained streams, each with the one that takes its counters
+    over; the writer forgets those of them that nothing else in the transaction concerns.
+    """
 
     def __init__(self, connection: sqlite3.Connection, codec: Codec) -> None:
         self.execute = connection.execute
         self.codec = codec
         self.deltas: dict[QueueStream, Delta] = {}
         self.grown: set[QueueLane] = set()
+        self.to_forget: dict[QueueStream, QueueStream] = {}
 
     def delta(self, stream: QueueStream) -> Delta:
         """The change of `stream` so far, to be added to."""
@@ -62,13 +67,20 @@ def add_chunks(tx: Transaction, lane: QueueLane, blocks: Sequence[Block], accept
 
 
 def add_chunk(
-    tx: Transaction, lane: QueueLane, accepted_ms: int, events: int, size: int, codec: int, stored: bytes
+    tx: Transaction,
+    lane: QueueLane,
+    accepted_ms: int,
+    events: int,
+    size: int,
+    codec: int,
+    stored: bytes,
+    rules: int = RULES,
 ) -> None:
-    """Puts one chunk, packed already, at the end of `lane`."""
+    """Puts one chunk, packed already, at the end of `lane`. `rules` checked its events."""
     change = tx.lane_delta(lane)
     tx.execute(
-        "INSERT INTO chunk (id, accepted_ms, events, bytes, codec, body) VALUES (?, ?, ?, ?, ?, ?)",
-        (chunk_id(lane.id, lane.next_seq + change.seqs), accepted_ms, events, size, codec, stored),
+        "INSERT INTO chunk (id, accepted_ms, events, bytes, codec, body, rules) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (chunk_id(lane.id, lane.next_seq + change.seqs), accepted_ms, events, size, codec, stored, rules),
     )
     change.events += events
     change.bytes += size
@@ -76,12 +88,21 @@ def add_chunk(
     tx.grown.add(lane)
 
 
-def add_later(tx: Transaction, stream: QueueStream, body: bytes, events: int, due_ms: int, accepted_ms: int) -> None:
+def add_later(
+    tx: Transaction,
+    stream: QueueStream,
+    body: bytes,
+    events: int,
+    due_ms: int,
+    accepted_ms: int,
+    rules: int = RULES,
+) -> None:
     """Lets `events` of `stream` wait until `due_ms`, by the proxy's clock."""
     codec, stored = tx.codec.pack(body)
     tx.execute(
-        "INSERT INTO later (stream, due_ms, accepted_ms, events, bytes, codec, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (stream.id, due_ms, accepted_ms, events, len(body), codec, stored),
+        "INSERT INTO later (stream, due_ms, accepted_ms, events, bytes, codec, body, rules)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (stream.id, due_ms, accepted_ms, events, len(body), codec, stored, rules),
     )
     change = tx.lane_delta(stream.lane("later"))
     change.events += events
