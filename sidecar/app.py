@@ -18,15 +18,18 @@ from typing import TypedDict
 import structlog
 
 from sidecar import __version__, log
+from sidecar.clock import boot_clock
 from sidecar.config import Address, Config, Loaded, merge_reloadable
 from sidecar.control import Control, Reloaded
 from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
-from sidecar.errors import ConfigError, Refused
+from sidecar.errors import ConfigError, Refused, StartError
+from sidecar.hops import Hops
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import Guard, Shared, intake_protocol, make_app
 from sidecar.inputs.socket import Sockets, configuration
 from sidecar.inputs.tail import ShownTail, Tails
+from sidecar.instance import own_id
 from sidecar.intake import Intake
 from sidecar.listening import listen_tcp, listen_unix
 from sidecar.makers import make_makers
@@ -150,6 +153,7 @@ class Sidecar:
         keep_freed_memory()
         log.mask(_secrets(config))
         undo.callback(StateLock(config.state).acquire().release)
+        hops = Hops(_own_id(config.state))
 
         limits = _limits(config)
         queue = Queue(
@@ -165,7 +169,7 @@ class Sidecar:
         directory = Directory(config)
         _prepare(queue, directory)
         schedule = Schedule()
-        dispatch = Dispatch(config, directory, queue, schedule)
+        dispatch = Dispatch(config, directory, queue, schedule, hops)
         undo.push_async_callback(dispatch.close)
         schedule.start()
         undo.push_async_callback(self._stop_forwarding, schedule, dispatch)
@@ -181,7 +185,10 @@ class Sidecar:
             config.queue,
             **limits,
             clock=time.time,
+            boot_clock=boot_clock,
             skew_s=lambda: dispatch.skew_s,
+            hops=hops,
+            remote_tokens=config.http.tokens,
         )
         upkeep.on_forgotten = intake.forget
         views = StatusViews(config, directory, queue, dispatch, upkeep, intake, self)
@@ -198,7 +205,7 @@ class Sidecar:
         )
         await self._open_control(views, Control(directory, queue, dispatch, tails, self.reload), undo)
         await self._open_sockets(intake, undo)
-        await self._open_http(intake, views, undo)
+        await self._open_http(intake, views, hops, undo)
         undo.push_async_callback(tails.stop)
         undo.callback(intake.stop)
         await tails.start(config.tails, make_makers(config, **limits))
@@ -218,19 +225,41 @@ class Sidecar:
     async def _open_sockets(self, intake: Intake, undo: contextlib.AsyncExitStack) -> None:
         defaults = self.config.defaults
         host = configuration(
-            ip=defaults.ip, cloud_id=defaults.cloud_id, biz_id=defaults.biz_id, hostname=socket.gethostname()
+            ip=defaults.ip,
+            cloud_id=defaults.cloud_id,
+            biz_id=defaults.biz_id,
+            hostname=socket.gethostname(),
+            agent_id=defaults.agent_id,
         )
         self._sockets = Sockets(self.config.sockets, intake, host)
         undo.push_async_callback(self._sockets.stop)
         await self._sockets.start()
 
-    async def _open_http(self, intake: Intake, views: StatusViews, undo: contextlib.AsyncExitStack) -> None:
-        listen = self.config.http.listen
-        guard = Guard(listen.host, self.config.http.allowed_hosts)
-        shared = Shared(intake.take, guard, self._http_counts, self.config.http.max_body)
-        listener = listen_tcp(listen.host, listen.port)
+    async def _open_http(self, intake: Intake, views: StatusViews, hops: Hops, undo: contextlib.AsyncExitStack) -> None:
+        settings = self.config.http
+        guard = Guard(settings.listen.host, settings.allowed_hosts)
+        shared = Shared(
+            intake.take,
+            guard,
+            self._http_counts,
+            hops,
+            max_body_bytes=settings.max_body,
+            max_connections=settings.max_connections,
+        )
+        listener = listen_tcp(settings.listen.host, settings.listen.port)
         self.listens_on = Address(*listener.getsockname()[:2])  # the port that was found, where 0 was asked for
         http = HttpServer(make_app(views, guard), listener, intake_protocol(shared))
+        await http.start()
+        undo.push_async_callback(http.stop)
+        if settings.status_listen is not None:
+            await self._open_status(settings.status_listen, views, undo)
+
+    async def _open_status(self, listen: Address, views: StatusViews, undo: contextlib.AsyncExitStack) -> None:
+        """Show the status, and nothing else, to whoever can reach that address."""
+        guard = Guard(listen.host, self.config.http.allowed_hosts)
+        listener = listen_tcp(listen.host, listen.port)
+        logger.info("status is shown", on=f"http://{Address(*listener.getsockname()[:2])}")
+        http = HttpServer(make_app(views, guard, to_other_hosts=True), listener)
         await http.start()
         undo.push_async_callback(http.stop)
 
@@ -273,8 +302,16 @@ def _tails_differ(old: Config, new: Config) -> bool:
 
 def _secrets(config: Config) -> Iterator[str]:
     yield from (stream.access_token for stream in config.streams.values())
+    yield from config.http.tokens
     for entry in config.sockets.values():
         yield from entry.tokens
+
+
+def _own_id(state: Path) -> str:
+    try:
+        return own_id(state)
+    except OSError as error:
+        raise StartError(f"state directory {state}: {os.strerror(error.errno or 0)}") from None
 
 
 def _prepare(queue: Queue, directory: Directory) -> None:

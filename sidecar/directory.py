@@ -45,11 +45,16 @@ class Directory:
         self._local_rules = {name: self._local(rules) for name, rules in self._rules.items()}
         self._local_pass_through = self._local(self._pass_through)
 
-    def resolve(self, envelope: Envelope, *, hint: bool = True) -> Route:
+    def resolve(self, envelope: Envelope, *, hint: bool = True, lend: bool = True) -> Route:
         """Where the report belongs. Raises Refused: 400 unknown name, 401 wrong or missing token.
 
-        A `hint` at what name may be meant costs much: it is not for the thousandth of a run of bad lines.
+        Without `lend` no configured token is lent: the report must carry it, and name the data_id. A `hint` at what
+        name may be meant costs much: it is not for the thousandth of a run of bad lines.
         """
+        if not lend and envelope.stream is not None:
+            raise Refused(401, "stream: only programs of the sidecar's own host may leave out data_id and access_token")
+        if not lend and not envelope.token:
+            raise Refused(401, "access_token: missing; a report of another host must carry it")
         name = envelope.stream if envelope.stream is not None else self._by_data_id.get(envelope.data_id or 0)
         if name is not None:
             return self._configured(name, envelope, hint=hint)

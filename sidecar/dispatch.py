@@ -29,6 +29,7 @@ from sidecar.forward import (
     is_alive,
     token_digest,
 )
+from sidecar.hops import Hops
 from sidecar.model import Chunk, StreamKey
 from sidecar.queue import Queue, QueueLane, QueueStream
 from sidecar.report import clean_again
@@ -52,9 +53,9 @@ logger = structlog.get_logger("forward")
 class Dispatch:
     """All forwarders, by the queue's lanes."""
 
-    def __init__(self, config: Config, directory: Directory, queue: Queue, schedule: Schedule) -> None:
+    def __init__(self, config: Config, directory: Directory, queue: Queue, schedule: Schedule, hops: Hops) -> None:
         self.forwarders: dict[QueueLane, Forwarder] = {}
-        self._directory, self._queue, self._schedule = directory, queue, schedule
+        self._directory, self._queue, self._schedule, self._hops = directory, queue, schedule, hops
         self._tokens: dict[str, Budget] = {}
         self._data_ids: dict[int, ByteLimiter] = {}
         self._unacknowledged: dict[QueueLane, int] = {}  # across a reload
@@ -235,6 +236,7 @@ class Dispatch:
             budget=self._budget(lane, key),
             settings=self._settings,
             wake_all=self._schedule.wake_all,
+            headers=lambda: self._hops.header(stream.key, boot_clock()),
         )
         forwarder.delivered_through = self._unacknowledged.pop(lane, None)
         self.forwarders[lane] = forwarder

@@ -30,6 +30,7 @@ INPUT_COUNTERS = {
     "repaired": "Reports, lines or frames in which characters were replaced.",
     "bytes": "Bytes of events taken by the input since the start.",
     "connections_refused": "Connections that were refused since the start.",
+    "hops_ignored": "Headers of hops that no sidecar wrote, since the start.",
 }
 TAIL_GAUGES = {
     "files": "Files that the tail follows.",

@@ -41,6 +41,17 @@ FORGOTTEN = StreamKey(0, "")
 """Where the books of forgotten streams go, if no other stream of their data_id is left. No report can name it."""
 
 
+class Sender(msgspec.Struct, frozen=True):
+    """Who sent a report: `name` for people; `local`: a program of this host; `hops`: the sidecars on its way here."""
+
+    name: str
+    local: bool
+    hops: tuple[str, ...] = ()
+
+
+THIS_HOST = Sender("this host", local=True)
+
+
 class Block(msgspec.Struct, frozen=True, gc=False):
     """A run of events as comma-joined JSON, ready to stand between `"data":[` and `]`.
 

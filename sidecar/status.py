@@ -125,7 +125,8 @@ class ProxyStatus(msgspec.Struct, frozen=True):
 
 
 class InputStatus(msgspec.Struct, frozen=True):
-    """One input, since the start. `dropped_by` counts what came in datagrams, by reason.
+    """One input, since the start. `dropped_by` counts what came in datagrams, by reason; `hops_ignored` headers that
+    name the sidecars on the way, but were not written by one.
 
     `connections` are those of now; None where there are none to count. Only of a tail: `files` that it follows now,
     with `lag_bytes` that are not on disk; `lines` by what became of them, beside events; `losses`, receipts for bytes
@@ -142,6 +143,7 @@ class InputStatus(msgspec.Struct, frozen=True):
     connections: int | None
     connections_refused: int
     dropped_by: dict[str, int]
+    hops_ignored: int = 0
     files: int | None = None
     lag_bytes: int | None = None
     lines: dict[str, int] | None = None

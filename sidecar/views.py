@@ -290,6 +290,7 @@ def _input(counts: InputCounts) -> InputStatus:
         connections=counts.connections,
         connections_refused=counts.connections_refused,
         dropped_by=dict(counts.dropped),
+        hops_ignored=counts.hops_ignored,
     )
 
 

@@ -33,7 +33,21 @@ def _is_ours(host: str, listen_host: str) -> bool:
             return False
     except ValueError:
         return False
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    return _can_bind(host, socket.AF_INET6 if address.version == 6 else socket.AF_INET)
+
+
+def is_own_address(host: str) -> bool:
+    """Whether the IP address `host` is one of this host's own, loopback or not."""
+    if is_loopback(host):
+        return True
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    except ValueError:
+        return False
+    return _can_bind(host, family)
+
+
+def _can_bind(host: str, family: socket.AddressFamily) -> bool:
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((host, 0))
@@ -47,6 +61,8 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

@@ -184,6 +184,8 @@ def _across(binder: Binder, tree: Map, *, need_proxy: bool) -> Iterable[str]:
             f"{place}: http.listen: {http.listen} is open to other hosts; "
             "expected a loopback address, or http.allow_remote: true beside it"
         )
+    if isinstance(http, Http):
+        yield from _across_http(http, binder.origins)
     seen: dict[int, str] = {}
     for name, stream in binder.bound.items():
         if isinstance(stream, Stream):
@@ -195,6 +197,14 @@ def _across(binder: Binder, tree: Map, *, need_proxy: bool) -> Iterable[str]:
     yield from socket_problems(_those(bound, Socket), streams, binder.origins)
     yield from tail_problems(_those(bound, Tail), _those(bound, Stream), streams, binder.origins)
     yield from test_problems(_those(bound, TailTest), _names(tree.items.get("tails")), binder.origins)
+
+
+def _across_http(http: Http, origins: Mapping[str, str]) -> Iterable[str]:
+    if http.tokens and not http.allow_remote:
+        place = origins.get("http.tokens") or origins.get("http.tokens_file", "default")
+        yield f"{place}: http.tokens: are for reports of other hosts; expected http.allow_remote: true beside them"
+    if http.status_listen is not None and http.status_listen == http.listen and http.listen.port:
+        yield f"{origins['http.status_listen']}: http.status_listen: is http.listen; expected another port"
 
 
 def _those(bound: Mapping[str, msgspec.Struct], kind: type[T]) -> dict[str, T]:

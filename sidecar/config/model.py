@@ -101,12 +101,15 @@ class Dead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Http(msgspec.Struct, frozen=True, kw_only=True):
-    """The drop-in for the proxy's own endpoint."""
+    """The drop-in for the proxy's own endpoint. `tokens`: a report of another host must carry one of these."""
 
     listen: Address = Address("127.0.0.1", 10205)
     max_body: BodyBytes = BodyBytes(5_000_000)
+    max_connections: int = 2048
     allowed_hosts: tuple[str, ...] = ()
     allow_remote: bool = False
+    tokens: tuple[Secret, ...] = ()
+    status_listen: Address | None = None
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +121,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     target: str | None = None
     cloud_id: Number = Number(0)
     biz_id: Number = Number(0)
+    agent_id: str = ""
     ip: str = "127.0.0.1"
 
     @property

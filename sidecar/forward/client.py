@@ -1,10 +1,15 @@
-"""Posts one report to one proxy. The only module that knows httpx; its exceptions end here."""
+"""Posts one report to one proxy. The only module that knows httpx; its exceptions end here.
+
+It is used at the level of its transport: no cookies, redirects or encodings, so that nothing that a server says changes
+the next request, or hides an acknowledgement.
+"""
 
 import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Callable, Hashable, Iterator
+import zlib
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from urllib.parse import urlsplit
 
@@ -13,20 +18,26 @@ import httpx
 from sidecar import __version__
 from sidecar.forward.outcome import Failure, Reply
 from sidecar.forward.turns import Turns
+from sidecar.forward.wire import ANSWER_MAX_BYTES, WatchedStream, watched_pool
 
 _PUSH = "/v2/push/"
-_ANSWER_MAX_BYTES = 65_536
+_IDLE_CONNECTIONS, _IDLE_S = 64, 55
+_LAST_BYTES = 1024
+"""Of a large body, what is written after a look whether the answer is there already."""
+_LARGE_BYTES = 65_536
+_NO_BODY = (204, 304)
+_GZIP_OR_ZLIB = 47  # zlib's wbits
 _WHOLE_REQUEST = 4  # times the time-out of one stage
 _PROBE_WITHIN_S = 5.0
 
 
-class _Line:
-    """The connections to one proxy, and how many requests are under way on them."""
+class _Line(httpx.AsyncHTTPTransport):
+    """The connections to one proxy, which are watched, and how many requests are `under_way` on them."""
 
-    __slots__ = ("http", "under_way")
-
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self.http, self.under_way = http, 0
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        super().__init__(verify=tls if tls is not None else False, trust_env=False)  # False only where no https is
+        self._pool = watched_pool(tls, idle_connections=_IDLE_CONNECTIONS, idle_s=_IDLE_S)
+        self.under_way = 0
 
 
 class Client:
@@ -61,13 +72,13 @@ class Client:
             if base_url in (None, url):
                 turns.dismiss()
 
-    async def post(self, base_url: str, body: bytes) -> Reply | Failure:
-        """What came back, as a value; raises nothing but CancelledError."""
-        return await self._ask(base_url, body, self.deadline_s)
+    async def post(self, base_url: str, body: bytes, headers: Mapping[str, str] | None = None) -> Reply | Failure:
+        """Return what came back, as a value; raises nothing but CancelledError. `headers`: beside the usual ones."""
+        return await self._ask(base_url, body, self.deadline_s, headers or {})
 
     async def probe(self, base_url: str) -> Reply | Failure:
         """The answer to an empty document, which costs a proxy nothing, and no rate."""
-        return await self._ask(base_url, b"{}", _PROBE_WITHIN_S)
+        return await self._ask(base_url, b"{}", _PROBE_WITHIN_S, {})
 
     def _turns_of(self, base_url: str) -> Turns:
         turns = self._turns.get(base_url)
@@ -75,47 +86,52 @@ class Client:
             turns = self._turns[base_url] = Turns(self._connections)
         return turns
 
-    async def _ask(self, base_url: str, body: bytes, within_s: float) -> Reply | Failure:
+    async def _ask(self, base_url: str, body: bytes, within_s: float, headers: Mapping[str, str]) -> Reply | Failure:
         line = self._lines.get(base_url)
         if line is None:
-            line = self._lines[base_url] = _Line(self._open(base_url))
+            line = self._lines[base_url] = self._open(base_url)
         line.under_way += 1
         try:
-            answer = await self._attempt(line.http, base_url, body, within_s)
+            answer = await self._attempt(line, self._request(base_url, body, headers), base_url, within_s)
             if isinstance(answer, Failure) and self._lines.get(base_url) is line:
                 del self._lines[base_url]
             return answer
         finally:
             line.under_way -= 1
             if not line.under_way and self._lines.get(base_url) is not line:
-                await line.http.aclose()
+                await line.aclose()
 
     async def close(self) -> None:
         """Closes all connections."""
         lines, self._lines = list(self._lines.values()), {}
         for line in lines:
-            await line.http.aclose()
+            await line.aclose()
 
-    def _open(self, base_url: str) -> httpx.AsyncClient:
+    def _open(self, base_url: str) -> _Line:
         if self._tls is None and urlsplit(base_url).scheme == "https":
             self._tls = self._make_tls()
-        return httpx.AsyncClient(
-            verify=self._tls if self._tls is not None else False,  # False only where no https is
-            timeout=httpx.Timeout(self._timeout_s),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=55),
-            follow_redirects=False,
-            trust_env=False,  # HTTP_PROXY and .netrc are meant for other programs
+        return _Line(self._tls)
+
+    def _request(self, base_url: str, body: bytes, headers: Mapping[str, str]) -> httpx.Request:
+        return httpx.Request(
+            "POST",
+            push_url(base_url),
             headers={
                 "user-agent": f"bkmonitor-sidecar/{__version__}",
                 "content-type": "application/json",
+                "content-length": str(len(body)),
+                "accept": "*/*",
                 "accept-encoding": "identity",
+                **headers,
             },
+            content=_pieces(body),
+            extensions={"timeout": httpx.Timeout(self._timeout_s).as_dict()},
         )
 
-    async def _attempt(self, http: httpx.AsyncClient, base_url: str, body: bytes, within_s: float) -> Reply | Failure:
+    async def _attempt(self, line: _Line, request: httpx.Request, base_url: str, within_s: float) -> Reply | Failure:
         try:
             async with asyncio.timeout(within_s):
-                return await _post(http, push_url(base_url), body)
+                return await _exchange(line, request)
         except TimeoutError:
             return Failure(f"no complete answer within {within_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
@@ -128,17 +144,54 @@ class Client:
         return ", ".join(filter(None, found)) or str(error)
 
 
-async def _post(http: httpx.AsyncClient, url: str, body: bytes) -> Reply | Failure:
-    async with http.stream("POST", url, content=body) as response:
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    """Yield a large body in two pieces, so that it shows when the answer comes before the request is whole."""
+    if len(body) <= _LARGE_BYTES:
+        yield body
+    else:
+        yield body[:-_LAST_BYTES]
+        yield body[-_LAST_BYTES:]
+
+
+async def _exchange(line: _Line, request: httpx.Request) -> Reply | Failure:
+    response = await line.handle_async_request(request)
+    connection = response.extensions["network_stream"]
+    status = response.status_code
+    stream = response.stream
+    assert isinstance(stream, httpx.AsyncByteStream)
+    try:
         answer = b""
-        async for piece in response.aiter_raw():
+        async for piece in stream:
             answer += piece
-            if len(answer) > _ANSWER_MAX_BYTES:
-                return Failure(f"HTTP {response.status_code}: answer larger than {_ANSWER_MAX_BYTES} bytes")
-        reply = Reply(response.status_code, {k.lower(): v for k, v in response.headers.items()}, answer)
-    # httpx ties response and stream in a circle, which would keep the body until the garbage collector comes by.
-    response.stream = httpx.ByteStream(b"")
-    return reply
+            if len(answer) > ANSWER_MAX_BYTES:
+                return Failure(f"HTTP {status}: answer larger than {ANSWER_MAX_BYTES} bytes")
+        if isinstance(connection, WatchedStream):  # else it is an upgrade that nobody asked for
+            connection.ended(_length_of(response))
+            if status == 200 and connection.early:
+                return Failure(f"HTTP {status}: answered before the whole request was sent")
+        return Reply(status, {k.lower(): v for k, v in response.headers.items()}, _decoded(answer, response))
+    finally:
+        await stream.aclose()
+
+
+def _length_of(response: httpx.Response) -> int | None:
+    """How long the answer says that its body is; None if it does not."""
+    if response.status_code in _NO_BODY:
+        return 0
+    length = response.headers.get("content-length", "")
+    return int(length) if length.isdecimal() and "transfer-encoding" not in response.headers else None
+
+
+def _decoded(answer: bytes, response: httpx.Response) -> bytes:
+    """The answer without an encoding that it was not asked for; as it came if that cannot be, or grows too large."""
+    if response.headers.get("content-encoding", "identity").strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return answer
+    try:
+        inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
+        plain = inflater.decompress(answer, ANSWER_MAX_BYTES)
+    except zlib.error:
+        return answer
+    return plain if inflater.eof else answer
 
 
 def push_url(base_url: str) -> str:

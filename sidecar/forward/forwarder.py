@@ -14,7 +14,7 @@ While a batch is on its way the next one is read, if the queue holds more than o
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -31,6 +31,7 @@ from sidecar.forward.outcome import (
     Busy,
     DataFault,
     Delivered,
+    Looped,
     Misrouted,
     Outcome,
     ProxyDown,
@@ -73,6 +74,7 @@ class Forwarder:
         budget: Budget,
         settings: Settings,
         wake_all: Callable[[], None],
+        headers: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self.name, self.lane = name, lane
         self.hold = Hold(name, settings.clock, settings.random)
@@ -81,6 +83,7 @@ class Forwarder:
         self.budget = budget
         self.isolation = Isolation(name, lane, source, budget, clock=settings.clock, wall_clock=settings.wall_clock)
         self.way = Way(endpoints, self.hold, settings.backoff, clock=settings.clock, wake_all=wake_all)
+        self._headers = headers  # what is said beside the usual ones, of the way that the events came
         self._key, self._source, self._client, self._settings = key, source, client, settings
         self._lingers_until_s = float("-inf")
         self.waits_for: str | None = None  # what of the budget it waits for, in words
@@ -254,7 +257,7 @@ class Forwarder:
 
     async def _post(self, endpoint: Endpoint, body: bytes) -> Outcome:
         sent_s = self._settings.wall_clock()
-        answer = await self._client.post(endpoint.url, body)
+        answer = await self._client.post(endpoint.url, body, self._headers())
         if isinstance(answer, Reply) and is_own(answer):
             learned = skew_s(answer, sent_s, self._settings.wall_clock())
             endpoint.skew_s = endpoint.skew_s if learned is None else learned
@@ -285,7 +288,7 @@ class Forwarder:
             case Unauthorized(reason):
                 self.hold.failed(reason, logging.ERROR)
                 self.hold.back_off("unauthorized", self._settings.slow_backoff)
-            case Refused(reason):
+            case Refused(reason) | Looped(reason):
                 self.hold.failed(reason, logging.ERROR)
                 self.hold.back_off("held", self._settings.slow_backoff)
             case Throttled(reason, retry_after_s):

@@ -9,6 +9,7 @@
     400, 401, 403, 422 without result  Misrouted       not the proxy's word either: a gateway, an https port
     429                                Throttled       slow down, all streams of the token
     408, 425, 429 without a word       Busy            the same again, later
+    508 in a sidecar's words           Looped          it has been there before: hold the stream, a person is needed
     5xx                                ProxyDown       another proxy, or later
     200, anything else; 1xx; 2xx       ProxyDown       not the proxy's word: a portal, a broken gateway
     no answer                          ProxyDown       another proxy, or later
@@ -75,6 +76,12 @@ class Refused(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Looped(msgspec.Struct, frozen=True):
+    """The other side is a sidecar, and has forwarded these events to us before, or we to it."""
+
+    reason: str
+
+
 class Misrouted(msgspec.Struct, frozen=True):
     """Something answers at the address, but no proxy's push endpoint."""
 
@@ -102,7 +109,7 @@ class ProxyDown(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
 
 
-Outcome = Delivered | DataFault | TooLarge | Unauthorized | Refused | Misrouted | Throttled | Busy | ProxyDown
+Outcome = Delivered | DataFault | TooLarge | Unauthorized | Refused | Looped | Misrouted | Throttled | Busy | ProxyDown
 
 
 def judge(answer: Reply | Failure, now: datetime, *, secret: str) -> Outcome:
@@ -124,6 +131,8 @@ def judge(answer: Reply | Failure, now: datetime, *, secret: str) -> Outcome:
             return Throttled(reason, later_s)
         case 408 | 425 | 429:
             return Busy(reason, later_s)
+        case 508 if is_own(answer):
+            return Looped(reason)
         case status if 300 <= status < 500:
             return _refusal(status, reason, own=is_own(answer))
         case _:

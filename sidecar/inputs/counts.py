@@ -6,16 +6,18 @@ from collections import Counter
 class InputCounts:
     """Plain numbers; `rejected` and `repaired` count reports, lines or frames, `bytes` counts their events.
 
-    `connections` are those of now; None for inputs that are not asked. `dropped` counts datagrams by reason.
+    `hops_ignored` counts headers of hops that no sidecar wrote. `connections` are those of now; None for inputs that
+    are not asked. `dropped` counts datagrams by reason.
     """
 
     __slots__ = (
-        "bytes", "connections", "connections_refused", "dropped", "events", "kind", "name", "rejected", "repaired",
+        "bytes", "connections", "connections_refused", "dropped", "events", "hops_ignored", "kind", "name", "rejected",
+        "repaired",
     )  # fmt: skip
 
     def __init__(self, name: str, kind: str) -> None:
         self.name, self.kind = name, kind
-        self.events = self.rejected = self.bytes = self.repaired = self.connections_refused = 0
+        self.events = self.rejected = self.bytes = self.repaired = self.connections_refused = self.hops_ignored = 0
         self.connections: int | None = None
         self.dropped: Counter[str] = Counter()
 

@@ -18,10 +18,11 @@ from sidecar.admission import Refuse, Take, admit
 from sidecar.config import Queue as QueueConfig
 from sidecar.directory import Directory, Route
 from sidecar.errors import Refused, Unavailable
+from sidecar.hops import Hops
 from sidecar.intake.gathered import Gathered
 from sidecar.intake.submission import Done, Submission
 from sidecar.intake.taken import FrameTaken, LinesTaken, Taken, events_of, size_of
-from sidecar.model import Advance, Block, Kind, Order, StreamKey
+from sidecar.model import THIS_HOST, Advance, Block, Kind, Order, Sender, StreamKey
 from sidecar.queue import Queue, QueueStream
 from sidecar.report import Checked, Envelope, check_items, check_lines, check_payload, open_envelope
 
@@ -38,7 +39,6 @@ _LARGEST_PART = 0.5
 """Of the queue, what is larger need not be waited with: there might never be so much room."""
 _SETTLED_MS = 5000
 """Without a refusal for so long, reports are taken again; a queue at its limit changes its mind many times a second."""
-THIS_HOST = "this host"
 MAX_STREAMS_OF_A_PEER = 250
 """Pass-through streams of one other host, or of all programs of this one: a quarter of all."""
 TOO_MANY_STREAMS = "too many streams"
@@ -52,7 +52,10 @@ class _Limits(TypedDict):
 
 
 class Intake:
-    """Takes events for the queue. `clock` is in seconds since 1970; `skew_s` is how far the proxy's is ahead of it."""
+    """Takes events for the queue. `clock` is in seconds since 1970; `skew_s` is how far the proxy's is ahead of it.
+
+    `remote_tokens`: of these a report of another host must carry one, if there are any.
+    """
 
     def __init__(
         self,
@@ -63,11 +66,15 @@ class Intake:
         block_bytes: int,
         event_bytes: int,
         clock: Callable[[], float],
+        boot_clock: Callable[[], float],
         skew_s: Callable[[], float],
+        hops: Hops,
+        remote_tokens: Collection[str] = (),
     ) -> None:
         self._directory, self._queue, self._settings = directory, queue, settings
         self._block_bytes, self._event_bytes, self._clock = block_bytes, event_bytes, clock
-        self._skew_s = skew_s
+        self._skew_s, self._boot_clock = skew_s, boot_clock
+        self._hops, self._remote_tokens = hops, remote_tokens
         self._known: dict[_Names, _Known] = {}
         self._stopping = False
         self.refused_by: Counter[str] = Counter()
@@ -92,23 +99,28 @@ class Intake:
                 del self._known[names]
 
     def stop(self) -> None:
-        """Refuses everything from now on; what was taken before is still committed."""
+        """Refuse reports from now on. Lines and frames that clients could still write are taken."""
         self._stopping = True
 
-    def take(self, body: bytes, done: Done, *, peer: str = THIS_HOST) -> Taken:
+    def take(self, body: bytes, done: Done, sender: Sender = THIS_HOST) -> Taken:
         """Takes one report; `done` is called with None once it is on disk, or with Unavailable.
 
-        `peer`: who sent it, for whom there is a limit of streams. Raises Refused or Unavailable at once, and then never
-        calls `done`.
+        Another host is lent no token, and each sender has a limit of streams. Raises Refused or Unavailable at once,
+        and then never calls `done`.
         """
         if self._stopping:
             raise Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S)
         now_ms = self._now_ms()
         envelope = open_envelope(body)
-        known, checked = self._check(envelope, now_ms)
+        if not sender.local:
+            _check_token(envelope, self._remote_tokens, "http.tokens")
+        known, checked = self._check(envelope, now_ms, lend=sender.local)
         size = size_of(checked.blocks)
         self._admit(size, now_ms)
-        self._queue.append(self._stream(known, checked.kind, peer), checked.blocks, size, now_ms, done)
+        stream = self._stream(known, checked.kind, sender.name)
+        if sender.hops:
+            self._hops.note(stream.key, sender.hops, self._boot_clock())
+        self._queue.append(stream, checked.blocks, size, now_ms, done)
         return Taken(events_of(checked.blocks), size, envelope.repaired or checked.repaired)
 
     def take_lines(
@@ -134,7 +146,7 @@ class Intake:
             hint = len(lines.refused) < _HINTS
             try:
                 envelope = open_envelope(line)
-                _check_token(envelope, tokens)
+                _check_token(envelope, tokens, "tokens")
                 known, checked = self._check(envelope, lines.now_ms, local=local, hint=hint)
                 lines.found.setdefault(self._stream(known, checked.kind), []).extend(checked.blocks)
                 lines.repaired += envelope.repaired or checked.repaired
@@ -220,14 +232,15 @@ class Intake:
             lines.found[self._stream(_Known(route), kind)] = blocks
 
     def _check(
-        self, envelope: Envelope, now_ms: int, *, local: bool = False, hint: bool = True
+        self, envelope: Envelope, now_ms: int, *, local: bool = False, hint: bool = True, lend: bool = True
     ) -> tuple["_Known", Checked]:
         names = (envelope.data_id, envelope.token, envelope.stream)
-        known = self._known.get(names) or _Known(self._directory.resolve(envelope, hint=hint), names)
+        known = self._known.get(names) if lend else None
+        known = known or _Known(self._directory.resolve(envelope, hint=hint, lend=lend), names)
         rules = known.route.local_rules if local else known.route.rules
         return known, check_items(envelope.data, rules, now_ms=now_ms, **self._limits())
 
-    def _stream(self, known: "_Known", kind: Kind, peer: str = THIS_HOST) -> QueueStream:
+    def _stream(self, known: "_Known", kind: Kind, peer: str = THIS_HOST.name) -> QueueStream:
         """The stream, new if need be: so only for what is good, since a refused report must leave nothing behind.
 
         Raises Unavailable.
@@ -291,8 +304,6 @@ class Intake:
 
     def _expect_room(self, size: int) -> None:
         """For clients that can wait; they are not counted as refused. Raises Unavailable, or Refused if in vain."""
-        if self._stopping:
-            raise Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S)
         verdict = self._verdict(size)
         if isinstance(verdict, Refuse):
             if size > self._settings.max_size * _LARGEST_PART:
@@ -323,7 +334,7 @@ class _Known:
         self.streams: dict[Kind, QueueStream] = {}
 
 
-def _check_token(envelope: Envelope, tokens: Collection[str]) -> None:
+def _check_token(envelope: Envelope, tokens: Collection[str], setting: str) -> None:
     given = envelope.token.encode()
     if tokens and not any(hmac.compare_digest(given, token.encode()) for token in tokens):
-        raise Refused(401, "access_token: not one that this socket takes")
+        raise Refused(401, f"access_token: not one that is taken here ({setting})")

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import gzip
 import ssl
+import zlib
 from collections.abc import Awaitable, Callable
 
 import httpx
@@ -91,3 +93,156 @@ def test_the_push_endpoint_is_added_where_it_is_not_named() -> None:
     for url in ("http://a:1", "http://a:1/", "http://a:1/v2/push", "http://a:1/v2/push/"):
         assert push_url(url) == "http://a:1/v2/push/"
     assert push_url("http://a:1/prefix") == "http://a:1/prefix/v2/push/"
+
+
+def http(body: bytes, *more: bytes, status: bytes = b"200 OK") -> bytes:
+    head = [b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *more]
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
+ACK = b'{"result":"true"}'
+
+
+class Scripted:
+    """A server that says what its script has for each request, and remembers the heads and how many connections."""
+
+    def __init__(self, *script: bytes, before_the_body: bool = False) -> None:
+        self.script, self.before_the_body = list(script), before_the_body
+        self.heads: list[bytes] = []
+        self.bodies: list[bytes] = []
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                self.heads.append(head)
+                answer = self.script.pop(0) if self.script else http(b"")
+                if self.before_the_body:
+                    writer.write(answer)
+                    await asyncio.sleep(0.1)
+                length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+                self.bodies.append(await reader.readexactly(length))
+                if not self.before_the_body:
+                    writer.write(answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    def ask(self, *bodies: bytes, pause_s: float = 0.0) -> list[Reply | Failure]:
+        async def run() -> list[Reply | Failure]:
+            server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            client = Client(timeout_s=2.0, tls=ssl.create_default_context, connections=4)
+            answers = []
+            for body in bodies:
+                answers.append(await client.post(f"http://127.0.0.1:{port}", body))
+                await asyncio.sleep(pause_s)
+            await client.close()
+            server.close()
+            await asyncio.sleep(0.01)
+            return answers
+
+        return asyncio.run(run())
+
+
+@pytest.mark.parametrize("planted", [http(ACK), b"x", http(ACK)[:20], b"\r\n"], ids=["answer", "byte", "half", "blank"])
+def test_what_follows_an_answer_is_no_answer_to_the_next_request(planted: bytes) -> None:
+    server = Scripted(http(ACK) + planted, http(b"busy", status=b"503 Busy"))
+    first, second = server.ask(b"one", b"two")
+    assert isinstance(first, Reply)
+    assert isinstance(second, Reply)
+    assert (first.status, second.status) == (200, 503)
+    assert server.bodies == [b"one", b"two"]
+    assert server.connections == 2
+
+
+def test_what_follows_later_is_no_answer_either() -> None:
+    class Late(Scripted):
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asyncio.get_running_loop().call_later(0.05, writer.write, http(ACK))
+            await super().serve(reader, writer)
+
+    server = Late(http(ACK), http(b"busy", status=b"503 Busy"))
+    _, second = server.ask(b"one", b"two", pause_s=0.2)
+    assert isinstance(second, Reply)
+    assert second.status == 503
+
+
+def test_a_connection_is_kept_as_long_as_all_is_in_order() -> None:
+    server = Scripted(*[http(ACK), http(b"HTTP/1.1 100 Continue\r\n\r\n")] * 3)
+    answers = server.ask(*[b"one"] * 6)
+    assert [answer.status for answer in answers if isinstance(answer, Reply)] == [200] * 6
+    assert server.connections == 1
+
+
+def test_an_acknowledgement_before_the_whole_request_is_none() -> None:
+    server = Scripted(http(ACK), before_the_body=True)
+    (answer,) = server.ask(b"x" * 8_000_000)
+    assert answer == Failure("HTTP 200: answered before the whole request was sent")
+
+
+@pytest.mark.parametrize("size", [1, 400_000])
+def test_an_answer_however_quick_counts_once_the_request_is_whole(size: int) -> None:
+    """The server answers the moment the last byte is there, while the client is about to end its request."""
+    server = Scripted(*[http(ACK)] * 300)
+    answers = server.ask(*[b"x" * size] * 300)
+    assert {answer.status for answer in answers if isinstance(answer, Reply)} == {200}
+    assert len([answer for answer in answers if isinstance(answer, Reply)]) == 300
+
+
+def test_a_refusal_before_the_whole_request_counts() -> None:
+    server = Scripted(http(b"too large", status=b"413 Too Large"), before_the_body=True)
+    (answer,) = server.ask(b"x" * 8_000_000)
+    assert isinstance(answer, Reply)
+    assert answer.status == 413
+
+
+def test_informational_answers_are_passed_over_and_bounded() -> None:
+    continues = b"HTTP/1.1 100 Continue\r\n\r\n"
+    server = Scripted(continues * 3 + http(ACK), continues * 100_000 + http(ACK))
+    first, second = server.ask(b"one", b"two")
+    assert isinstance(first, Reply)
+    assert isinstance(second, Failure)
+    assert "more than 131072 bytes in answer to one request" in second.error
+
+
+def test_nothing_that_the_server_plants_changes_the_next_request() -> None:
+    planted = [b"Set-Cookie: a=b", b'Alt-Svc: h2=":443"', b"Strict-Transport-Security: max-age=1", b"Link: </x>"]
+    server = Scripted(http(ACK, *planted), http(b"", b"Location: /other", *planted, status=b"302 Found"), http(ACK))
+    server.ask(b"one", b"one", b"one")
+    assert len(server.heads) == 3
+    assert len(set(server.heads)) == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [(b"gzip", gzip.compress), (b"deflate", zlib.compress), (b"GZIP", gzip.compress)]
+)
+def test_an_encoding_that_nobody_asked_for_hides_no_acknowledgement(
+    encoding: bytes, pack: Callable[[bytes], bytes]
+) -> None:
+    server = Scripted(http(pack(ACK), b"Content-Encoding: " + encoding))
+    (answer,) = server.ask(b"one")
+    assert isinstance(answer, Reply)
+    assert answer.body == ACK
+
+
+@pytest.mark.parametrize(
+    "body",
+    [gzip.compress(b"x" * 50_000_000, mtime=0), b"no gzip", gzip.compress(ACK, mtime=0)[:-4]],
+    ids=["bomb", "none", "cut"],
+)
+def test_what_cannot_be_decoded_within_bounds_is_no_acknowledgement(body: bytes) -> None:
+    server = Scripted(http(body, b"Content-Encoding: gzip"))
+    (answer,) = server.ask(b"one")
+    assert isinstance(answer, Reply)
+    assert answer.body == body
+
+
+def test_the_request_is_whole_and_says_how_long_it_is() -> None:
+    server = Scripted()
+    body = b"x" * 400_000
+    server.ask(body)
+    assert server.bodies == [body]
+    assert b"transfer-encoding" not in server.heads[0]
+    assert b"accept-encoding: identity" in server.heads[0]

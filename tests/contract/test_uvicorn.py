@@ -11,7 +11,7 @@ _SHARED_ATTRIBUTES = ("message_event", "response_complete", "disconnected", "kee
 
 
 def test_a_push_has_what_uvicorn_touches_of_a_cycle() -> None:
-    push = Push(SimpleNamespace(), Shared(None, None, None, 1), keep_alive=True)  # type: ignore[arg-type]
+    push = Push(SimpleNamespace(sender=None), Shared(*[None] * 4, max_body_bytes=1, max_connections=1), keep_alive=True)  # type: ignore[arg-type]
     for name in _SHARED_ATTRIBUTES:
         assert hasattr(push, name), name
     source = inspect.getsource(HttpToolsProtocol)

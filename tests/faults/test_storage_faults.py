@@ -45,6 +45,23 @@ def test_a_disk_that_takes_no_more(proxy: Proxy, sidecar: Sidecar) -> None:
     assert [item["dimension"]["id"] for item in proxy.items()] == [i["dimension"]["id"] for i in [*taken, last]]
 
 
+def test_what_cannot_be_acknowledged_is_not_sent_again_and_again(proxy: Proxy, sidecar: Sidecar) -> None:
+    """Without a rate there is no commit before a request; the acknowledgement must not be tried by sending."""
+    proxy.fault("down")
+    for _ in range(20):
+        assert sidecar.post(report(event())).status_code == 200
+    limit_files(sidecar, 20_000)
+    proxy.fault("none")
+    wait_until(lambda: sidecar.status()["state"] == "failing" or proxy.summary()["documents"], 20)
+    time.sleep(3)
+    assert sidecar.post(report(event())).status_code == 503
+    assert proxy.summary()["documents"] <= 1
+    limit_files(sidecar, resource.RLIM_INFINITY)
+    sidecar.wait_empty()
+    assert set(proxy.ids().values()) == {1}
+    assert sidecar.books()["delivered"] == 20
+
+
 def fill(sidecar: Sidecar) -> list[Any]:
     """Events of which one tenth would fill the queue; the answers."""
     return [sidecar.post(report(event(event={"content": os.urandom(40_000).hex()}))) for _ in range(60)]

@@ -60,7 +60,14 @@ def test_every_comment_of_the_shipped_conf_d_shows_a_default_or_a_good_example(t
         for key, row in shown.items()
         if row["origin"] != "default" and key.split(".")[0] not in ("streams", "sockets")
     ]
-    without_default = {"defaults.target", "proxy.ca_file", "proxy.client_cert", "proxy.client_key"}
+    without_default = {
+        "defaults.agent_id",
+        "defaults.target",
+        "http.status_listen",
+        "proxy.ca_file",
+        "proxy.client_cert",
+        "proxy.client_key",
+    }
     assert set(set_here) >= set(defaults) - {"defaults.target"}
     assert shown["sockets.local.stream"]["value"] == "app-events"
     assert shown["sockets.local.max_line"]["value"] == "1,000,000 bytes"

@@ -11,6 +11,7 @@ from sidecar.config import Config, Proxy
 from sidecar.config.model import DataId, Secret, Stream, Url
 from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
+from sidecar.hops import Hops
 from sidecar.model import FORGOTTEN, Block, Books, StreamKey
 from sidecar.queue import Queue, QueueStream, books_on_disk
 from sidecar.schedule import Schedule
@@ -35,7 +36,7 @@ class Parts:
         self.queue = Queue(self.path, durability="full", chunk_bytes=1000, room=ENOUGH)
         self.queue.open()
         self.routes = Directory(self.config)
-        self.dispatch = Dispatch(self.config, self.routes, self.queue, Schedule())
+        self.dispatch = Dispatch(self.config, self.routes, self.queue, Schedule(), Hops("0" * 16))
         self.upkeep = Upkeep(self.config, self.routes, self.queue, self.dispatch, Notifier({}))
         self.gone: list[QueueStream] = []
         self.upkeep.on_forgotten = self.gone.extend

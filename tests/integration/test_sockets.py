@@ -198,7 +198,7 @@ def test_a_token_list_is_asked_of_every_report(proxy: Proxy, sidecar: Sidecar) -
         client.send(item)
         client.wait_settled(4)
     assert client.acked == 1
-    assert client.errors[2] == client.errors[3] == "access_token: not one that this socket takes"
+    assert client.errors[2] == client.errors[3] == "access_token: not one that is taken here (tokens)"
     assert client.errors[4].startswith("data_id: missing")
     arrived(proxy, number)
 

@@ -1,7 +1,7 @@
 """Fakes that behave: the contract suites hold them and the real things to the same tests."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 
 import msgspec
 
@@ -103,7 +103,7 @@ class FakeClient:
     def is_contended(self, base_url: str) -> bool:
         return False
 
-    async def post(self, base_url: str, body: bytes) -> Reply | Failure:
+    async def post(self, base_url: str, body: bytes, headers: Mapping[str, str] | None = None) -> Reply | Failure:
         self.posts.append((base_url, body))
         self.before()
         return self.answers.pop(0) if self.answers else self.judge(body)

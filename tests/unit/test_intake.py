@@ -1,10 +1,11 @@
 """From lines and frames to the queue: room, streams, tokens, and what is done with what cannot be sent."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from sidecar.config import Config, Stream
@@ -12,11 +13,12 @@ from sidecar.config import Queue as QueueConfig
 from sidecar.config.model import Defaults, Secret
 from sidecar.directory import Directory
 from sidecar.errors import Refused, Unavailable
+from sidecar.hops import Hops
 from sidecar.intake import Intake, LinesTaken
 from sidecar.intake.submission import Done, Submission
-from sidecar.model import Block, Order, Room, StreamKey
+from sidecar.model import THIS_HOST, Block, Order, Room, Sender, StreamKey
 from sidecar.queue.records import QueueStream
-from tests.support.reports import NOW_MS, event, report, sample, without
+from tests.support.reports import NOW_MS, dump, event, report, sample, without
 
 CONFIG = Config(
     state=Path("x"),
@@ -51,6 +53,9 @@ class FakeQueue:
     def streams(self) -> list[QueueStream]:
         return list(self._streams.values())
 
+    def forget_all(self) -> None:
+        self._streams.clear()
+
     def append(
         self, stream: QueueStream, blocks: Sequence[Block], size: int, accepted_ms: int, done: Done,
         dead: Sequence[tuple[bytes, str]] = (), order: Order | None = None,
@@ -71,8 +76,15 @@ def queue() -> FakeQueue:
     return FakeQueue()
 
 
+HOPS = Hops("0" * 16)
+
+
 @pytest.fixture
 def intake(queue: FakeQueue) -> Intake:
+    return make_intake(queue, remote_tokens=["right"])
+
+
+def make_intake(queue: FakeQueue, remote_tokens: Collection[str]) -> Intake:
     return Intake(
         Directory(CONFIG),
         queue,  # type: ignore[arg-type]
@@ -80,7 +92,10 @@ def intake(queue: FakeQueue) -> Intake:
         block_bytes=40_000,
         event_bytes=490_000,
         clock=lambda: NOW_MS / 1000,
+        boot_clock=lambda: 1000.0,
         skew_s=lambda: 0.0,
+        hops=HOPS,
+        remote_tokens=remote_tokens,
     )
 
 
@@ -227,7 +242,73 @@ def test_hints_are_for_the_first_wrong_names_only(intake: Intake) -> None:
     assert [("did you mean" in reason) for _, reason in taken.refused] == [True, True, True, False, False]
 
 
-def test_when_stopping_nothing_is_taken(intake: Intake) -> None:
+def test_when_stopping_reports_are_refused_and_what_clients_could_still_write_is_taken(intake: Intake) -> None:
     intake.stop()
     with pytest.raises(Unavailable, match="stopping"):
-        take(intake, event())
+        intake.take(dump(report(event())), lambda _: None)
+    assert take(intake, event()).lines == 1
+
+
+OTHER = Sender("10.0.0.9", local=False)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (
+            {"stream": "app", "access_token": "right", "data": [event()]},
+            "stream: only programs of the sidecar's own host",
+        ),
+        (report(event(), data_id=5, token=""), "access_token: not one that is taken here"),
+        (report(event(), data_id=5, token="secret"), "access_token: not one that is taken here"),
+        (report(event(), data_id=5, token="right"), "access_token: wrong for stream app"),
+    ],
+    ids=["stream", "none", "not listed", "wrong"],
+)
+def test_no_token_is_lent_to_another_host(intake: Intake, document: Any, message: str) -> None:
+    with pytest.raises(Refused, match=message) as refused:
+        intake.take(dump(document), lambda _: None, OTHER)
+    assert refused.value.status == 401
+    assert "secret" not in refused.value.message
+
+
+def test_without_a_list_another_host_must_carry_the_streams_own_token(queue: FakeQueue) -> None:
+    intake = make_intake(queue, remote_tokens=())
+    with pytest.raises(Refused, match="access_token: missing; a report of another host must carry it"):
+        intake.take(dump(report(event(), data_id=5, token="")), lambda _: None, OTHER)
+    intake.take(dump(report(event(), data_id=5, token="")), lambda _: None)  # known from now on
+    with pytest.raises(Refused, match="access_token: missing"):
+        intake.take(dump(report(event(), data_id=5, token="")), lambda _: None, OTHER)
+    intake.take(dump(report(event(), data_id=5, token="secret")), lambda _: None, OTHER)
+    assert [key for key, _, _ in queue.appended] == [StreamKey(5, "secret")] * 2
+
+
+def test_the_way_of_a_report_is_remembered_for_its_stream(intake: Intake) -> None:
+    sender = msgspec.structs.replace(THIS_HOST, hops=("a" * 16,))
+    intake.take(dump(report(event(), data_id=9, token="own")), lambda _: None, sender)
+    assert HOPS.header(StreamKey(9, "own"), 1000.0) == {"x-sidecar-hops": f"{'a' * 16}, {'0' * 16}"}
+    assert HOPS.header(StreamKey(9, "other"), 1000.0) == {"x-sidecar-hops": "0" * 16}
+
+
+def test_a_peer_has_a_limit_of_streams_and_others_have_theirs(queue: FakeQueue) -> None:
+    intake = make_intake(queue, remote_tokens=())
+    for number in range(250):
+        intake.take(dump(report(event(), data_id=100 + number, token="t")), lambda _: None)
+    with pytest.raises(Unavailable, match="already 250 streams of this host"):
+        intake.take(dump(report(event(), data_id=900, token="t")), lambda _: None)
+    intake.take(dump(report(event(), data_id=100, token="t")), lambda _: None)  # one of its own
+    intake.take(dump(report(event(), data_id=5, token="secret")), lambda _: None)  # a configured one
+    intake.take(dump(report(event(), data_id=900, token="t")), lambda _: None, OTHER)
+    assert list(intake.crowded) == ["this host"]
+    assert intake.refused_by == {"too many streams": 1}
+
+
+def test_what_is_forgotten_is_made_anew(intake: Intake, queue: FakeQueue) -> None:
+    body = dump(report(event(), data_id=9, token="right"))
+    intake.take(body, lambda _: None)
+    (old,) = queue.streams()
+    intake.forget([old])
+    queue.forget_all()
+    intake.take(body, lambda _: None)
+    (new,) = queue.streams()
+    assert new is not old

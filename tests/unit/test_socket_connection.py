@@ -504,13 +504,13 @@ def test_items_are_taken_in_slices_so_that_others_have_their_turn(
     assert client.transport.reading
 
 
-def test_stopping_waits_for_what_is_in_flight_and_leaves_the_rest(client: Client, door: Door) -> None:
+def test_a_client_is_heard_out_when_all_it_sent_is_on_disk(client: Client, door: Door) -> None:
     client.send(b"a\n")
     door.intake.full = True
     client.send(b"b\n")
-    client.transport.reading = True
-    client.connection.stop_reading()
+    client.connection.eof_received()  # as the kernel says once the reading side is shut down
     assert (client.connection.under_way, client.connection.not_taken) == (1, 1)
+    assert not client.connection.heard_out
     door.intake.settle()
     assert client.heard() == [{"acked": 1}]
     client.connection.close()

@@ -126,11 +126,12 @@ def test_a_frame_that_is_given_up_is_passed_over() -> None:
 
 
 def test_the_answer_is_one_write_with_its_length_ahead() -> None:
-    answer = configuration(ip="10.0.0.1", cloud_id=3, biz_id=2, hostname="web-1")
+    answer = configuration(ip="10.0.0.1", cloud_id=3, biz_id=2, hostname="web-1", agent_id="0200ab")
     kind, length = struct.unpack(">II", answer[:8])
     assert (kind, length) == (10, len(answer) - 8)
     said = json.loads(answer[8:])
     assert (said["ip"], said["cloudid"], said["bizid"], said["bk_biz_id"]) == ("10.0.0.1", 3, 2, 2)
+    assert said["bk_agent_id"] == "0200ab"
 
 
 @pytest.mark.property

@@ -37,7 +37,7 @@ DOWN = msgspec.structs.replace(PROXY, state="down", last_error="refused", retry_
 
 INPUT = InputStatus(
     "local", "socket", events=10, rejected=2, repaired=1, bytes=900, connections=4, connections_refused=5,
-    dropped_by={"the queue is full": 6},
+    dropped_by={"the queue is full": 6}, hops_ignored=7,
 )  # fmt: skip
 TAIL = InputStatus(
     "app", "tail", events=10, rejected=2, repaired=1, bytes=900, connections=None, connections_refused=0, dropped_by={},
@@ -77,6 +77,7 @@ def test_every_metric_shows_its_own_number() -> None:
         "sidecar_input_events_total,local,socket": 10, "sidecar_input_rejected_total,local,socket": 2,
         "sidecar_input_repaired_total,local,socket": 1, "sidecar_input_bytes_total,local,socket": 900,
         "sidecar_input_connections,local,socket": 4, "sidecar_input_connections_refused_total,local,socket": 5,
+        "sidecar_input_hops_ignored_total,local,socket": 7,
         "sidecar_input_dropped_total,local,socket,the queue is full": 6,
         "sidecar_proxy_up,http://a": 1,
     }  # fmt: skip

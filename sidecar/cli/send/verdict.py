@@ -54,5 +54,5 @@ def judge(reply: Reply, now: datetime, *, token: str) -> Verdict:
             | outcome.ProxyDown(reason=reason, retry_after_s=after_s)
         ):
             return Later(reason, after_s)
-        case outcome.Misrouted(reason=reason) | outcome.Refused(reason=reason):
+        case outcome.Misrouted(reason=reason) | outcome.Refused(reason=reason) | outcome.Looped(reason=reason):
             return Elsewhere(reason)

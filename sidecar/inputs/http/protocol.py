@@ -17,15 +17,16 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from sidecar.config import is_own_address
 from sidecar.errors import Refused
 from sidecar.inputs.http.push import Push, Shared
+from sidecar.model import THIS_HOST, Sender
 
 PUSH_PATHS = (b"/v2/push/", b"/v2/push")
 _PATIENCE_S = 60
 """How long a client may be silent in the middle of a request, or before its first."""
 _REQUEST_S = 120
 """How long a whole request may take, however busily it trickles in."""
-_MAX_CONNECTIONS = 2048
 _MAX_HEADERS = 100
 _MAX_QUIET_BYTES = 65_536
 """Of a head, of trailers, of whatever is neither a body nor the end of a request."""
@@ -39,6 +40,7 @@ class IntakeProtocol(HttpToolsProtocol):
 
     cycle: Any
     pipeline: Any
+    sender: Sender
 
     def __init__(self, shared: Shared, known_heads: dict[bytes, int], **given: Any) -> None:
         super().__init__(**given)
@@ -54,7 +56,8 @@ class IntakeProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        if len(self.connections) > _MAX_CONNECTIONS:
+        self.sender = sender_of(transport)
+        if len(self.connections) > self._shared.max_connections:
             transport.abort()
             return
         self._be_patient()
@@ -76,6 +79,14 @@ class IntakeProtocol(HttpToolsProtocol):
             self._parse(data)
         if self._in_request and self.timeout_keep_alive_task is None:
             self._be_patient()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks whether to keep the connection
+        """Keep a connection whose client sends no more until it has its answers (RFC 9112, 9.6); then close it."""
+        if self._in_message or self.cycle is None or self.cycle.response_complete:
+            return False  # what is not whole will never be, and all else is answered
+        self._heard_all = True
+        self.cycle.keep_alive = False  # the newest request, whose answer is the last
+        return True
 
     def pause_writing(self) -> None:
         """A client that does not read its answers is not heard any more."""
@@ -258,6 +269,14 @@ class IntakeProtocol(HttpToolsProtocol):
     def _be_patient(self) -> None:
         left_s = min(_PATIENCE_S, max(0.0, self._began_s + _REQUEST_S - self.loop.time()))
         self.timeout_keep_alive_task = self.loop.call_later(left_s, self.timeout_keep_alive_handler)
+
+
+def sender_of(transport: Any) -> Sender:
+    """Who is at the other end of a connection. This host's outer addresses are its own as well."""
+    peer, mine = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    if not isinstance(peer, tuple) or peer[0] == mine[0] or is_own_address(peer[0]):
+        return THIS_HOST
+    return Sender(peer[0], local=False)
 
 
 def _path_of(url: bytes) -> bytes:

@@ -3,11 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import msgspec
+
 from sidecar.errors import Refused, Unavailable
+from sidecar.hops import HEADER, BadHops, Hops, parse_hops
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import answers
 from sidecar.inputs.http.content import decode
 from sidecar.inputs.http.guard import Guard
+from sidecar.model import Sender
 
 _MAX_BUFFERED_BYTES = 64_000_000
 _DISCARD_FACTOR = 8
@@ -26,11 +30,14 @@ class Took(Protocol):
     def repaired(self) -> bool: ...
 
 
-Take = Callable[[bytes, Callable[[Exception | None], None]], Took]
+Take = Callable[[bytes, Callable[[Exception | None], None], Sender], Took]
+_HOPS = HEADER.encode()
 
 
 class Connection(Protocol):
-    """What a push needs of its connection."""
+    """What a push needs of its connection. `sender`: who is at its other end."""
+
+    sender: Sender
 
     def answer(self, push: "Push", response: bytes) -> None:
         """Sends the response."""
@@ -42,10 +49,20 @@ class Connection(Protocol):
 class Shared:
     """What all connections of one listener have in common; `buffered_bytes` bounds all unfinished bodies together."""
 
-    __slots__ = ("buffered_bytes", "counts", "guard", "max_body_bytes", "take")
+    __slots__ = ("buffered_bytes", "counts", "guard", "hops", "max_body_bytes", "max_connections", "take")
 
-    def __init__(self, take: Take, guard: Guard, counts: InputCounts, max_body_bytes: int) -> None:
-        self.take, self.guard, self.counts, self.max_body_bytes = take, guard, counts, max_body_bytes
+    def __init__(
+        self,
+        take: Take,
+        guard: Guard,
+        counts: InputCounts,
+        hops: Hops,
+        *,
+        max_body_bytes: int,
+        max_connections: int,
+    ) -> None:
+        self.take, self.guard, self.counts, self.hops = take, guard, counts, hops
+        self.max_body_bytes, self.max_connections = max_body_bytes, max_connections
         self.buffered_bytes = 0
 
 
@@ -60,7 +77,7 @@ class Push:
     """A request of the push route. The public attributes are those that uvicorn looks for in a request cycle."""
 
     __slots__ = (
-        "_connection", "_encoding", "_parts", "_refusal", "_shared", "_size", "_taken",
+        "_connection", "_encoding", "_parts", "_refusal", "_sender", "_shared", "_size", "_taken",
         "complete", "disconnected", "expects_continue", "keep_alive", "response_complete",
     )  # fmt: skip
     message_event = _NoEvent()
@@ -68,6 +85,7 @@ class Push:
     def __init__(self, connection: Connection, shared: Shared, *, keep_alive: bool) -> None:
         self._connection, self._shared = connection, shared
         self._encoding = b""
+        self._sender = connection.sender
         self._parts: list[bytes] = []
         self._size = 0
         self._taken: Took | None = None
@@ -81,16 +99,32 @@ class Push:
             self._shared.guard.check(headers)
         except Refused as refused:
             self._refusal = refused
+        if _HOPS in headers:
+            self._look_at_hops(headers[_HOPS])
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > self._shared.max_body_bytes:
             self._too_large()
         self._encoding = headers.get(b"content-encoding", b"")
         self.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
 
+    def _look_at_hops(self, header: bytes) -> None:
+        try:
+            hops = parse_hops(header)
+        except BadHops:
+            self._shared.counts.hops_ignored += 1
+            return
+        self._sender = msgspec.structs.replace(self._sender, hops=hops)
+        if self._shared.hops.is_loop(hops):
+            way = " to ".join([*hops, self._shared.hops.own])
+            self.refuse(
+                Refused(508, f"this report has been here before, it goes round from sidecar {way}; see proxy.urls")
+            )
+
     @property
     def plain(self) -> bool:
         """Whether nothing but the length of its body tells this request from others with the same head."""
-        return self.keep_alive and self._refusal is None and not self._encoding and not self.expects_continue
+        usual = self._sender is self._connection.sender  # no hops were named
+        return usual and self.keep_alive and self._refusal is None and not self._encoding and not self.expects_continue
 
     @property
     def refused_early(self) -> bool:
@@ -128,7 +162,7 @@ class Push:
     def take(self, body: bytes) -> None:
         """Hands over a body that came whole."""
         try:
-            self._taken = self._shared.take(body, self.settled)
+            self._taken = self._shared.take(body, self.settled, self._sender)
         except (Refused, Unavailable) as refusal:
             self._respond_refusal(refusal)
 

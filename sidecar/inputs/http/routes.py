@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from sidecar.config import is_own_address
 from sidecar.errors import Refused
 from sidecar.inputs.http import answers
 from sidecar.inputs.http.guard import Guard
@@ -22,6 +23,7 @@ _PAGE_FILES = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
+_STATUS_PATHS = (*_PAGE_FILES, "/status", "/metrics")
 _SAFE = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -57,10 +59,10 @@ class Views(Protocol):
         """Prometheus text."""
 
 
-def make_app(views: Views, guard: Guard | None, more: Sequence[Route] = ()) -> ASGIApp:
+def make_app(views: Views, guard: Guard | None, more: Sequence[Route] = (), *, to_other_hosts: bool = False) -> ASGIApp:
     """The ASGI application. Without a `guard` it trusts whoever can reach it: the control socket.
 
-    `more`: routes of the control socket's own.
+    `more`: routes of the control socket's own. `to_other_hosts`: whether they may see the status.
     """
 
     async def status(_: Request) -> Response:
@@ -94,7 +96,7 @@ def make_app(views: Views, guard: Guard | None, more: Sequence[Route] = ()) -> A
         exception_handlers={HTTPException: _refused},
     )
     app.router.redirect_slashes = False
-    return _Guarded(app, guard) if guard else app
+    return _Guarded(app, guard, to_other_hosts=to_other_hosts) if guard else app
 
 
 def _page(path: str) -> Callable[[Request], Awaitable[Response]]:
@@ -123,16 +125,23 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 class _Guarded:
-    """Asks the guard before every request."""
+    """Asks the guard before every request. `to_other_hosts`: whether they are shown more than the health."""
 
-    def __init__(self, app: ASGIApp, guard: Guard) -> None:
-        self._app, self._guard = app, guard
+    def __init__(self, app: ASGIApp, guard: Guard, *, to_other_hosts: bool) -> None:
+        self._app, self._guard, self._to_other_hosts = app, guard, to_other_hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._guard.check(dict(scope["headers"]))
+            if not self._to_other_hosts and scope["path"] in _STATUS_PATHS:
+                self._expect_own_host(scope)
         except Refused as refused:
             body = answers.refusal_body(refused.status, refused.message)
             await Response(body, refused.status, media_type="application/json", headers=_SAFE)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    def _expect_own_host(self, scope: Scope) -> None:
+        client, server = scope.get("client"), scope.get("server")
+        if client and client[0] != (server or ("",))[0] and not is_own_address(client[0]):
+            raise Refused(403, "the status is shown to other hosts only on http.status_listen")

@@ -10,6 +10,9 @@ only while the client reads: all that waits is a number and a bounded text.
 """
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections import deque
 from functools import partial
 from typing import Any, Protocol
@@ -94,7 +97,7 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         self._door.pool.join(self)
-        self._out = Answering(transport.get_extra_info("socket").fileno())
+        self._out = Answering(self._fd())
         self._loop.call_soon(self.balance)  # reading begins only after this, so it could not be stopped yet
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -165,12 +168,25 @@ class Connection(asyncio.Protocol):
         self._hold([item] if item is not None else [])
         self._advance()
 
-    def stop_reading(self) -> None:
-        """For good: the sidecar stops. What is in flight is still answered."""
-        self._ended = True
-        if self.transport is not None:
-            self.transport.pause_reading()
-        self._close_when_done()
+    @property
+    def heard_out(self) -> bool:
+        """Whether all that the client sent was read, and is on disk or refused."""
+        return self._ended and not self._flights and not self._items
+
+    def hear_out(self) -> None:
+        """Let the client send no more: the sidecar stops. What it sent before is still read, to its end.
+
+        The reading side is shut down: a writer on a Unix socket is told at once (EPIPE), and what stands in the
+        kernel's buffer stays readable, with an end behind it.
+        """
+        if self.transport is None or self._ended:
+            return
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._fd())) as same:
+            same.shutdown(socket.SHUT_RD)
+
+    def _fd(self) -> int:
+        number: int = self.transport.get_extra_info("socket").fileno()
+        return number
 
     def close(self) -> None:
         """At once, whatever is left."""

@@ -1,6 +1,7 @@
 """A socket for datagrams: each holds whole lines, and gets no answer. What finds no room is dropped, and counted."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -19,6 +20,8 @@ from sidecar.inputs.socket.sessions import LinesTaken, TakeLines
 _AT_ONCE = 256
 _AT_ONCE_BYTES = 250_000
 """So little that not even the smallest queue takes it for something that it will never have room for."""
+_SETTLE_S = 1.0
+"""At a stop, for reading what has arrived."""
 _ANCILLARY_BYTES = 256
 _SO_RXQ_OVFL = 40  # not in Python's socket module: how many datagrams the kernel had no room for
 _NO_ROOM_IN_MEMORY = "the disk is slower than the input"
@@ -50,16 +53,22 @@ class DatagramInput:
         return bound_to(self._settings.listen, listener)
 
     async def stop(self) -> int:
-        """Reads nothing more; what is in flight will still be committed."""
+        """Read what has arrived, and nothing more; what is in flight will still be committed."""
         if self._opened is not None:
+            listener = self._opened.listener
             remove_file(self._settings.listen, self._opened)
-            self._loop.remove_reader(self._opened.listener.fileno())
-            self._opened.listener.close()
+            self._loop.remove_reader(listener.fileno())
+            with contextlib.suppress(OSError):  # UDP has nobody to tell
+                listener.shutdown(socket.SHUT_RD)
+            give_up_s = self._loop.time() + _SETTLE_S
+            while self._read(listener) and self._loop.time() < give_up_s:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            listener.close()
             self._opened = None
         return 0
 
-    def _read(self, listener: socket.socket) -> None:
-        """Some of what has arrived; the event loop calls again while there is more."""
+    def _read(self, listener: socket.socket) -> bool:
+        """Take some of what has arrived, and say whether it was anything; the event loop calls while there is more."""
         lines: list[bytes] = []
         size = 0
         while len(lines) < _AT_ONCE and size < _AT_ONCE_BYTES:
@@ -71,6 +80,7 @@ class DatagramInput:
         block = b"".join(lines)
         if block:
             self._hand_over(block)
+        return bool(block)
 
     def _receive(self, listener: socket.socket) -> bytes | None:
         """The lines of the next datagram, none if it is refused; None if there is no datagram."""

@@ -128,9 +128,16 @@ class FrameDecoder:
         return Frame(data_id, sent_s, body)
 
 
-def configuration(*, ip: str, cloud_id: int, biz_id: int, hostname: str) -> bytes:
+def configuration(*, ip: str, cloud_id: int, biz_id: int, hostname: str, agent_id: str) -> bytes:
     """The answer to `GetConfiguration`; to be written at once, since clients read it in two reads."""
     body = msgspec.json.encode(
-        {"bizid": biz_id, "bk_biz_id": biz_id, "cloudid": cloud_id, "ip": ip, "bk_agent_id": "", "hostname": hostname}
+        {
+            "bizid": biz_id,
+            "bk_biz_id": biz_id,
+            "cloudid": cloud_id,
+            "ip": ip,
+            "bk_agent_id": agent_id,
+            "hostname": hostname,
+        }
     )
     return _ANSWER_HEAD.pack(_GET_CONFIGURATION, len(body)) + body

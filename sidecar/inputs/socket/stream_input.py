@@ -1,6 +1,7 @@
 """A stream socket that listens: Unix or TCP. Decides who may connect, and how they speak."""
 
 import asyncio
+import contextlib
 import socket
 from collections import Counter
 from functools import partial
@@ -56,21 +57,37 @@ class StreamInput:
         return bound_to(self._settings.listen, self._opened.listener)
 
     async def stop(self) -> int:
-        """Reads nothing more, answers what is in flight, closes; how many blocks were read, but not taken any more."""
+        """Hear every client out, answer what is in flight, close; how many blocks were read, but not taken any more.
+
+        Clients of the agent get no answer, and repeat nothing: what they could write must be read. So those who are
+        connected and not accepted yet are taken in, nobody can write from then on, and what was written is read.
+        """
         if self._server is None or self._opened is None:
             return 0
         remove_file(self._settings.listen, self._opened)
-        self._server.close()
+        await self._close_listener(self._server, self._opened.listener)
         self._server = None
         connections = list(self._connections)
         for connection in connections:
-            connection.stop_reading()
-        give_up_s = asyncio.get_running_loop().time() + _SETTLE_S
-        while any(c.under_way for c in connections) and asyncio.get_running_loop().time() < give_up_s:  # noqa: ASYNC110
+            connection.hear_out()
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + _SETTLE_S
+        while not all(connection.heard_out for connection in connections) and loop.time() < give_up_s:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
         for connection in connections:
             connection.close()
         return sum(connection.not_taken for connection in connections)
+
+    async def _close_listener(self, server: asyncio.Server, listener: socket.socket) -> None:
+        """Accept who has connected already, and nobody else."""
+        loop = asyncio.get_running_loop()
+        with listener.dup() as same:
+            server.close()
+            with contextlib.suppress(OSError):  # BlockingIOError: nobody is left
+                for _ in range(_BACKLOG):
+                    accepted, _ = same.accept()
+                    accepted.setblocking(False)
+                    await loop.connect_accepted_socket(partial(Connection, self), accepted)
 
     def enter(self, connection: Connection) -> bool:
         """Whether this client may stay; if not, the log says who it was."""

@@ -1,0 +1,149 @@
+"""An orderly stop loses nothing that a client could still write, and a client that half-closes gets its answer."""
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import agent
+from tests.support.process import Proxy, Sidecar, read_answer, wait_until
+from tests.support.reports import DATA_ID, dump, event, report
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Proxy, Sidecar]]:
+    sockets = {
+        "lines": {"listen": f"unix:{tmp_path / 'lines.sock'}", "stream": "app-events"},
+        "datagrams": {"listen": f"unixgram:{tmp_path / 'datagrams.sock'}", "stream": "app-events"},
+        "tcp": {"listen": "tcp:127.0.0.1:0", "stream": "app-events"},
+    }
+    with Proxy(tmp_path, "--rate", "unlimited") as proxy:
+        proxy.start()
+        with Sidecar(tmp_path, proxy.url, {"sockets": sockets}) as sidecar:
+            yield proxy, sidecar.start()
+
+
+def request(body: bytes, line: str = "POST /v2/push/ HTTP/1.1") -> bytes:
+    return b"%b\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%b" % (line.encode(), len(body), body)
+
+
+@pytest.mark.parametrize("frames_first", [0, 50, 150])
+def test_an_orderly_stop_loses_no_frame_that_could_be_written(
+    pair: tuple[Proxy, Sidecar], tmp_path: Path, frames_first: int
+) -> None:
+    """These clients get no answer, and repeat nothing; some of them have connected, and were not accepted yet."""
+    proxy, sidecar = pair
+    written: set[str] = set()
+    clients: list[socket.socket] = []
+    try:
+        for number in range(200):
+            if number == frames_first:
+                sidecar.signal(signal.SIGTERM)
+            item = event()
+            try:
+                if number % 10 == 0:
+                    clients.append(socket.socket(socket.AF_UNIX))
+                    clients[-1].connect(str(tmp_path / "lines.sock"))
+                clients[-1].sendall(agent.beat_report(DATA_ID, item))
+                written.add(item["dimension"]["id"])
+            except OSError:  # told at once: such a client knows
+                pass
+        assert sidecar.wait() == 0
+    finally:
+        for client in clients:
+            client.close()
+    sidecar.start()
+    wait_until(lambda: written <= proxy.ids().keys(), 20, "all that could be written")
+    assert sidecar.books()["balanced"]
+
+
+def test_a_writer_is_told_at_once_and_what_it_wrote_before_is_acknowledged(
+    pair: tuple[Proxy, Sidecar], tmp_path: Path
+) -> None:
+    _, sidecar = pair
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(tmp_path / "lines.sock"))
+        client.sendall(b"".join(dump(event()) + b"\n" for _ in range(300)))
+        sidecar.signal(signal.SIGTERM)
+        heard = b""
+        while part := client.recv(65_536):
+            heard += part
+        assert json.loads(heard.splitlines()[-1]) == {"acked": 300}
+        with pytest.raises(OSError, match=r"Broken pipe|reset"):
+            client.sendall(b"\n")
+    assert sidecar.wait() == 0
+
+
+def test_a_stop_reads_the_datagrams_that_have_arrived(pair: tuple[Proxy, Sidecar], tmp_path: Path) -> None:
+    proxy, sidecar = pair
+    written: set[str] = set()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.connect(str(tmp_path / "datagrams.sock"))
+        for number in range(400):
+            if number == 200:
+                sidecar.signal(signal.SIGTERM)
+            item = event()
+            try:
+                client.send(dump(item))
+                written.add(item["dimension"]["id"])
+            except OSError:
+                pass
+    assert sidecar.wait() == 0
+    sidecar.start()
+    wait_until(lambda: written <= proxy.ids().keys(), 20, "all that could be sent")
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.002, 0.05])
+def test_a_client_that_half_closes_gets_its_answer_over_http(pair: tuple[Proxy, Sidecar], pause_s: float) -> None:
+    _, sidecar = pair
+    for _ in range(10):
+        with socket.create_connection(("127.0.0.1", sidecar.port), timeout=10) as client:
+            client.sendall(request(dump(report(event()))))
+            time.sleep(pause_s)
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+            assert client.recv(4096) == b""  # and then the end
+
+
+def test_all_pipelined_requests_are_answered_after_a_half_close(pair: tuple[Proxy, Sidecar]) -> None:
+    _, sidecar = pair
+    with socket.create_connection(("127.0.0.1", sidecar.port), timeout=10) as client:
+        push = request(dump(report(event())))
+        client.sendall(push * 3 + request(b"", "GET /healthz HTTP/1.1") + push)
+        client.shutdown(socket.SHUT_WR)
+        answer = read_answer(client, silence_s=5)
+    assert answer.count(b"HTTP/1.1 200") == 5
+    assert answer.lower().count(b"connection: close") == 1
+
+
+def test_half_a_request_is_not_waited_for(pair: tuple[Proxy, Sidecar]) -> None:
+    _, sidecar = pair
+    for cut in (1, 30, 80):
+        with socket.create_connection(("127.0.0.1", sidecar.port), timeout=10) as client:
+            client.sendall(request(dump(report(event())))[:cut])
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(4096) == b""
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_a_client_that_half_closes_gets_its_answer_on_a_socket(
+    pair: tuple[Proxy, Sidecar], tmp_path: Path, kind: str
+) -> None:
+    _, sidecar = pair
+    port = int(sidecar.wait_for(r"on=tcp:127.0.0.1:(\d+)")[1])
+    for _ in range(10):
+        client: Any = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
+        with client:
+            client.settimeout(10)
+            client.connect(str(tmp_path / "lines.sock") if kind == "unix" else ("127.0.0.1", port))
+            client.sendall(dump(event()) + b"\nno event\n")
+            client.shutdown(socket.SHUT_WR)
+            lines = read_answer(client, silence_s=5).splitlines()
+        assert {"acked": 1} in map(json.loads, lines)
+        assert len(lines) == 2
