@@ -91,7 +91,7 @@ def test_a_status(standin: Proxy, client: httpx.Client, status: int) -> None:
     ("mode", "body"),
     [
         ("html", b"<!DOCTYPE html>"), ("empty", b""), ("garbled", b"\x00\x01\x02"), ("array", b"[]"),
-        ("string", b'"ok"'), ("no-result", b'{"code":"200"}'), 
+        ("string", b'"ok"'), ("no-result", b'{"code":"200"}'),
         ("false", b'{"code":"200","result":"false","message":"not stored"'),
         ("large", b'{"code":"200"'),
     ],
