@@ -79,24 +79,27 @@ class _Play:
         self._drain()
 
     def settle(self) -> bool:
-        """Prints the books and says whether they are good."""
-        arrived = self._stand_in.arrived()
+        """Print the books, judged by what arrived behind the proxy, and say whether they are good."""
+        self._say("the proxy passes on what it has accepted, within three seconds")
+        arrived = self._stand_in.all_arrived()
         acknowledged = self._acknowledged()
         lost = acknowledged - arrived.keys()
-        twice = sum(arrived.values()) - len(arrived)
+        again = sum(arrived.values()) - len(arrived)
         status = self._sidecar.status()
         books = status.books
         good = not lost and books.balanced and books.accepted == books.delivered
         shown = table("the books", "events", numbers=("events",))
+        by_http, by_socket, by_file = (len(producer.acknowledged) for producer in self._producers)
         for name, count in (
-            ("acknowledged over HTTP", len(self._producers[0].acknowledged)),
-            ("acknowledged over the socket", len(self._producers[1].acknowledged)),
-            ("written to the log file", len(self._producers[2].acknowledged)),
-            ("accepted by the sidecar", books.accepted),
+            ("acknowledged over HTTP", by_http),
+            ("acknowledged over the socket", by_socket),
+            ("written to the log file", by_file),
+            ("these together", len(acknowledged)),
+            ("of these, arrived behind the proxy", len(acknowledged & arrived.keys())),
+            ("of these, lost", len(lost)),
+            ("accepted by the sidecar, with what producers repeated", books.accepted),
             ("delivered, as the sidecar counts", books.delivered),
-            ("arrived at the proxy", len(arrived)),
-            ("arrived twice", twice),
-            ("lost", len(lost)),
+            ("arrived once more, since an answer was lost", again),
         ):
             shown.add_row(name, f"{count:,}")
         self._out.print(shown)

@@ -21,6 +21,8 @@ _DATA_ID, _TOKEN = 1500006, "demo-access-token"
 _START_S = 20.0
 _STOP_S = 15.0
 _TIMEOUT_S = 5.0
+_PASS_ON_S = 10.0
+"""The stand-in, like the real proxy, takes three seconds to pass on what it has accepted."""
 
 
 def free_port() -> int:
@@ -87,11 +89,11 @@ class _Process:
 
 
 class StandInProcess(_Process):
-    """`sidecar proxy`, with a record of what it accepts."""
+    """`sidecar proxy`, with a record of what arrives behind it."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory / "proxy.log")
-        self._record = directory / "accepted.jsonl"
+        self._record = directory / "arrived.jsonl"
         self._port, self._control_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self._port}"
 
@@ -113,8 +115,14 @@ class StandInProcess(_Process):
         with self._ask("PUT", "/faults", json.dumps({"mode": mode}).encode()):
             pass
 
-    def arrived(self) -> Counter[int]:
-        """The numbers of the events that arrived, and how often each did."""
+    def all_arrived(self) -> Counter[int]:
+        """Wait until the proxy has passed everything on; the numbers of the events that arrived, and how often each."""
+        give_up_s = time.monotonic() + _PASS_ON_S
+        while time.monotonic() < give_up_s:
+            with self._ask("GET", "/") as answer:
+                if not json.load(answer)["behind"]["waiting"]:
+                    break
+            time.sleep(0.05)
         arrived: Counter[int] = Counter()
         for line in self._record.read_bytes().splitlines():
             arrived.update(int(event["dimension"]["number"]) for event in msgspec.json.decode(line)["data"])
