@@ -97,7 +97,7 @@ class Directory:
         return self._by_data_id.get(key.data_id, str(key.data_id))
 
     def is_configured(self, key: StreamKey) -> bool:
-        """Whether this is the token that is configured for the data_id."""
+        """Return True if this is the token that is configured for the data_id."""
         name = self._by_data_id.get(key.data_id)
         return name is not None and self._by_name[name].access_token == key.token
 

@@ -107,7 +107,7 @@ class Dispatch:
                     self._unacknowledged[lane] = forwarder.delivered_through
             self.forwarders.clear()
             await self._client.close()
-            self._remember_budgets()
+            self._keep_budgets(config)
             self._set_up(config)
             return True
         finally:
@@ -116,15 +116,14 @@ class Dispatch:
                 forwarder.go_on()
             self._take_up_what_waits()
 
-    def _remember_budgets(self) -> None:
-        """Keep what was spent for the budgets that are made anew."""
-        now_s, boot = boot_clock(), boot_id()
+    def _keep_budgets(self, config: Config) -> None:
+        """Go on with what was spent: of the rates, which are made anew, and of the bytes."""
+        boot = boot_id()
         for digest, budget in self._tokens.items():
             self._remembered[digest] = (boot, msgspec.json.encode(budget.limiter.snapshot()))
-        for data_id, limiter in self._data_ids.items():
-            self._remembered[_data_id(data_id)] = (boot, msgspec.json.encode(limiter.snapshot(now_s)))
         self._tokens.clear()
-        self._data_ids.clear()
+        for byte_limiter in self._data_ids.values():
+            byte_limiter.change(_bytes_per_s(config), boot_clock())
 
     def _take_up_what_waits(self) -> None:
         self.committed(lane for stream in self._queue.streams() for lane in _sending_lanes(stream) if lane.events)
@@ -137,7 +136,7 @@ class Dispatch:
                 self._schedule.wake(_job(lane))
 
     def is_idle(self, stream: QueueStream) -> bool:
-        """Whether nothing of `stream` is on its way, nor about to be."""
+        """Return True if no request of `stream` is on its way, nor about to be."""
         return not any(self._schedule.is_running(_job(lane)) for lane in stream.lanes)
 
     async def forget(self, streams: Collection[QueueStream]) -> None:
@@ -271,8 +270,7 @@ class Dispatch:
     def _byte_limiter(self, data_id: int) -> ByteLimiter:
         limiter = self._data_ids.get(data_id)
         if limiter is None:
-            rate = self._config.proxy.bytes_per_data_id
-            limiter = self._data_ids[data_id] = ByteLimiter(rate.bytes_per_s if rate else None)
+            limiter = self._data_ids[data_id] = ByteLimiter(_bytes_per_s(self._config))
             known, same_boot = None, True
             if _data_id(data_id) in self._remembered:
                 state, same_boot = self._remember(_data_id(data_id))
@@ -281,7 +279,7 @@ class Dispatch:
         return limiter
 
     def _remember(self, name: str) -> tuple[bytes, bool]:
-        """What was known of a budget, and whether it was in this boot."""
+        """Return what was known of a budget, and whether it was written in this boot."""
         boot, state = self._remembered[name]
         return state, bool(boot) and boot == boot_id()
 
@@ -345,8 +343,12 @@ class _LaneSource:
             self._written.update(changed)
 
 
+def _bytes_per_s(config: Config) -> float | None:
+    return config.proxy.bytes_per_data_id.bytes_per_s if config.proxy.bytes_per_data_id else None
+
+
 def _data_id(number: int) -> str:
-    """The name of a data_id's budget; a token's is its digest."""
+    """Return the name of a data_id's budget; a token's is its digest."""
     return f"data_id {number}"
 
 

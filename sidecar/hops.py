@@ -40,7 +40,7 @@ class Hops:
         self._seen: dict[StreamKey, dict[str, float]] = {}  # ids by stream, and when each was named last
 
     def is_loop(self, hops: Iterable[str]) -> bool:
-        """Whether a report with these hops has been here before."""
+        """Return True if a report with these hops has been here before."""
         return self.own in hops
 
     def note(self, key: StreamKey, hops: Iterable[str], now_s: float) -> None:

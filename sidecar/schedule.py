@@ -77,7 +77,7 @@ class Schedule:
         self._scheduler.add_job(run, IntervalTrigger(seconds=seconds), id=name)
 
     def is_running(self, name: str) -> bool:
-        """Whether the answering job runs at the moment."""
+        """Return True if the answering job runs at the moment."""
         return name in self._running
 
     def remove(self, name: str) -> None:

@@ -307,7 +307,7 @@ def _tail(counts: TailCounts, shown: ShownTail) -> InputStatus:
 
 
 def _state(lanes: Sequence[LaneStatus]) -> State:
-    """The state of the first lane of each token; of several tokens the worst."""
+    """Return the state of the first lane of each token; of several tokens the worst."""
     first: dict[int, State] = {}
     for lane in lanes:
         if lane.name != "later":

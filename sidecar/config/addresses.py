@@ -28,32 +28,29 @@ def is_own_listener(url: str, listen: Address) -> bool:
 def _is_ours(host: str, listen_host: str) -> bool:
     """Whether a listener for all addresses is reached under `host`, an address of this host's own."""
     try:
-        address = ipaddress.ip_address(host)
-        if not ipaddress.ip_address(listen_host).is_unspecified:
-            return False
+        return ipaddress.ip_address(listen_host).is_unspecified and is_own_address(host)
     except ValueError:
         return False
-    return _can_bind(host, socket.AF_INET6 if address.version == 6 else socket.AF_INET)
 
 
 def is_own_address(host: str) -> bool:
-    """Whether the IP address `host` is one of this host's own, loopback or not."""
+    """Return True if the IP address `host` is one of this host's own, loopback or not.
+
+    Asks the routing table, sends nothing: from a host to itself, an address is its own source. (Whether one could be
+    bound to says nothing, with `net.ipv4.ip_nonlocal_bind`.)
+    """
     if is_loopback(host):
         return True
     try:
         family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     except ValueError:
         return False
-    return _can_bind(host, family)
-
-
-def _can_bind(host: str, family: socket.AddressFamily) -> bool:
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.bind((host, 0))
+            probe.connect((host, 9))
+            return str(probe.getsockname()[0]) == host
         except OSError:
             return False
-    return True
 
 
 def is_loopback(host: str) -> bool:

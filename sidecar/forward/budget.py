@@ -14,8 +14,8 @@ class Spent(msgspec.Struct, frozen=True):
 
     sent: tuple[tuple[ByteLimiter, Sent], ...]
 
-    def landed(self, now_s: float, *, accepted: bool) -> None:
-        """Note the end of the request. May be called again."""
+    def landed(self, now_s: float, *, accepted: bool | None) -> None:
+        """Note the end of the request, and whether it was accepted; None: perhaps. May be called again."""
         for limiter, sent in self.sent:
             limiter.landed(sent, now_s, accepted=accepted)
 
@@ -59,18 +59,19 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
         """Seconds until the data_id may have so much more."""
         return max([limiter.wait_s(now_s, weight, self.lane) for limiter in self.byte_limiters])
 
-    def ask(self) -> None:
+    def ask(self, now_s: float, weight: Weight) -> None:
         """Note that the lane waits for bytes."""
         for limiter in self.byte_limiters:
-            limiter.ask(self.lane)
+            if (wait_s := limiter.wait_s(now_s, weight, self.lane)) > 0:
+                limiter.ask(self.lane, now_s, weight, wait_s)
 
-    def spend(self, now_s: float, weight: Weight) -> Spent:
-        """Count a request that leaves now."""
+    def spend(self, now_s: float, weight: Weight, proxy: str) -> Spent:
+        """Count a request to `proxy` that leaves now."""
         self.limiter.spend(now_s)
         if self.share:
             self.share.charge(now_s)
-        return Spent(tuple([(each, each.spend(now_s, weight, self.lane)) for each in self.byte_limiters]))
+        return Spent(tuple([(each, each.spend(now_s, weight, self.lane, proxy)) for each in self.byte_limiters]))
 
     def snapshot(self, now_s: float) -> tuple[bytes, bytes]:
-        """What is to be remembered of the token, and of the data_id."""
+        """Return what to write down of the token, and of the data_id."""
         return msgspec.json.encode(self.limiter.snapshot()), msgspec.json.encode(self.byte_limiter.snapshot(now_s))

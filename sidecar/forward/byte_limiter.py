@@ -8,7 +8,9 @@ never more than `limit_bytes` may be able to meet in one message:
                           └──── of the last 3 s, and there of the last 3,000 items: at most limit_bytes ────┘
 
 A request counts from the moment it leaves until three seconds after its answer, since nobody knows when in between it
-was accepted. Small items are not slowed down by this: 3,000 of them are no large message, however fast they come.
+was accepted. It counts no longer than that once 3,000 items were surely accepted after it, by the same proxy: of
+requests that left after its answer, and were answered well. So small items are not slowed down: 3,000 of them are no
+large message, however fast they come.
 
 Bytes are those of the proxy's message, as far as they can be told here: never fewer (`weigh`).
 
@@ -16,6 +18,7 @@ Invariant: what can meet in one message is at most `limit_bytes`, or one request
 not written down when the process died is at most `slack_bytes`, and a restart takes it for spent.
 """
 
+import bisect
 import re
 from collections import deque
 from collections.abc import Hashable
@@ -38,8 +41,15 @@ _SEPARATOR_BYTES = 3
 _NUMBER_BYTES = 18
 """By which `1e20` grows, the number that grows most."""
 _TURN_S = 0.005
-"""By so much each lane lets those go first that have waited longer."""
-_EXPONENT = re.compile(rb"[0-9][eE][+0-9-]")
+"""So long a lane waits for each of those that came before it and may send now."""
+_PATIENCE_S = 1.0
+"""For so long beyond its time a lane that waits keeps what it waits for from those that came later."""
+_NOTE_COUNTS_S, _NOTE_ANEW_S = 300.0, 150.0
+"""For how long a restart believes what was written down, whose requests may have been answered much later than they
+left; and when it is written anew."""
+_KINDS = bytes.maketrans(b"123456789E->&", b"000000000e+<<")
+"""Makes all digits `0`, both letters of an exponent `e`, both signs `+`, and all that grows as HTML `<`."""
+_EXPONENT = re.compile(rb"0e[0+]")
 
 
 class Weight(msgspec.Struct, frozen=True):
@@ -50,17 +60,45 @@ class Weight(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, eq=False):
-    """A request that counts. `ends_s`: until when, None while it is on its way."""
+    """A request that counts. `left_s`, `answered_s`: when; it is None while it is on its way. `ends_s`: until when."""
 
     weight: Weight
-    ends_s: float | None = None
+    left_s: float
+    proxy: str = ""
+    answered_s: float | None = None
+    ends_s: float = float("inf")
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What survives a restart: so many bytes were spent, the last of them at `at_s` on the clock of that boot."""
+    """What survives a restart: so many bytes counted at `at_s`, on the clock of that boot."""
 
     at_s: float
     bytes: int
+
+
+class _Waiting(msgspec.Struct):
+    """What a lane waits for, and until when that is kept for it."""
+
+    weight: Weight
+    until_s: float
+
+
+class _Passed:
+    """What one proxy has surely accepted last. What was answered before `before_s` is in no message any more."""
+
+    def __init__(self) -> None:
+        self.before_s = float("-inf")
+        self._items: list[tuple[float, int]] = []  # by when they left: at most a message's, and one request's
+        self._count = 0
+
+    def add(self, left_s: float, items: int) -> None:
+        """Note that so many items that left at `left_s` were accepted."""
+        bisect.insort(self._items, (left_s, items))
+        self._count += items
+        while self._count - self._items[0][1] >= _MESSAGE_ITEMS:
+            self._count -= self._items.pop(0)[1]
+        if self._count >= _MESSAGE_ITEMS:
+            self.before_s = max(self.before_s, self._items[0][0])
 
 
 _NOTHING = Snapshot(at_s=-1e9, bytes=0)
@@ -71,13 +109,14 @@ def weigh(events: bytes, items: int) -> Weight:
 
     Its strings are escaped as HTML, and its numbers have no exponents there (sonic, `EscapeHTML`).
     """
+    kinds = events.translate(_KINDS)
     size = len(events) + _REQUEST_BYTES + _ITEM_BYTES * items
-    size += _ESCAPE_BYTES * (events.count(b"<") + events.count(b">") + events.count(b"&"))
+    size += _ESCAPE_BYTES * kinds.count(b"<") + _NUMBER_BYTES * len(_EXPONENT.findall(kinds))
     if b"\\" in events:
         size += _CONTROL_BYTES * (events.count(b"\\b") + events.count(b"\\f"))
     if not events.isascii():
         size += _SEPARATOR_BYTES * (events.count(b"\xe2\x80\xa8") + events.count(b"\xe2\x80\xa9"))
-    return Weight(size + _NUMBER_BYTES * len(_EXPONENT.findall(events)), items)
+    return Weight(size, items)
 
 
 class ByteLimiter:
@@ -87,63 +126,82 @@ class ByteLimiter:
     """
 
     def __init__(self, per_s: float | None) -> None:
+        self.per_s: float | None = None
+        self.limit_bytes = self.slack_bytes = 0
+        self._under_way: set[Sent] = set()
+        self._landed: deque[Sent] = deque()  # by the time of their answers; of the oldest, none that cannot count
+        self._counted_bytes = 0  # of both
+        self._passed: dict[str, _Passed] = {}  # by proxy
+        self._noted = _NOTHING  # what is on disk
+        self._waiting: dict[Hashable, _Waiting] = {}  # lanes that wait, the first one first
+        self._set(per_s)
+
+    def change(self, per_s: float | None, now_s: float) -> None:
+        """Go on with another limit."""
+        if self.per_s is None and per_s is not None:  # nothing was counted until now
+            self._set(per_s)
+            self._take_for_sent(self.limit_bytes, now_s)
+        self._set(per_s)
+
+    def _set(self, per_s: float | None) -> None:
         self.per_s = per_s
         self.limit_bytes = 0 if per_s is None else min(int(per_s * _WINDOW_S), _MOST_BYTES)
         self.slack_bytes = self.limit_bytes // 8
-        self._under_way: list[Sent] = []  # in no order: any of them may be accepted next
-        self._landed: deque[Sent] = deque()  # by the time of their answers
-        self._noted = _NOTHING  # what is on disk
-        self._not_noted_bytes = 0
-        self._asking: dict[Hashable, float] = {}  # lanes that wait, by when they sent last
-        self._served: dict[Hashable, float] = {}  # when each lane sent last
 
     def wait_s(self, now_s: float, weight: Weight, lane: Hashable = None) -> float:
         """Seconds until `lane` may send a request of this weight; 0: now. An estimate while others are under way."""
         if self.per_s is None:
             return 0.0
-        counted = self._counted(now_s)
-        under_way = sum([sent.weight.bytes for sent in self._under_way])
-        total = under_way + sum([sent.weight.bytes for sent in counted])
+        self._forget(now_s)
+        earlier, total = self._waiting_before(now_s, lane), self._counted_bytes
+        kept = sum(earlier)
+        if total + kept + weight.bytes <= self.limit_bytes or total + kept == 0:
+            return _TURN_S * len(earlier) if earlier and total + earlier[0] <= self.limit_bytes else 0.0
+        room = max(0, self.limit_bytes - kept - weight.bytes)  # 0: it goes alone
+        if total <= room:
+            return _LATE_S  # until those have gone that came before
         wait_s = 0.0
-        for sent in counted:
-            if total == 0 or total + weight.bytes <= self.limit_bytes:
-                break
+        for sent in self._landed:
+            wait_s = max(wait_s, sent.ends_s - now_s)
             total -= sent.weight.bytes
-            wait_s = max(wait_s, (sent.ends_s or now_s) - now_s)
-        if total and total + weight.bytes > self.limit_bytes:  # those count for so long after their answers
-            wait_s = _WINDOW_S
-        return wait_s + _TURN_S * self._ahead_of(lane) if wait_s > 0 else 0.0
+            if total <= room:
+                return wait_s
+        return _WINDOW_S  # those under way count for so long after their answers
 
-    def ask(self, lane: Hashable) -> None:
-        """Note that `lane` waits: it goes ahead of those that sent since it did."""
-        self._asking[lane] = self._served.get(lane, float("-inf"))
+    def ask(self, lane: Hashable, now_s: float, weight: Weight, wait_s: float) -> None:
+        """Note that `lane` waits for so much, and will for so long: those that come later leave that to it."""
+        self._waiting = {other: each for other, each in self._waiting.items() if each.until_s >= now_s}
+        self._waiting[lane] = _Waiting(weight, now_s + wait_s + _PATIENCE_S)
 
-    def spend(self, now_s: float, weight: Weight, lane: Hashable = None) -> Sent:
-        """Count a request that leaves now."""
-        sent = Sent(weight)
+    def spend(self, now_s: float, weight: Weight, lane: Hashable = None, proxy: str = "") -> Sent:
+        """Count a request to `proxy` that leaves now."""
+        sent = Sent(weight, now_s, proxy)
         if self.per_s is not None:
-            self._under_way.append(sent)
-            self._not_noted_bytes += weight.bytes
-            self._asking.pop(lane, None)
-            self._served[lane] = now_s
+            self._under_way.add(sent)
+            self._counted_bytes += weight.bytes
+            self._waiting.pop(lane, None)
         return sent
 
-    def landed(self, sent: Sent, now_s: float, *, accepted: bool) -> None:
-        """Note the end of a request, and whether the proxy may have `accepted` it. May be called again."""
+    def landed(self, sent: Sent, now_s: float, *, accepted: bool | None) -> None:
+        """Note the end of a request, and whether the proxy has accepted it; None: perhaps. May be called again."""
         if sent not in self._under_way:
             return
-        self._under_way = [other for other in self._under_way if other is not sent]
-        if accepted and self.per_s is not None:
-            sent.ends_s = now_s + max(_WINDOW_S + _LATE_S, sent.weight.bytes / self.per_s)
-            self._landed.append(sent)
+        self._under_way.remove(sent)
+        if accepted is False or self.per_s is None:
+            self._counted_bytes -= sent.weight.bytes
+            return
+        sent.answered_s, sent.ends_s = now_s, now_s + max(_WINDOW_S + _LATE_S, sent.weight.bytes / self.per_s)
+        self._landed.append(sent)
+        if accepted:
+            self._passed.setdefault(sent.proxy, _Passed()).add(sent.left_s, sent.weight.items)
         self._forget(now_s)
 
     def snapshot(self, now_s: float) -> Snapshot:
-        """What is to be written down; the same as before as long as little was spent since."""
-        if self._not_noted_bytes > self.slack_bytes:
-            self._forget(now_s)
-            spent = sum([sent.weight.bytes for sent in (*self._under_way, *self._landed)])
-            self._noted, self._not_noted_bytes = Snapshot(at_s=now_s, bytes=spent), 0
+        """Return what to write down: the same as before as long as that covers what counts now."""
+        self._forget(now_s)
+        covered = self._noted.bytes if now_s - self._noted.at_s < _NOTE_ANEW_S else 0
+        if self._counted_bytes > covered + self.slack_bytes:
+            self._noted = Snapshot(at_s=now_s, bytes=self._counted_bytes)
         return self._noted
 
     def restore(self, snapshot: Snapshot | None, now_s: float, *, same_boot: bool) -> None:
@@ -151,30 +209,31 @@ class ByteLimiter:
         spent = self.slack_bytes
         if snapshot is not None and not same_boot:
             spent = self.limit_bytes
-        elif snapshot is not None and now_s - snapshot.at_s < _WINDOW_S + _LATE_S:
+        elif snapshot is not None and now_s - snapshot.at_s < _NOTE_COUNTS_S:
             spent = min(self.limit_bytes, spent + snapshot.bytes)
-        self._landed.append(Sent(Weight(spent, 0), now_s + _WINDOW_S + _LATE_S))
+        self._take_for_sent(spent, now_s)
 
-    def _counted(self, now_s: float) -> list[Sent]:
-        """What can still meet the next request in a message, the oldest first."""
-        found: list[Sent] = []
-        items = 0
-        for sent in reversed(self._landed):
-            if items >= _MESSAGE_ITEMS:
+    def _take_for_sent(self, size: int, now_s: float) -> None:
+        self._landed.append(Sent(Weight(size, 0), now_s, answered_s=now_s, ends_s=now_s + _WINDOW_S + _LATE_S))
+        self._counted_bytes += size
+
+    def _waiting_before(self, now_s: float, lane: Hashable) -> list[int]:
+        """Return for how many bytes those lanes wait that came before `lane`, the first one first."""
+        found = []
+        for other, waiting in self._waiting.items():
+            if other == lane:
                 break
-            if (sent.ends_s or now_s) > now_s:
-                items += sent.weight.items
-                found.append(sent)
-        return found[::-1]
-
-    def _ahead_of(self, lane: Hashable) -> int:
-        mine = self._served.get(lane, float("-inf"))
-        return sum([other != lane and served_s < mine for other, served_s in self._asking.items()])
+            if waiting.until_s >= now_s:
+                found.append(waiting.weight.bytes)
+        return found
 
     def _forget(self, now_s: float) -> None:
-        while self._landed and (self._landed[0].ends_s or now_s) <= now_s:
-            self._landed.popleft()
-        if not self._landed and not self._under_way:
-            self._not_noted_bytes = 0
-            self._asking.clear()
-            self._served.clear()
+        while self._landed:
+            oldest = self._landed[0]
+            passed = self._passed.get(oldest.proxy)
+            gone = passed is not None and oldest.answered_s is not None and oldest.answered_s < passed.before_s
+            if not gone and oldest.ends_s > now_s:
+                return
+            self._counted_bytes -= self._landed.popleft().weight.bytes
+        if not self._under_way:
+            self._passed.clear()

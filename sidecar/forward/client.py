@@ -175,7 +175,7 @@ async def _exchange(line: _Line, request: httpx.Request) -> Reply | Failure:
 
 
 def _length_of(response: httpx.Response) -> int | None:
-    """How long the answer says that its body is; None if it does not."""
+    """Return how many bytes the answer says its body has; None if it does not say."""
     if response.status_code in _NO_BODY:
         return 0
     length = response.headers.get("content-length", "")
@@ -183,7 +183,7 @@ def _length_of(response: httpx.Response) -> int | None:
 
 
 def _decoded(answer: bytes, response: httpx.Response) -> bytes:
-    """The answer without an encoding that it was not asked for; as it came if that cannot be, or grows too large."""
+    """Return the body decoded; as it came if it cannot be decoded, or grows too large. Nobody asked for an encoding."""
     if response.headers.get("content-encoding", "identity").strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return answer
     try:

@@ -149,13 +149,14 @@ class Forwarder:
         if (wait_s := max(self.hold.wait_s(now_s), self._lingers_until_s - now_s)) > 0:
             return wait_s
         requests_s = max(await self.isolation.wait_s(), self.budget.requests_wait_s(now_s))
-        bytes_s = self.budget.bytes_wait_s(now_s, self._next or self._estimate())
+        weight = self._next or self._estimate()
+        bytes_s = self.budget.bytes_wait_s(now_s, weight)
         self.waits_for = None
         if (wait_s := max(requests_s, bytes_s)) > 0:
             self.hold.state = "rate_limited"
             if bytes_s > requests_s:
                 self.waits_for = f"{self._settings.byte_rate} for data_id {self._key.data_id}"
-                self.budget.ask()
+                self.budget.ask(now_s, weight)
             return wait_s
         if (wait_s := self.way.wait_s()) > 0:
             self.hold.state = "held"
@@ -166,7 +167,7 @@ class Forwarder:
         return room if largest is None else min(room, largest)
 
     def _estimate(self) -> Weight:
-        """What the next batch will weigh at least, before it is read."""
+        """Return what the next batch weighs at least, before it is read."""
         return Weight(min(self._source.queued_bytes, self._settings.max_body_bytes, self.budget.largest_bytes or 0), 0)
 
     async def _send_one(self, endpoint: Endpoint, ahead: Sequence[Chunk] | None) -> Sequence[Chunk] | None:
@@ -191,14 +192,14 @@ class Forwarder:
         if self.budget.wait_s(now_s, weight) > 0:
             self._next = weight
             return None
-        spent = self.budget.spend(now_s, weight)  # without an await since the budget was looked at
+        spent = self.budget.spend(now_s, weight, endpoint.url)  # without an await since the budget was looked at
         self._next = None
         self.isolation.spend()
         self.hold.state = "sending"
         try:
             return await self._post_and_act(endpoint, chunks, spent)
         finally:
-            spent.landed(self._settings.clock(), accepted=True)  # if nobody knows
+            spent.landed(self._settings.clock(), accepted=None)  # if nobody knows
 
     def _by_the_rules(self, chunk: Chunk) -> Chunk:
         if chunk.rules == RULES:
@@ -206,7 +207,7 @@ class Forwarder:
         return Chunk(chunk.seq, self._settings.clean_again(chunk.body), chunk.events)
 
     def _weighed(self, chunks: Sequence[Chunk]) -> tuple[Sequence[Chunk], Weight]:
-        """Of `chunks` the first ones that may weigh so much together, at least one; and what they weigh."""
+        """Return the first of `chunks` that together stay below the weight, at least one; and what they weigh."""
         largest = self.budget.largest_bytes
         while True:
             if largest is None:
@@ -228,7 +229,7 @@ class Forwarder:
         reading = self._read_ahead(endpoint, chunks)
         try:
             outcome = await self._post(endpoint, body)
-            spent.landed(self._settings.clock(), accepted=isinstance(outcome, Delivered | ProxyDown))
+            spent.landed(self._settings.clock(), accepted=_accepted(outcome))
             delivered = await self._act(outcome, endpoint, chunks, len(body), started_s)
             # What was cut in two stands ahead of where it was: look from the beginning.
             self._sent_seq = chunks[-1].seq if delivered and not self.isolation.active else BEFORE_ALL
@@ -338,3 +339,8 @@ class Forwarder:
 def token_digest(key: StreamKey) -> str:
     """Names a token where the token itself has no business."""
     return hashlib.sha256(key.token.encode()).hexdigest()
+
+
+def _accepted(outcome: Outcome) -> bool | None:
+    """Return whether the proxy has the batch; None: perhaps."""
+    return True if isinstance(outcome, Delivered) else None if isinstance(outcome, ProxyDown) else False

@@ -113,7 +113,7 @@ def watched_pool(tls: ssl.SSLContext | None, *, idle_connections: int, idle_s: f
 
 
 def _is_one_answer(raw: bytes, content_length: int) -> bool:
-    """Whether `raw` is any informational answers, one final one with so many bytes of body, and nothing else."""
+    """Return True if `raw` is informational answers, one final one with so many bytes of body, and nothing else."""
     start = 0
     while True:
         end = raw.find(_END_OF_HEAD, start) + len(_END_OF_HEAD)

@@ -241,7 +241,7 @@ class Intake:
         return known, check_items(envelope.data, rules, now_ms=now_ms, **self._limits())
 
     def _stream(self, known: "_Known", kind: Kind, peer: str = THIS_HOST.name) -> QueueStream:
-        """The stream, new if need be: so only for what is good, since a refused report must leave nothing behind.
+        """Return the stream; make it if need be, so only for good reports: a refused one must leave nothing behind.
 
         Raises Unavailable.
         """

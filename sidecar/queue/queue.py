@@ -128,7 +128,7 @@ class Queue:
         return list(self._writer.streams.values())
 
     def has(self, key: StreamKey) -> bool:
-        """Whether there is such a stream."""
+        """Return True if there is such a stream."""
         return key in self._writer.streams
 
     def stream(self, key: StreamKey, *, configured: bool = False) -> QueueStream:

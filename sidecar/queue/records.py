@@ -52,7 +52,7 @@ class QueueStream:
 
     @property
     def drained(self) -> bool:
-        """Whether nothing of it waits or is dead: nothing but its counters is left."""
+        """Return True if nothing of it waits or is dead, and only its counters are left."""
         return not self.books.queued and not self.books.dead and not any(lane.events for lane in self.lanes)
 
     @property

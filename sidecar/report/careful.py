@@ -24,7 +24,7 @@ from sidecar.report.limits import (
 )
 from sidecar.report.scanner import NotScannable, members
 from sidecar.report.strings import strings_decoded, strings_written
-from sidecar.report.words import describe
+from sidecar.report.words import describe, foreign
 
 _MISSING: Any = object()
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -135,8 +135,8 @@ def _decode(raw: bytes) -> tuple[Any, bool]:
     """Return the decoded item, and whether fields that nobody looks at are missing, since they are nested too deep."""
     try:
         return msgspec.json.decode(raw), False
-    except msgspec.ValidationError:
-        _refuse("", "a number is out of range")
+    except msgspec.DecodeError as error:
+        _refuse("", _problem(error))
     except RecursionError:
         return _decode_deep(raw), True
 
@@ -150,12 +150,17 @@ def _decode_deep(raw: bytes) -> dict[str, Any]:
     for name, value in fields.items():
         try:
             item[name] = msgspec.json.decode(value)
-        except msgspec.ValidationError:
-            _refuse(f".{name}", "a number is out of range")
+        except msgspec.DecodeError as error:  # the scanner does not look inside
+            _refuse(f".{name}", _problem(error))
         except RecursionError:
             if name in _KNOWN:
                 _refuse(f".{name}", f"nested deeper than {MAX_DEPTH} levels")
     return item
+
+
+def _problem(error: msgspec.DecodeError) -> str:
+    """Say what the decoder had against a value: bad JSON, or else a number."""
+    return "a number is out of range" if isinstance(error, msgspec.ValidationError) else foreign(error)
 
 
 def _refuse(place: str, message: str) -> NoReturn:

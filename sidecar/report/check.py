@@ -9,10 +9,10 @@ import msgspec
 from sidecar.errors import Refused
 from sidecar.model import Block, Kind
 from sidecar.report.careful import CheckedItem, Rules, check_item, kind_of
-from sidecar.report.envelope import foreign
 from sidecar.report.fast import judge_plain
 from sidecar.report.limits import MAX_GROWTH_BYTES
 from sidecar.report.scanner import NotScannable, elements
+from sidecar.report.words import foreign
 
 __all__ = ["Checked", "Rules", "check_items", "cut"]
 

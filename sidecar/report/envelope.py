@@ -16,7 +16,7 @@ from sidecar.errors import Refused
 from sidecar.model import MAX_DATA_ID, MAX_TOKEN_CHARACTERS
 from sidecar.report.repair import mended, valid_utf8
 from sidecar.report.scanner import NotScannable, members
-from sidecar.report.words import describe, describe_json
+from sidecar.report.words import describe, describe_json, foreign
 
 _BOM = b"\xef\xbb\xbf"
 _NULL = b"null"
@@ -146,11 +146,3 @@ def _checked(document: _Body, repaired: bool) -> Envelope:
     if data[:1] != b"[":
         raise Refused(400, f"data: expected an array, got {describe_json(data)}")
     return Envelope(data_id, token, stream, data, repaired)
-
-
-def foreign(error: Exception) -> str:
-    """Say in our words what msgspec has against a text."""
-    text = str(error)
-    if text.startswith("Expected `object`"):
-        return text.replace("Expected `object`, got", "expected a JSON object, got").split(" - at")[0]
-    return "not valid JSON: " + text.removeprefix("JSON is malformed: ")

@@ -9,9 +9,9 @@ from sidecar.errors import Refused
 from sidecar.model import Block, Kind
 from sidecar.report.careful import Rules, check_item, kind_of
 from sidecar.report.check import cut
-from sidecar.report.envelope import foreign
 from sidecar.report.fast import judge_plain_lines
 from sidecar.report.repair import mended, valid_utf8
+from sidecar.report.words import foreign
 
 
 class CheckedLines(msgspec.Struct, frozen=True, gc=False):

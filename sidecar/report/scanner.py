@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 MAX_BYTES = 262_144
-"""Of a text that is scanned: about 50 ms of work for the worst one. Larger odd texts are refused."""
+"""The largest text that is scanned: about 50 ms of work for the worst one. Larger odd texts are refused."""
 MAX_DEPTH = 10_000
 """Levels of nesting that the proxy takes (sonic, `MaxDepth`)."""
 
@@ -75,7 +75,7 @@ def _element(json: bytes, place: int) -> tuple[bytes, int]:
 
 
 def _end_of(json: bytes, start: int) -> int:
-    """Where the value that begins at `start` ends."""
+    """Return the offset after the value that begins at `start`."""
     if json[start : start + 1] not in (b"{", b"["):
         found = _STRING.match(json, start) or _SCALAR.match(json, start)
         if found is None:
@@ -101,7 +101,7 @@ def _skip_space(json: bytes, place: int) -> int:
 
 
 def _text(string: bytes) -> str:
-    """The name that `string` spells; as it stands if it is none that anybody knows."""
+    """Return the name that `string` spells; as it stands if its escapes are bad."""
     try:
         return msgspec.json.decode(string, type=str)
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""How a JSON value is called in the answer to a client."""
+"""How a JSON value is called in the answer to a client, and what is wrong with one."""
 
 from typing import Any
 
@@ -36,3 +36,11 @@ def describe_json(text: bytes) -> str:
             return "an object"
         case _:
             return "a number"
+
+
+def foreign(error: Exception) -> str:
+    """Say in our words what msgspec has against a text."""
+    text = str(error)
+    if text.startswith("Expected `object`"):
+        return text.replace("Expected `object`, got", "expected a JSON object, got").split(" - at")[0]
+    return "not valid JSON: " + text.removeprefix("JSON is malformed: ")

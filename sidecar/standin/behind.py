@@ -18,7 +18,7 @@ import msgspec
 MESSAGE_ITEMS = 3_000
 MESSAGE_MAX_BYTES = 10 * 1024 * 1024
 _ENVELOPE_BYTES = 400
-"""Of a message, beside its items: dataid, version, time, and the host's names."""
+"""Bytes of a message beside its items: dataid, version, time, and the host's names."""
 _EVENT = {"event_name": str, "target": str, "event": dict, "dimension": dict, "timestamp": int}
 _SAMPLE = {"metrics": dict, "target": str, "dimension": dict, "timestamp": int}
 _EXPONENT = re.compile("[0-9]e[+-]?[0-9]")

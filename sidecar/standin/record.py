@@ -22,7 +22,7 @@ class Traffic(msgspec.Struct):
 
 
 class Kept:
-    """The newest documents, up to a number of bytes."""
+    """Keep the newest documents, up to a number of bytes."""
 
     def __init__(self) -> None:
         self._kept: deque[tuple[int, bytes]] = deque()

@@ -90,12 +90,74 @@ def test_lanes_take_turns() -> None:
         now_s, lane = min((at_s, lane) for lane, at_s in due.items())
         wait_s = limiter.wait_s(now_s, BODY, lane)
         if wait_s:
-            limiter.ask(lane)
+            limiter.ask(lane, now_s, BODY, wait_s)
             due[lane] = now_s + wait_s
         else:
             send(limiter, now_s, lane=lane)
             served[lane] += 1
     assert max(served.values()) - min(served.values()) <= 0.1 * sum(served.values())
+
+
+def test_one_with_large_bodies_is_not_starved_by_many_with_small_ones() -> None:
+    """Small ones could take whatever becomes free, before enough of it has gathered."""
+    limiter, now_s = ByteLimiter(RATE), 0.0
+    due = {f"small {number}": number * 0.005 for number in range(200)} | {"large": 5.0}
+    weights = dict.fromkeys(due, Weight(11_500, 5)) | {"large": Weight(480_000, 100)}
+    served = dict.fromkeys(due, 0)
+    while now_s < 90:
+        now_s, lane = min((at_s, lane) for lane, at_s in due.items())
+        wait_s = limiter.wait_s(now_s, weights[lane], lane)
+        if wait_s:
+            limiter.ask(lane, now_s, weights[lane], wait_s)
+            due[lane] = now_s + wait_s
+        else:
+            send(limiter, now_s, weights[lane], lane, took_s=0.001)
+            served[lane] += 1
+            due[lane] = now_s + (1.0 if lane != "large" else 0.001)  # 2.3 MB a second of small ones
+    assert served.pop("large") >= 20
+    assert min(served.values()) >= 60
+
+
+def test_what_a_lane_waits_for_is_kept_for_a_while_and_no_longer() -> None:
+    limiter = ByteLimiter(RATE)
+    send(limiter, 0.0, Weight(7_400_000, 1), "busy")
+    assert limiter.wait_s(0.0, BODY, "first") == pytest.approx(3.2)
+    limiter.ask("first", 0.0, BODY, 3.2)
+    assert limiter.wait_s(0.1, Weight(50_000, 1), "later") > 0
+    assert limiter.wait_s(3.3, Weight(LIMIT - 400_000, 1), "later") > 0
+    assert limiter.wait_s(3.3, Weight(LIMIT - 600_000, 1), "later") == pytest.approx(0.005)
+    assert limiter.wait_s(4.3, Weight(LIMIT, 1), "later") == 0
+
+
+SMALL = Weight(450_000, 3_000)
+
+
+@pytest.mark.parametrize("accepted", [None, False])
+def test_items_that_perhaps_were_not_accepted_have_pushed_nothing_out(accepted: bool | None) -> None:
+    limiter = ByteLimiter(RATE)
+    for number in range(13):
+        send(limiter, number * 0.01)
+    limiter.landed(limiter.spend(0.2, SMALL), 0.3, accepted=accepted)
+    assert limiter.wait_s(0.4, Weight(1_100_000, 1)) > 0
+    limiter.landed(limiter.spend(0.4, SMALL), 0.5, accepted=True)
+    assert limiter.wait_s(0.6, Weight(1_100_000, 1)) == 0
+
+
+def test_a_late_answer_has_pushed_out_nothing_that_came_after_it_left() -> None:
+    limiter = ByteLimiter(RATE)
+    late = limiter.spend(0.0, SMALL)
+    for number in range(13):
+        send(limiter, 0.1 + number * 0.01)
+    limiter.landed(late, 0.5, accepted=True)
+    assert limiter.wait_s(0.6, Weight(1_000_000, 1)) > 0
+
+
+def test_items_for_another_proxy_have_pushed_nothing_out() -> None:
+    limiter = ByteLimiter(RATE)
+    for number in range(13):
+        send(limiter, number * 0.01)
+    limiter.landed(limiter.spend(0.2, SMALL, "a", "another"), 0.3, accepted=True)
+    assert limiter.wait_s(0.4, Weight(1_000_000, 1)) > 0
 
 
 def test_little_is_written_down_and_much_is() -> None:
@@ -107,7 +169,22 @@ def test_little_is_written_down_and_much_is() -> None:
     assert limiter.snapshot(1.0).bytes == 1_000_000
 
 
-@pytest.mark.parametrize(("same_boot", "age_s", "free"), [(True, 1, 0), (True, 10, 6_562_500), (False, 10, 0)])
+def test_a_steady_flow_is_written_down_only_now_and_then() -> None:
+    limiter = ByteLimiter(RATE)
+    written = {id(limiter.snapshot(0.0))}
+    kept = []
+    for number in range(3_000):  # five minutes, 7 MB every three seconds
+        now_s = number * 0.1
+        assert limiter.wait_s(now_s, Weight(200_000, 100)) == 0
+        limiter.spend(now_s, Weight(200_000, 100))
+        kept.append(limiter.snapshot(now_s))
+        written.add(id(kept[-1]))
+        for sent in list(limiter._under_way):
+            limiter.landed(sent, now_s + 0.01, accepted=True)
+    assert len(written) <= 12
+
+
+@pytest.mark.parametrize(("same_boot", "age_s", "free"), [(True, 1, 0), (True, 301, 6_562_500), (False, 301, 0)])
 def test_a_restart_takes_the_worst(same_boot: bool, age_s: float, free: int) -> None:
     before = ByteLimiter(RATE)
     for _ in range(14):
@@ -121,6 +198,21 @@ def test_a_restart_takes_the_worst(same_boot: bool, age_s: float, free: int) -> 
     assert after.wait_s(age_s + 3.2, Weight(LIMIT, 1)) == 0
 
 
+def test_another_limit_knows_what_was_sent_before_it() -> None:
+    limiter = ByteLimiter(RATE)
+    sent = [limiter.spend(0.0, BODY) for _ in range(15)]
+    for each in sent:
+        limiter.landed(each, 3.4, accepted=True)  # slow answers, long after they were written down
+    limiter.change(2_000_000, 3.5)
+    assert limiter.limit_bytes == 6_000_000
+    assert limiter.wait_s(3.5, BODY) > 0
+    limiter.change(None, 7.0)
+    send(limiter, 7.0)
+    assert limiter.wait_s(7.0, BODY) == 0
+    limiter.change(RATE, 7.1)  # nobody counted
+    assert limiter.wait_s(7.1, BODY) == pytest.approx(3.2)
+
+
 @st.composite
 def steps(draw: st.DrawFn) -> list[tuple[str, Any]]:
     weights = st.tuples(st.integers(1, 3_000_000), st.integers(1, 5_000))
@@ -128,14 +220,17 @@ def steps(draw: st.DrawFn) -> list[tuple[str, Any]]:
     return [(draw(kinds), (draw(weights), draw(st.floats(0, 4)), draw(st.integers(0, 5)))) for _ in range(60)]
 
 
+Span = tuple[float, float, Weight]
+
+
 @pytest.mark.property
-@given(steps())
-def test_nothing_that_can_meet_in_a_message_exceeds_the_limit(plan: list[tuple[str, Any]]) -> None:
-    """A proxy that accepts each request at any moment while it is on its way, and merges by its own 3 s or 3,000."""
+@given(steps(), st.data())
+def test_no_message_exceeds_the_limit(plan: list[tuple[str, Any]], data: st.DataObject) -> None:
+    """A proxy that accepts each request at any moment while it is on its way, and merges for 3 s or 3,000 items."""
     limiter, now_s = ByteLimiter(RATE), 0.0
     noted = limiter.snapshot(0.0)
     under_way: list[tuple[Sent, float]] = []
-    spans: list[tuple[float, float, Weight]] = []  # when it may have been accepted
+    spans: list[Span] = []  # when it may have been accepted
     for step, ((size, items), seconds, number) in plan:
         match step:
             case "send":
@@ -145,8 +240,10 @@ def test_nothing_that_can_meet_in_a_message_exceeds_the_limit(plan: list[tuple[s
                     noted = limiter.snapshot(now_s)
             case "land" if under_way:
                 sent, since_s = under_way.pop(number % len(under_way))
-                limiter.landed(sent, now_s, accepted=True)
-                spans.append((since_s, now_s, sent.weight))
+                accepted = [True, True, True, True, None, False][number]
+                limiter.landed(sent, now_s, accepted=accepted)
+                if accepted or (accepted is None and seconds < 2):
+                    spans.append((since_s, now_s, sent.weight))
             case "pass":
                 now_s += seconds
             case "restart":
@@ -155,16 +252,22 @@ def test_nothing_that_can_meet_in_a_message_exceeds_the_limit(plan: list[tuple[s
                 limiter = ByteLimiter(RATE)
                 limiter.restore(noted, now_s, same_boot=True)
     spans += [(since_s, now_s, sent.weight) for sent, since_s in under_way]
-    for _, end_s, last in spans:
-        # all that can stand in one message with `last` as its last document, if everything meets as badly as it can
-        meets = [span for span in spans if span[0] <= end_s and span[1] > end_s - 3.0]
-        meets.sort(key=lambda span: -span[1])
-        total = items = 0
-        for _, other_end_s, weight in meets:
-            if other_end_s <= end_s and items < 3_000:
-                total += weight.bytes
-                items += weight.items
-        assert total <= LIMIT + last.bytes or len(meets) == 1
+    parts = data.draw(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=len(spans), max_size=len(spans)))
+    at_s = [start_s + part * (end_s - start_s) for part, (start_s, end_s, _) in zip(parts, spans, strict=True)]
+    for message in merged(list(zip(at_s, [weight for _, _, weight in spans], strict=True))):
+        assert len(message) == 1 or sum(weight.bytes for weight in message) <= LIMIT
+
+
+def merged(accepted: list[tuple[float, Weight]]) -> list[list[Weight]]:
+    messages: list[list[Weight]] = []
+    since_s, items = float("-inf"), 0
+    for at_s, weight in sorted(accepted, key=lambda each: each[0]):
+        if at_s - since_s >= 3.0 or items >= 3_000:
+            messages.append([])
+            since_s, items = at_s, 0
+        messages[-1].append(weight)
+        items += weight.items
+    return messages
 
 
 @pytest.mark.parametrize("text", ["plain", "<b>&amp;</b>" * 100, "\u2028\u2029" * 50, "\b\f" * 50, '\\b"\\f', "\u4e2d"])

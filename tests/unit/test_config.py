@@ -1,12 +1,13 @@
 """conf.d: every mistake at once, each with its place and what would be right."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sidecar.config import Config, Loaded, Options, load_config
-from sidecar.config.addresses import host_address
+from sidecar.config.addresses import host_address, is_own_address
 from sidecar.config.show import MASK, effective
 from sidecar.errors import ConfigError
 from sidecar.units import Rate
@@ -280,6 +281,13 @@ def test_a_directory_without_files_is_a_mistake(conf_d: ConfD) -> None:
 def test_other_hosts_may_be_let_in_in_so_many_words(conf_d: ConfD) -> None:
     config = conf_d.config("http: {listen: '0.0.0.0:10205', allow_remote: true}")
     assert str(config.http.listen) == "0.0.0.0:10205"
+
+
+def test_what_can_be_bound_to_is_not_for_that_this_hosts_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `net.ipv4.ip_nonlocal_bind`, usual where addresses move between hosts, every address can be bound to."""
+    monkeypatch.setattr(socket.socket, "bind", lambda *_: None)
+    assert not any(map(is_own_address, ["192.0.2.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "2001:db8::1", "name"]))
+    assert all(map(is_own_address, ["127.0.0.1", "127.0.0.77", "::1", host_address()]))
 
 
 def test_host_ip_is_this_hosts_own_address_unless_the_environment_says_otherwise(conf_d: ConfD) -> None:

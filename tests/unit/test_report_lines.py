@@ -58,6 +58,18 @@ def test_each_bad_line_is_named_and_the_others_go() -> None:
     assert dict(checked.refused)[7] == "dimension.a: expected a string, got an array"
 
 
+def test_a_line_that_is_nested_too_deep_and_bad_costs_no_other() -> None:
+    good = event()
+    bad = block(event(event={"content": "BAD"})).replace(b'"event_name"', b'"z": %b, "event_name"' % nested(2000))
+    checked = check(good, bad.replace(b'"BAD"', rb'"\q"')[:-1], good)
+    assert taken(checked) == {"event": [good, good]}
+    assert [(number, "not valid JSON" in why) for number, why in checked.refused] == [(1, True)]
+
+
+def nested(levels: int) -> bytes:
+    return b"[" * levels + b"]" * levels
+
+
 def test_reports_among_events_are_handed_back() -> None:
     line = json.dumps(report(event())).encode()
     checked = check(event(), line, {"stream": "x", "data": []}, event() | {"data": [1]})

@@ -234,6 +234,16 @@ def test_a_field_that_nobody_looks_at_is_left_out_if_it_is_nested_too_deep(level
     assert checked(body).repaired
 
 
+@pytest.mark.parametrize(("bad", "place"), [({"event": {"content": "BAD"}}, "event"), ({"extra": ["BAD"]}, "extra")])
+def test_what_is_bad_behind_a_field_nested_too_deep_is_refused_as_anywhere(bad: dict[str, Any], place: str) -> None:
+    item = dump(event(**bad)).replace(b'"event_name"', b'"z": %b, "event_name"' % nested(2000))
+    status, message = refusal(b'{"data_id":1,"data":[%b]}' % item.replace(b'"BAD"', rb'"\q"'))
+    assert (status, message.split(" (")[0]) == (
+        400,
+        f"data[0].{place}: not valid JSON: invalid escape character in string",
+    )
+
+
 def test_depth_at_the_top_level_is_no_reason_to_refuse() -> None:
     item = event()
     body = dump(report(item, more="HERE")).replace(b'"HERE"', nested(5000))

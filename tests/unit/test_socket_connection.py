@@ -458,6 +458,12 @@ def test_an_item_that_nobody_thought_of_is_refused_and_costs_no_other(
     door.intake.settle()
     assert client.heard() == [{"line": 2, "error": "it cannot be treated"}, {"acked": 2}]
 
+    client.send(b"a\nbug\nb\r with more\nc\n")
+    while door.intake.waiting:
+        door.intake.settle()
+    assert client.heard() == [{"line": 5, "error": "it cannot be treated"}, {"acked": 5}]
+    assert door.intake.disk[-3:] == [b"a", b"b\r with more", b"c"]
+
     door.intake.full = True
     other = Client(door, loop)
     client.send(b"bug\n")

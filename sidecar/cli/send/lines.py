@@ -12,9 +12,8 @@ from sidecar.cli.send.event import Given, Item, complete
 from sidecar.cli.send.report import Pipe
 from sidecar.errors import Refused
 from sidecar.report import open_envelope
-from sidecar.report.envelope import foreign
 from sidecar.report.repair import mended, valid_utf8
-from sidecar.report.words import describe
+from sidecar.report.words import describe, foreign
 
 MAX_LINE_BYTES = 5_000_000
 _BOM = b"\xef\xbb\xbf"

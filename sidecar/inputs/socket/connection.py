@@ -22,6 +22,7 @@ from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.answering import Answering
 from sidecar.inputs.socket.flights import Flight, Flights
 from sidecar.inputs.socket.frames import Frame
+from sidecar.inputs.socket.lines import each_line
 from sidecar.inputs.socket.pool import Pool
 from sidecar.inputs.socket.sessions import Handed, Item, Session
 
@@ -170,7 +171,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def heard_out(self) -> bool:
-        """Whether all that the client sent was read, and is on disk or refused."""
+        """Return True if all that the client sent was read, and is on disk or refused."""
         return self._ended and not self._flights and not self._items
 
     def hear_out(self) -> None:
@@ -215,7 +216,7 @@ class Connection(asyncio.Protocol):
     def _take_items(self) -> Unavailable | None:
         """Takes what is there, for as long as a slice of time lasts. Returns why there is no room."""
         end_s = self._loop.time() + _SLICE_S
-        while self._items:
+        while self._items and self._session is not None:
             if self._loop.time() > end_s:
                 self._resting = True
                 self._loop.call_soon(self._wake)
@@ -223,9 +224,13 @@ class Connection(asyncio.Protocol):
             item, size = self._items[0]
             flight = Flight(size)
             try:
-                flight.handed = self._take(item, flight)
+                flight.handed = self._session.take(item, partial(self._landed, flight))
             except Unavailable as why:
                 return why
+            except Exception as error:  # one line or frame that nobody thought of must not cost the others
+                if self._cut_first():
+                    continue
+                self._session.refuse(item, self._door.puzzled(self, error))
             self._items.popleft()
             if flight.handed is None:
                 self._keep(-size)
@@ -233,15 +238,16 @@ class Connection(asyncio.Protocol):
                 self._flights.start(flight)
         return None
 
-    def _take(self, item: Item, flight: Flight) -> Handed | None:
-        assert self._session is not None
-        try:
-            return self._session.take(item, partial(self._landed, flight))
-        except Unavailable:
-            raise
-        except Exception as error:  # one item that nobody thought of must not cost the others
-            self._session.refuse(item, self._door.puzzled(self, error))
-            return None
+    def _cut_first(self) -> bool:
+        """Cut the first item into its lines; return False if it is one line, or no lines."""
+        item, size = self._items[0]
+        lines = each_line(item) if isinstance(item, bytes) else []
+        if len(lines) < 2:
+            return False
+        self._items.popleft()
+        self._items.extendleft([(line, len(line)) for line in reversed(lines)])
+        self._keep(sum(map(len, lines)) - size)
+        return True
 
     def _wake(self) -> None:
         self._resting = False

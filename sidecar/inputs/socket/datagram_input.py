@@ -11,7 +11,7 @@ from sidecar.config import Socket
 from sidecar.errors import Unavailable
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.complaints import Complaints
-from sidecar.inputs.socket.lines import without_blank_lines
+from sidecar.inputs.socket.lines import each_line, without_blank_lines
 from sidecar.inputs.socket.opening import Opened, bound_to, open_listener, remove_file
 from sidecar.inputs.socket.peer import Allowed, close_passed_files, sender_of
 from sidecar.inputs.socket.pool import Pool
@@ -114,11 +114,21 @@ class DatagramInput:
         except Unavailable as why:
             self._drop(why.message, block.count(b"\n"))
             return
+        except Exception as error:  # one line that nobody thought of must not cost those of others
+            self._hand_over_each(each_line(block), error)
+            return
         for _, reason in taken.refused:
             self._refuse("a line of a datagram is refused", reason=reason)
         if taken.submission is not None:
             self._pool.hold(flight.size)
             taken.submission.submit()
+
+    def _hand_over_each(self, lines: list[bytes], error: Exception) -> None:
+        if len(lines) > 1:
+            for line in lines:
+                self._hand_over(line)
+        else:
+            self._refuse("a line of a datagram cannot be treated; please report this bug", error=repr(error)[:200])
 
     def _landed(self, flight: "_Flight", error: Exception | None) -> None:
         taken = flight.taken

@@ -95,6 +95,11 @@ def without_blank_lines(block: bytes) -> bytes:
     return _BLANK.sub(b"\n", block.lstrip(b" \t\r\n"))
 
 
+def each_line(block: bytes) -> list[bytes]:
+    """Return the lines of `block`, which ends with a line's end, each with its own."""
+    return [line + b"\n" for line in block.split(b"\n")[:-1]]
+
+
 def _cut(block: bytes) -> Iterator[bytes]:
     start = 0
     while len(block) - start > _BLOCK_BYTES:
