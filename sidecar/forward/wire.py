@@ -52,7 +52,7 @@ class WatchedStream(httpcore.AsyncNetworkStream):
             self._first = self._reading = self.early = False
             self._read.clear()
         # After its handshake TLS may have tickets to be read, which are no answer.
-        if not (self._tls and self._first) and self._inner.get_extra_info("is_readable"):
+        if self._holds_back() or (not (self._tls and self._first) and self._inner.get_extra_info("is_readable")):
             self.early = True
         try:
             await self._inner.write(buffer, timeout)
@@ -76,7 +76,22 @@ class WatchedStream(httpcore.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         """Answer as the inner stream does; a spoiled one is always readable, so that the pool does not use it again."""
-        return (info == "is_readable" and self.spoiled) or self._inner.get_extra_info(info)
+        if info == "is_readable" and (self.spoiled or self._holds_back()):
+            return True
+        return self._inner.get_extra_info(info)
+
+    def _holds_back(self) -> bool:
+        """Return True if TLS has something to read that came with what was read before, and note that it has."""
+        if not self._tls or self.spoiled:
+            return False
+        try:
+            self._inner.get_extra_info("ssl_object").read(1)  # of what is in memory; nothing waits for the network
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            pass
+        self.spoiled = True
+        return True
 
 
 class WatchingBackend(httpcore.AsyncNetworkBackend):

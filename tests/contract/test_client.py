@@ -6,12 +6,14 @@ import gzip
 import ssl
 import zlib
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from sidecar.forward.client import Client, push_url
 from sidecar.forward.outcome import Failure, Reply
+from tests.support.pem import Authority
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -129,14 +131,20 @@ class Scripted:
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    def ask(self, *bodies: bytes, pause_s: float = 0.0) -> list[Reply | Failure]:
+    def ask(
+        self, *bodies: bytes, pause_s: float = 0.0, tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
+    ) -> list[Reply | Failure]:
+        """The answers to `bodies`. `tls`: for the server and for the client."""
+        theirs, ours = tls or (None, ssl.create_default_context())
+        scheme = "https" if tls else "http"
+
         async def run() -> list[Reply | Failure]:
-            server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+            server = await asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=theirs)
             port = server.sockets[0].getsockname()[1]
-            client = Client(timeout_s=2.0, tls=ssl.create_default_context, connections=4)
+            client = Client(timeout_s=2.0, tls=lambda: ours, connections=4)
             answers = []
             for body in bodies:
-                answers.append(await client.post(f"http://127.0.0.1:{port}", body))
+                answers.append(await client.post(f"{scheme}://127.0.0.1:{port}", body))
                 await asyncio.sleep(pause_s)
             await client.close()
             server.close()
@@ -155,6 +163,39 @@ def test_what_follows_an_answer_is_no_answer_to_the_next_request(planted: bytes)
     assert (first.status, second.status) == (200, 503)
     assert server.bodies == [b"one", b"two"]
     assert server.connections == 2
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    authority = Authority(tmp_path)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*authority.issue("proxy", "IP:127.0.0.1"))
+    return server, ssl.create_default_context(cafile=str(authority.cert))
+
+
+TLS_RECORD_BYTES = 16_384
+
+
+@pytest.mark.debian
+def test_what_follows_in_another_record_is_no_answer_to_the_next_request(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    """It came in the same piece, but TLS has not decrypted it yet: to the socket nothing is left to be read."""
+    padding = TLS_RECORD_BYTES - len(http(ACK, b"X: "))
+    first = http(ACK, b"X: " + b"x" * padding)
+    assert len(first) == TLS_RECORD_BYTES
+    server = Scripted(first + http(ACK), http(b"busy", status=b"503 Busy"))
+    answers = server.ask(b"one", b"two", pause_s=0.2, tls=tls)
+    assert [answer.status for answer in answers if isinstance(answer, Reply)] == [200, 503]
+    assert server.connections == 2
+
+
+@pytest.mark.debian
+def test_a_connection_with_tls_is_kept_as_well(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    server = Scripted(*[http(ACK)] * 6)
+    answers = server.ask(*[b"one"] * 6, tls=tls)
+    assert [answer.status for answer in answers if isinstance(answer, Reply)] == [200] * 6
+    assert server.connections == 1
 
 
 def test_what_follows_later_is_no_answer_either() -> None:

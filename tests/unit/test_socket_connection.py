@@ -462,7 +462,8 @@ def test_an_item_that_nobody_thought_of_is_refused_and_costs_no_other(
     while door.intake.waiting:
         door.intake.settle()
     assert client.heard() == [{"line": 5, "error": "it cannot be treated"}, {"acked": 5}]
-    assert door.intake.disk[-3:] == [b"a", b"b\r with more", b"c"]
+    assert door.intake.disk[2:] == [b"a", b"b\r with more", b"c"]
+    door.intake.disk[2:] = []
 
     door.intake.full = True
     other = Client(door, loop)
