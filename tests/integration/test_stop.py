@@ -122,6 +122,23 @@ def test_all_pipelined_requests_are_answered_after_a_half_close(pair: tuple[Prox
     assert answer.lower().count(b"connection: close") == 1
 
 
+HEAD = b"POST /v2/push/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.mark.parametrize("rest", [HEAD[:20], HEAD, HEAD + b'{"d', b"GET", b"garbage\r\n\r\n"])
+@pytest.mark.parametrize("whole", [1, 2])
+def test_whole_requests_are_answered_if_what_follows_them_is_not_whole(
+    pair: tuple[Proxy, Sidecar], whole: int, rest: bytes
+) -> None:
+    """They are on disk: a client that is not told sends them again."""
+    _, sidecar = pair
+    with socket.create_connection(("127.0.0.1", sidecar.port), timeout=10) as client:
+        client.sendall(request(dump(report(event()))) * whole + rest)
+        client.shutdown(socket.SHUT_WR)
+        answer = read_answer(client, silence_s=5)
+    assert answer.count(b"HTTP/1.1 200") == answer.count(b"HTTP/1.1") == whole
+
+
 def test_half_a_request_is_not_waited_for(pair: tuple[Proxy, Sidecar]) -> None:
     _, sidecar = pair
     for cut in (1, 30, 80):

@@ -51,6 +51,7 @@ class IntakeProtocol(HttpToolsProtocol):
         self._raw_left = 0
         self._in_message = self._fresh = self._heard_all = False
         self._repeated: Push | None = None
+        self._newest_whole: Any = None  # the cycle of the last request that has come as a whole
         self._active = False
         self._chunk = b""
 
@@ -82,10 +83,19 @@ class IntakeProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks whether to keep the connection
         """Keep a connection whose client sends no more until it has its answers (RFC 9112, 9.6); then close it."""
-        if self._in_message or self.cycle is None or self.cycle.response_complete:
+        return self._hear_no_more()
+
+    def _hear_no_more(self) -> bool:
+        """Answer the whole requests, and close then; return False if all are answered."""
+        newest = self._newest_whole
+        if newest is None or newest.response_complete:
             return False  # what is not whole will never be, and all else is answered
-        self._heard_all = True
-        self.cycle.keep_alive = False  # the newest request, whose answer is the last
+        if self.pipeline and self.pipeline[0][0] is not newest and self._in_message:
+            half, _ = self.pipeline.popleft()
+            if isinstance(half, Push):
+                half.drop_body()
+        self.cycle, self._heard_all = newest, True
+        newest.keep_alive = False  # its answer is the last
         return True
 
     def pause_writing(self) -> None:
@@ -106,7 +116,8 @@ class IntakeProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._take_raw(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            if not self._hear_no_more():
+                self.send_400_response("Invalid HTTP request received.")
             return
         finally:
             self._chunk = b""
@@ -135,7 +146,7 @@ class IntakeProtocol(HttpToolsProtocol):
         if push is None:
             push = self._repeated = Push(self, self._shared, keep_alive=True)
         push.response_complete = False
-        self.cycle = push
+        self.cycle = self._newest_whole = push
         push.take(data[end:])
         return True
 
@@ -175,6 +186,7 @@ class IntakeProtocol(HttpToolsProtocol):
             return  # httptools says so, but the body is still to come
         self._in_request = self._in_message = self._fresh = False
         self._quiet_bytes = 0
+        self._newest_whole = self.cycle
         if not isinstance(self.cycle, Push):
             super().on_message_complete()
             return
