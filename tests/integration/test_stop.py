@@ -1,10 +1,13 @@
 """An orderly stop loses nothing that a client could still write, and a client that half-closes gets its answer."""
 
+import contextlib
 import json
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,54 @@ def test_an_orderly_stop_loses_no_frame_that_could_be_written(
     sidecar.start()
     wait_until(lambda: written <= proxy.ids().keys(), 20, "all that could be written")
     assert sidecar.books()["balanced"]
+
+
+def test_whoever_comes_and_goes_on_meanwhile_a_stop_has_an_end_and_loses_no_frame(
+    pair: tuple[Proxy, Sidecar], tmp_path: Path
+) -> None:
+    """Each one that has connected costs a moment, in which the busy ones have their turns and others connect."""
+    proxy, sidecar = pair
+    written: set[str] = set()
+    over = threading.Event()
+
+    @contextlib.contextmanager
+    def connected() -> Iterator[socket.socket]:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "lines.sock"))
+            yield client
+
+    def frames() -> None:
+        while True:
+            with connected() as client:
+                for item in [event() for _ in range(7)]:
+                    client.sendall(agent.beat_report(DATA_ID, item))
+                    written.add(item["dimension"]["id"])
+
+    def newcomers() -> None:
+        while True:
+            with contextlib.ExitStack() as held:
+                for _ in range(300):
+                    held.enter_context(connected())
+
+    def bad_lines() -> None:
+        with connected() as client:  # and reads no answer
+            client.settimeout(0.2)
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    client.sendall(b'{"bad":1}\n' * 1000)
+
+    with ThreadPoolExecutor() as pool:
+        running = [pool.submit(each) for each in (frames, frames, newcomers, bad_lines)]
+        wait_until(lambda: len(written) > 300, 20, "clients in full swing")
+        sidecar.signal(signal.SIGTERM)
+        try:
+            assert sidecar.wait() == 0
+        finally:
+            over.set()
+            sidecar.end()
+        assert all(isinstance(each.exception(), OSError) for each in running[:3])
+    sidecar.start()
+    wait_until(lambda: written <= proxy.ids().keys(), 20, "all that could be written")
 
 
 def test_a_writer_is_told_at_once_and_what_it_wrote_before_is_acknowledged(

@@ -65,29 +65,20 @@ class StreamInput:
         if self._server is None or self._opened is None:
             return 0
         remove_file(self._settings.listen, self._opened)
-        await self._close_listener(self._server, self._opened.listener)
-        self._server = None
-        connections = list(self._connections)
-        for connection in connections:
-            connection.hear_out()
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + _SETTLE_S
+        # All of this without an await: from here on nobody can write, so what is left to be read has an end.
+        late = _accept_the_rest(self._server, self._opened.listener, unix=self._settings.listen.path is not None)
+        self._server = None
+        for connection in self._connections:
+            connection.hear_out()
+        await asyncio.gather(*(loop.connect_accepted_socket(partial(Connection, self), each) for each in late))
+        connections = list(self._connections)
         while not all(connection.heard_out for connection in connections) and loop.time() < give_up_s:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
         for connection in connections:
             connection.close()
         return sum(connection.not_taken for connection in connections)
-
-    async def _close_listener(self, server: asyncio.Server, listener: socket.socket) -> None:
-        """Accept who has connected already, and nobody else."""
-        loop = asyncio.get_running_loop()
-        with listener.dup() as same:
-            server.close()
-            with contextlib.suppress(OSError):  # BlockingIOError: nobody is left
-                for _ in range(_BACKLOG):
-                    accepted, _ = same.accept()
-                    accepted.setblocking(False)
-                    await loop.connect_accepted_socket(partial(Connection, self), accepted)
 
     def enter(self, connection: Connection) -> bool:
         """Whether this client may stay; if not, the log says who it was."""
@@ -168,3 +159,23 @@ class StreamInput:
         self._complaints.say("an item cannot be treated; please report this bug", error=repr(error)[:200],
                              uid=connection.owner)  # fmt: skip
         return "it cannot be treated"
+
+
+def _accept_the_rest(server: asyncio.Server, listener: socket.socket, *, unix: bool) -> list[socket.socket]:
+    """Close `server`; return who had connected and was not accepted yet, none of whom can write any more.
+
+    A Unix listener that is shut down takes nobody else and still gives out those. One for TCP would reset them: there
+    at most as many are accepted as can wait, since others may come meanwhile.
+    """
+    accepted: list[socket.socket] = []
+    with listener.dup() as same, contextlib.suppress(OSError):  # BlockingIOError: nobody is left
+        server.close()
+        if unix:
+            same.shutdown(socket.SHUT_RD)
+        while unix or len(accepted) < _BACKLOG:
+            connection, _ = same.accept()
+            connection.setblocking(False)
+            accepted.append(connection)
+            with contextlib.suppress(OSError):  # it has gone
+                connection.shutdown(socket.SHUT_RD)
+    return accepted
