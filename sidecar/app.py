@@ -212,7 +212,7 @@ class Sidecar:
         self.starting = False
 
         spare_the_collector()
-        self._log_start(queue)
+        self._log_start(queue, hops)
         self._notifier.tell("READY=1", f"STATUS=listening on http://{self.listens_on}")
 
     async def _open_control(self, views: StatusViews, control: Control, undo: contextlib.AsyncExitStack) -> None:
@@ -270,11 +270,12 @@ class Sidecar:
         schedule.stop()
         await asyncio.sleep(0)
 
-    def _log_start(self, queue: Queue) -> None:
+    def _log_start(self, queue: Queue, hops: Hops) -> None:
         books = queue.books()
         logger.info(
             "ready",
             version=__version__,
+            id=hops.short,
             listen=f"http://{self.listens_on}",
             state=str(self.config.state),
             proxies=",".join(self.config.proxy.urls),

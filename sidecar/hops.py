@@ -18,6 +18,7 @@ HEADER = "x-sidecar-hops"
 MAX_HOPS = 8
 _FORGET_AFTER_S = 300.0
 _MAX_HEADER_BYTES = 256
+_SHOWN_DIGITS = 6
 _IDS = re.compile(rb"[0-9a-f]{16}(?:, ?[0-9a-f]{16})*")
 
 
@@ -32,12 +33,22 @@ def parse_hops(header: bytes) -> tuple[str, ...]:
     return tuple(each.strip() for each in header.decode("ascii").split(","))
 
 
+def shown(sidecar_id: str) -> str:
+    """Return as much of an id as people may see."""
+    return sidecar_id[:_SHOWN_DIGITS]
+
+
 class Hops:
     """What is known of each stream's way here. `own`: this sidecar's id, 16 hexadecimal digits."""
 
     def __init__(self, own: str) -> None:
         self.own = own
         self._seen: dict[StreamKey, dict[str, float]] = {}  # ids by stream, and when each was named last
+
+    @property
+    def short(self) -> str:
+        """Own id as people see it. Who knows it all could name it, and make this sidecar refuse another one."""
+        return shown(self.own)
 
     def is_loop(self, hops: Iterable[str]) -> bool:
         """Return True if a report with these hops has been here before."""
@@ -51,6 +62,10 @@ class Hops:
             seen[each] = now_s
         while len(seen) >= MAX_HOPS:  # many hosts behind one gateway: those that were named last, the nearest, stay
             del seen[next(iter(seen))]
+
+    def forget(self, key: StreamKey) -> None:
+        """Forget the way to a stream that is gone."""
+        self._seen.pop(key, None)
 
     def header(self, key: StreamKey, now_s: float) -> dict[str, str]:
         """Return the header for what is forwarded of the stream `key`."""

@@ -97,6 +97,8 @@ class Intake:
         for names, known in list(self._known.items()):
             if not gone.isdisjoint(known.streams.values()):
                 del self._known[names]
+        for stream in gone:
+            self._hops.forget(stream.key)
 
     def stop(self) -> None:
         """Refuse reports from now on. Lines and frames that clients could still write are taken."""

@@ -20,7 +20,8 @@ from sidecar.report.words import describe, describe_json, foreign
 
 _BOM = b"\xef\xbb\xbf"
 _NULL = b"null"
-_FIELDS = ("data_id", "access_token", "stream", "data")
+_FIELDS = ("data_id", "access_token", "data")
+"""Those that the proxy knows, in any letters; `stream` is ours, and only in these."""
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -67,9 +68,14 @@ def open_envelope(body: bytes) -> Envelope:
         return _by_name(clean, repaired)
     except (msgspec.DecodeError, RecursionError):
         return _refused_by_decoder(clean, repaired)
-    if document.data_id is None or document.access_token is None or bytes(document.data) == _NULL:
+    has_null = document.data_id is None or document.access_token is None or bytes(document.data) == _NULL
+    if has_null and _may_repeat(clean):
         return _scanned(clean, repaired)
     return _checked(document, repaired)
+
+
+def _may_repeat(clean: bytes) -> bool:
+    return b"\\u" in clean or any(clean.count(b'"%b"' % name.encode()) > 1 for name in _FIELDS)
 
 
 def _refused_by_decoder(clean: bytes, repaired: bool) -> Envelope:
@@ -87,20 +93,26 @@ def _by_name(clean: bytes, repaired: bool) -> Envelope:
         raise Refused(400, f"body: {foreign(error)}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         return _scanned(clean, repaired, error)
-    known = {name: bytes(value) for name, value in fields.items() if name.lower() in _FIELDS}
-    if len({name.lower() for name in known}) < len(known) or _NULL in known.values():
+    known = [(field, bytes(value)) for name, value in fields.items() if (field := _field(name))]
+    if len(dict(known)) < len(known) or any(value == _NULL for _, value in known):
         return _scanned(clean, repaired)
-    return _named({name.lower(): value for name, value in known.items()}, repaired)
+    return _named(dict(known), repaired)
+
+
+def _field(name: str) -> str | None:
+    lower = name.lower()
+    return lower if lower in _FIELDS else name if name == "stream" else None
 
 
 def _scanned(clean: bytes, repaired: bool, error: Exception | None = None) -> Envelope:
     """Open a report by looking at one field after the other. `error`: what the decoder had against it."""
     try:
-        found = [(name.lower(), value) for name, value in members(clean) if name.lower() in _FIELDS]
+        found = [(field, value) for name, value in members(clean) if (field := _field(name))]
     except NotScannable as unreadable:
         if isinstance(error, RecursionError):
             raise Refused(400, f"body: nested too deep, and {unreadable}") from None
-        raise Refused(400, f"body: {foreign(error) if error else unreadable}") from None
+        problem = foreign(error) if error else f"a field is repeated or null, and {unreadable}"
+        raise Refused(400, f"body: {problem}") from None
     known: dict[str, bytes] = {}
     for name, value in found:
         if value != _NULL or name not in known:
@@ -125,6 +137,8 @@ def _value(name: str, text: bytes) -> Any:
 def _checked(document: _Body, repaired: bool) -> Envelope:
     named = (document.data_id, document.access_token, document.stream)
     data_id, token, stream = (None if value is msgspec.UNSET else value for value in named)
+    if data_id is not None and type(stream) is not str:
+        stream = None  # to the proxy it is a field like any other
     if stream is not None and type(stream) is not str:
         raise Refused(400, f"stream: expected a string, got {describe(stream)}")
     if data_id is None:

@@ -14,7 +14,8 @@ _SURROGATES = re.compile(
 _CONTROLS = re.compile(
     rb'((?:[^"]++|"[^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*+")*+)("[^"\\]*+(?:\\.[^"\\]*+)*+")', re.DOTALL
 )
-_CONTROL = re.compile(rb"[\x00-\x1f]")
+# A character behind a backslash, which is its escape or a bad one (group 1), or a control character.
+_CONTROL = re.compile(rb"(\\.)|[\x00-\x1f]", re.DOTALL)
 _ESCAPES = {b"\n": rb"\n", b"\r": rb"\r", b"\t": rb"\t"}
 
 
@@ -46,6 +47,8 @@ def _escape_controls(json: bytes) -> bytes:
 
 
 def _escape(found: re.Match[bytes]) -> bytes:
+    if found[1]:
+        return found[1]
     return _ESCAPES.get(found[0]) or rb"\u%04x" % found[0][0]
 
 

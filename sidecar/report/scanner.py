@@ -40,7 +40,7 @@ def elements(json: bytes) -> list[bytes]:
 def _walk(json: bytes, opening: bytes, closing: bytes, read: Callable[[bytes, int], tuple[T, int]]) -> list[T]:
     """Return what `read` makes of each part between the brackets; it also says where the part ends."""
     if len(json) > MAX_BYTES:
-        raise NotScannable(f"larger than {MAX_BYTES} bytes")
+        raise NotScannable(f"too large to be looked through: over {MAX_BYTES} bytes")
     found: list[T] = []
     place = _skip_space(json, 0)
     if json[place : place + 1] != opening:

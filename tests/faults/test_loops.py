@@ -62,7 +62,9 @@ def test_a_header_that_no_sidecar_wrote_is_ignored_and_counted(sidecar: Sidecar)
     own = (sidecar.state / "id").read_text().strip()
     answer = sidecar.post(report(event()), headers={HEADER: f"{'0' * 16}, {own}"})
     assert answer.status_code == 508
-    assert own in answer.json()["message"]
+    assert f"from sidecar 000000 to {own[:6]} to {own[:6]}; see proxy.urls" in answer.json()["message"]
+    assert f"id={own[:6]}" in sidecar.text()
+    assert own not in answer.text + sidecar.text()  # who knows it could make this sidecar refuse another one
     (entry,) = sidecar.status()["inputs"]
     assert entry["hops_ignored"] == 4
     assert 'sidecar_input_hops_ignored_total{input="http",kind="http"} 4.0' in sidecar.get("/metrics").text

@@ -54,3 +54,11 @@ def test_what_no_sidecar_wrote_is_malformed(header: bytes) -> None:
 
 def test_what_sidecars_write_is_understood() -> None:
     assert parse_hops(f"{A}, {B},{C}".encode()) == (A, B, C)
+
+
+def test_the_way_to_a_stream_that_is_gone_is_forgotten() -> None:
+    hops = Hops(B)
+    hops.note(KEY, [A], 0)
+    hops.forget(KEY)
+    hops.forget(KEY)
+    assert ids(hops) == [B]

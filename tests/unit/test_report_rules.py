@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.errors import Refused
 from sidecar.report import Checked, Rules, check_items, open_envelope
-from tests.support.reports import NOW_MS, dump, event, report, sample, without
+from tests.support.reports import DATA_ID, NOW_MS, dump, event, report, sample, without
 
 
 def take(*items: Any, **rules: Any) -> list[Any]:
@@ -111,7 +111,7 @@ def test_a_bad_item_is_named_with_its_field(item: Any, message: str) -> None:
             "data_id: 2147483648 is no pipe of any proxy; expected at most",
         ),
         (dump(report(event()) | {"access_token": 5}), 400, "access_token: expected a string, got 5"),
-        (dump(report(event()) | {"stream": 5}), 400, "stream: expected a string, got 5"),
+        (dump({"stream": 5, "data": [event()]}), 400, "stream: expected a string, got 5"),
         (b'{"data_id":1,"access_token":"x"}', 400, "data: missing, expected an array of items"),
         (b'{"data_id":1,"data":{}}', 400, "data: expected an array, got an object"),
         (b'{"data_id":1,"data":null}', 400, "data: expected an array, got null"),
@@ -126,7 +126,7 @@ def test_a_bad_item_is_named_with_its_field(item: Any, message: str) -> None:
         (
             b'{"data_id":1,"x":' + b"[" * 5000 + b"]" * 5000 + b',"y":"' + b"x" * 300_000 + b'","data":[]}',
             400,
-            "nested too deep, and larger than 262144 bytes",
+            "nested too deep, and too large to be looked through: over 262144 bytes",
         ),
         (b'{"data_id":1,"access_token":"x","data":["\\q"]}', 400, "not valid JSON: invalid escaped character"),
         (b'{"data_id":1,"access_token":"x","x":"\\q","data":["\\q"]}', 400, "data: not valid JSON: invalid escaped"),
@@ -248,6 +248,27 @@ def test_depth_at_the_top_level_is_no_reason_to_refuse() -> None:
     item = event()
     body = dump(report(item, more="HERE")).replace(b'"HERE"', nested(5000))
     assert json.loads(take_raw(body)) == [item]
+
+
+@pytest.mark.parametrize("more", [{"stream": 5}, {"stream": {}}, {"Stream": "x"}, {"STREAM": 5}])
+def test_what_is_a_field_like_any_other_to_the_proxy_is_no_reason_to_refuse(more: dict[str, Any]) -> None:
+    envelope = open_envelope(dump(report(event()) | more))
+    assert (envelope.data_id, envelope.stream) == (DATA_ID, None)
+
+
+def test_a_large_report_may_have_nulls() -> None:
+    item = event(event={"content": "x" * 300_000})
+    assert open_envelope(dump({"data_id": 5, "access_token": None, "data": [item]})).token == ""
+    assert open_envelope(dump({"access_token": None, "Data_Id": 5, "data": [event()]})).data_id == 5
+    with pytest.raises(Refused, match="a field is repeated or null, and too large to be looked through"):
+        open_envelope(dump({"data_id": 5, "data": [item]}).replace(b'"data_id": 5', b'"data_id": 5, "data_id": null'))
+
+
+@pytest.mark.parametrize("bad", [b"\\\n", b"\\\t", b"\n\\\n"])
+def test_a_control_character_behind_a_backslash_is_no_escape(bad: bytes) -> None:
+    """To make it one would change what was said: a backslash and an `n`."""
+    body = dump(report(event(event={"content": "HERE"}))).replace(b"HERE", bad)
+    assert "not valid JSON" in refusal(body)[1]
 
 
 KNOWN = ("event_name", "target", "event", "dimension", "timestamp", "metrics")

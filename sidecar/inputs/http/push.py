@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from sidecar.errors import Refused, Unavailable
-from sidecar.hops import HEADER, BadHops, Hops, parse_hops
+from sidecar.hops import HEADER, BadHops, Hops, parse_hops, shown
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import answers
 from sidecar.inputs.http.content import decode
@@ -115,7 +115,7 @@ class Push:
             return
         self._sender = msgspec.structs.replace(self._sender, hops=hops)
         if self._shared.hops.is_loop(hops):
-            way = " to ".join([*hops, self._shared.hops.own])
+            way = " to ".join(map(shown, [*hops, self._shared.hops.own]))
             self.refuse(
                 Refused(508, f"this report has been here before, it goes round from sidecar {way}; see proxy.urls")
             )
