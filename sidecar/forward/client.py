@@ -18,7 +18,7 @@ import httpx
 from sidecar import __version__
 from sidecar.forward.outcome import Failure, Reply
 from sidecar.forward.turns import Turns
-from sidecar.forward.wire import ANSWER_MAX_BYTES, WatchedStream, watched_pool
+from sidecar.forward.wire import ANSWER_MAX_BYTES, Length, WatchedStream, watched_pool
 
 _PUSH = "/v2/push/"
 _IDLE_CONNECTIONS, _IDLE_S = 64, 55
@@ -174,12 +174,14 @@ async def _exchange(line: _Line, request: httpx.Request) -> Reply | Failure:
         await stream.aclose()
 
 
-def _length_of(response: httpx.Response) -> int | None:
-    """Return how many bytes the answer says its body has; None if it does not say."""
+def _length_of(response: httpx.Response) -> Length:
+    """Return how long the answer says that its body is; None if it does not say, or says two things."""
     if response.status_code in _NO_BODY:
         return 0
-    length = response.headers.get("content-length", "")
-    return int(length) if length.isdecimal() and "transfer-encoding" not in response.headers else None
+    length, coding = response.headers.get("content-length"), response.headers.get("transfer-encoding")
+    if coding is not None:
+        return "chunked" if coding.strip().lower() == "chunked" and length is None else None
+    return int(length) if length and length.isdecimal() else None
 
 
 def _decoded(answer: bytes, response: httpx.Response) -> bytes:

@@ -9,7 +9,7 @@ delivered that nobody has. The only module that knows httpcore, which httpx stan
 
 import ssl
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import httpcore
 
@@ -18,6 +18,8 @@ ANSWER_MAX_BYTES = 65_536
 _EXCHANGE_MAX_BYTES = 2 * ANSWER_MAX_BYTES
 """Of all that is read for one request: the heads of the answer and of informational ones too."""
 _END_OF_HEAD = b"\r\n\r\n"
+Length = int | Literal["chunked"] | None
+"""How long an answer says that its body is: so many bytes, or chunks with an empty one at the end; None: nothing."""
 
 
 class WatchedStream(httpcore.AsyncNetworkStream):
@@ -60,9 +62,9 @@ class WatchedStream(httpcore.AsyncNetworkStream):
             self.early = True
             raise
 
-    def ended(self, content_length: int | None) -> None:
+    def ended(self, length: Length) -> None:
         """Note the end of an exchange: whether that was all, if the answer said how long it is."""
-        self.spoiled |= content_length is None or not _is_one_answer(bytes(self._read), content_length)
+        self.spoiled |= length is None or not _is_one_answer(bytes(self._read), length)
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -127,8 +129,8 @@ def watched_pool(tls: ssl.SSLContext | None, *, idle_connections: int, idle_s: f
     )
 
 
-def _is_one_answer(raw: bytes, content_length: int) -> bool:
-    """Return True if `raw` is informational answers, one final one with so many bytes of body, and nothing else."""
+def _is_one_answer(raw: bytes, length: int | Literal["chunked"]) -> bool:
+    """Return True if `raw` is informational answers, one final one with a body so long, and nothing else."""
     start = 0
     while True:
         end = raw.find(_END_OF_HEAD, start) + len(_END_OF_HEAD)
@@ -136,5 +138,19 @@ def _is_one_answer(raw: bytes, content_length: int) -> bool:
             return False
         status = raw[start:end].split(b" ", 2)[1:2]
         if not status or not status[0].startswith(b"1"):
-            return len(raw) == end + content_length
+            return len(raw) == (_end_of_chunks(raw, end) if length == "chunked" else end + length)
         start = end
+
+
+def _end_of_chunks(raw: bytes, start: int) -> int:
+    """Return where the chunks end that begin at `start`, with their trailers; -1: not here. (RFC 9112, 7.1)"""
+    while (end := raw.find(b"\r\n", start)) >= 0:
+        try:
+            size = int(raw[start:end].partition(b";")[0], 16)
+        except ValueError:
+            return -1
+        if size == 0:
+            last = raw.find(_END_OF_HEAD, end)  # at once, or after trailers
+            return last + len(_END_OF_HEAD) if last >= 0 else -1
+        start = end + size + 4
+    return -1

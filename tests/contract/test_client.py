@@ -18,8 +18,19 @@ from tests.support.pem import Authority
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
+async def cut(server: asyncio.Server, writers: list[asyncio.StreamWriter]) -> None:
+    """End `server` and its connections, of which nothing must be left for the garbage collector."""
+    server.close()
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.sleep(0.01)
+
+
 def play(answer: Answer, body: bytes = b"{}", times: int = 1, timeout_s: float = 2.0) -> list[Reply | Failure]:
+    writers: list[asyncio.StreamWriter] = []
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -39,8 +50,7 @@ def play(answer: Answer, body: bytes = b"{}", times: int = 1, timeout_s: float =
         client = Client(timeout_s=timeout_s, tls=ssl.create_default_context, connections=4)
         answers = [await client.post(f"http://127.0.0.1:{port}", body) for _ in range(times)]
         await client.close()
-        server.close()
-        await asyncio.sleep(0.01)
+        await cut(server, writers)
         return answers
 
     return asyncio.run(run())
@@ -113,9 +123,11 @@ class Scripted:
         self.heads: list[bytes] = []
         self.bodies: list[bytes] = []
         self.connections = 0
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -147,8 +159,7 @@ class Scripted:
                 answers.append(await client.post(f"{scheme}://127.0.0.1:{port}", body))
                 await asyncio.sleep(pause_s)
             await client.close()
-            server.close()
-            await asyncio.sleep(0.01)
+            await cut(server, self.writers)
             return answers
 
         return asyncio.run(run())
@@ -208,6 +219,31 @@ def test_what_follows_later_is_no_answer_either() -> None:
     _, second = server.ask(b"one", b"two", pause_s=0.2)
     assert isinstance(second, Reply)
     assert second.status == 503
+
+
+def chunked(*chunks: bytes, trailers: bytes = b"", more: bytes = b"") -> bytes:
+    body = b"".join(b"%x;a=b\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n%b\r\n%b0\r\n%b\r\n" % (more, body, trailers)
+
+
+def test_a_connection_is_kept_after_answers_in_chunks() -> None:
+    answers = [chunked(ACK), chunked(ACK[:3], ACK[3:]), chunked(ACK, trailers=b"X: 0\r\nY: 1\r\n"), chunked()]
+    server = Scripted(*answers, *answers)
+    replies = server.ask(*[b"one"] * 8)
+    assert [reply.body for reply in replies if isinstance(reply, Reply)] == [ACK, ACK, ACK, b""] * 2
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("planted", [http(ACK), chunked(ACK), b"x", b"0\r\n\r\n", b"\r\n"])
+@pytest.mark.parametrize(
+    "first", [chunked(ACK), chunked(ACK, trailers=b"X: 0\r\n"), chunked(ACK, more=b"Content-Length: 17\r\n")]
+)
+def test_what_follows_chunks_is_no_answer_to_the_next_request(first: bytes, planted: bytes) -> None:
+    server = Scripted(first + planted, http(b"busy", status=b"503 Busy"))
+    _, second = server.ask(b"one", b"two")
+    assert isinstance(second, Reply)
+    assert second.status == 503
+    assert server.connections == 2
 
 
 def test_a_connection_is_kept_as_long_as_all_is_in_order() -> None:
