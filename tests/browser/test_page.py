@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +60,17 @@ def test_it_shows_the_books_and_follows_them(page: Any, sidecar: Sidecar) -> Non
     assert "http" in page("#inputs")
     assert sidecar.settings["proxy"]["urls"][0] in page("#proxies")
     assert f"process {sidecar.pid}" in page("#about")
+
+
+def test_it_says_what_a_stream_waits_for(browser: webdriver.Chrome, tmp_path: Path, proxy: Proxy) -> None:
+    with Sidecar(tmp_path, proxy.url, {"proxy": {"bytes_per_data_id": "1KB/s"}}) as sidecar:
+        sidecar.start()
+        for _ in range(3):
+            sidecar.post(report(event(event={"content": "x" * 20_000})))
+        wait_until(lambda: sidecar.stream()["waits_for"], what="the limit")
+        browser.get(sidecar.url + "/")
+        streams = browser.find_element(By.ID, "streams")
+        wait_until(lambda: "waits: 1 KB/s for data_id 1500006" in streams.text, what="the limit on the page")
 
 
 def test_what_comes_from_outside_is_shown_as_text(

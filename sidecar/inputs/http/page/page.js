@@ -89,7 +89,7 @@ function show(s) {
     [t.name === String(t.data_id) ? t.name : `${t.name} (${t.data_id})`], [t.state + aside(t.lanes), t.state],
     ...["accepted", "queued", "delivered", "dead", "dropped"].map((k) => [number.format(t[k]), "n"]),
     [t.queued ? duration(t.oldest_age_s) : "–", "n"], [number.format(t.rate_per_min), "n"],
-    [until(t.next_attempt_at), "n"], [t.last_error ?? ""],
+    [until(t.next_attempt_at), "n"], [t.last_error ?? (t.waits_for ? `waits: ${t.waits_for}` : "")],
   ]));
   rows("proxies", s.proxies.map((p) => [[p.url], [p.state, p.state], [until(p.retry_at), "n"], [p.last_error ?? ""]]));
   rows("inputs", s.inputs.map((i) => [
