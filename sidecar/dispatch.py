@@ -271,11 +271,10 @@ class Dispatch:
         limiter = self._data_ids.get(data_id)
         if limiter is None:
             limiter = self._data_ids[data_id] = ByteLimiter(_bytes_per_s(self._config))
-            known, same_boot = None, True
             if _data_id(data_id) in self._remembered:
                 state, same_boot = self._remember(_data_id(data_id))
                 known = msgspec.json.decode(state, type=BytesSnapshot)
-            limiter.restore(known, boot_clock(), same_boot=same_boot)
+                limiter.restore(known, boot_clock(), same_boot=same_boot)
         return limiter
 
     def _remember(self, name: str) -> tuple[bytes, bool]:

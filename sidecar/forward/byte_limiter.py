@@ -14,8 +14,8 @@ large message, however fast they come.
 
 Bytes are those of the proxy's message, as far as they can be told here: never fewer (`weigh`).
 
-Invariant: what can meet in one message is at most `limit_bytes`, or one request alone; also across restarts. What was
-not written down when the process died is at most `slack_bytes`, and a restart takes it for spent.
+Invariant: what can meet in one message is at most `limit_bytes`, or one request alone; also across restarts. Before a
+request leaves, what is written down covers it and all that counts; a restart takes that for sent at its own start.
 """
 
 import bisect
@@ -70,10 +70,15 @@ class Sent(msgspec.Struct, eq=False):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What survives a restart: so many bytes counted at `at_s`, on the clock of that boot."""
+    """What survives a restart. Times are on the clock of that boot.
+
+    `bytes`: so many at most count since `at_s`, on their way or not. `older`: what was taken for sent at a restart, and
+    counts until its own end, so that one restart after the other does not make it count for ever.
+    """
 
     at_s: float
     bytes: int
+    older: list[tuple[float, int]] = []
 
 
 class _Waiting(msgspec.Struct):
@@ -127,12 +132,13 @@ class ByteLimiter:
 
     def __init__(self, per_s: float | None) -> None:
         self.per_s: float | None = None
-        self.limit_bytes = self.slack_bytes = 0
+        self.limit_bytes = 0
         self._under_way: set[Sent] = set()
         self._landed: deque[Sent] = deque()  # by the time of their answers; of the oldest, none that cannot count
         self._counted_bytes = 0  # of both
         self._passed: dict[str, _Passed] = {}  # by proxy
-        self._noted = _NOTHING  # what is on disk
+        self._noted = _NOTHING  # what is to be on disk before the next request leaves
+        self._restored: list[Sent] = []  # of `_landed`, what was taken for sent at a restart
         self._waiting: dict[Hashable, _Waiting] = {}  # lanes that wait, the first one first
         self._set(per_s)
 
@@ -146,7 +152,6 @@ class ByteLimiter:
     def _set(self, per_s: float | None) -> None:
         self.per_s = per_s
         self.limit_bytes = 0 if per_s is None else min(int(per_s * _WINDOW_S), _MOST_BYTES)
-        self.slack_bytes = self.limit_bytes // 8
 
     def wait_s(self, now_s: float, weight: Weight, lane: Hashable = None) -> float:
         """Seconds until `lane` may send a request of this weight; 0: now. An estimate while others are under way."""
@@ -197,24 +202,38 @@ class ByteLimiter:
         self._forget(now_s)
 
     def snapshot(self, now_s: float) -> Snapshot:
-        """Return what to write down: the same as before as long as that covers what counts now."""
+        """Return what to write down: the same as before as long as that covers what counts now.
+
+        It covers some more than that, so that little is written; but not soon after a restart, since another one
+        would take it all for sent.
+        """
         self._forget(now_s)
+        self._restored = [sent for sent in self._restored if sent.ends_s > now_s]
+        older = [(sent.ends_s, sent.weight.bytes) for sent in self._restored]
+        counted = self._counted_bytes - sum([size for _, size in older])
         covered = self._noted.bytes if now_s - self._noted.at_s < _NOTE_ANEW_S else 0
-        if self._counted_bytes > covered + self.slack_bytes:
-            self._noted = Snapshot(at_s=now_s, bytes=self._counted_bytes)
+        if counted > covered:
+            more = 0 if older else self.limit_bytes // 8
+            self._noted = Snapshot(at_s=now_s, bytes=counted + more, older=older)
         return self._noted
 
-    def restore(self, snapshot: Snapshot | None, now_s: float, *, same_boot: bool) -> None:
-        """Go on after a restart, with what was written down and what may have been spent since. In doubt, the worst."""
-        spent = self.slack_bytes
-        if snapshot is not None and not same_boot:
-            spent = self.limit_bytes
-        elif snapshot is not None and now_s - snapshot.at_s < _NOTE_COUNTS_S:
-            spent = min(self.limit_bytes, spent + snapshot.bytes)
-        self._take_for_sent(spent, now_s)
+    def restore(self, snapshot: Snapshot, now_s: float, *, same_boot: bool) -> None:
+        """Go on after a restart with what was written down. In doubt, the worst."""
+        if not same_boot:
+            self._take_for_sent(self.limit_bytes, now_s)
+        elif now_s - snapshot.at_s < _NOTE_COUNTS_S:
+            self._take_for_sent(min(self.limit_bytes, snapshot.bytes), now_s)
+        for ends_s, size in snapshot.older if same_boot else ():
+            if now_s < ends_s <= now_s + _WINDOW_S + _LATE_S:
+                self._take_for_sent(size, now_s, ends_s)
+        self._landed = deque(sorted(self._landed, key=lambda sent: sent.ends_s))
+        older = [(sent.ends_s, sent.weight.bytes) for sent in self._restored]
+        self._noted = Snapshot(at_s=now_s, bytes=0, older=older)
 
-    def _take_for_sent(self, size: int, now_s: float) -> None:
-        self._landed.append(Sent(Weight(size, 0), now_s, answered_s=now_s, ends_s=now_s + _WINDOW_S + _LATE_S))
+    def _take_for_sent(self, size: int, now_s: float, ends_s: float | None = None) -> None:
+        sent = Sent(Weight(size, 0), now_s, answered_s=now_s, ends_s=ends_s or now_s + _WINDOW_S + _LATE_S)
+        self._landed.append(sent)
+        self._restored.append(sent)
         self._counted_bytes += size
 
     def _waiting_before(self, now_s: float, lane: Hashable) -> list[int]:

@@ -157,6 +157,7 @@ class Forwarder:
             if bytes_s > requests_s:
                 self.waits_for = f"{self._settings.byte_rate} for data_id {self._key.data_id}"
                 self.budget.ask(now_s, weight)
+                await self._write_budget()  # what a restart took for sent is not to count from the next one on again
             return wait_s
         if (wait_s := self.way.wait_s()) > 0:
             self.hold.state = "held"

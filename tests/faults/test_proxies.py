@@ -58,7 +58,7 @@ def test_fail_over_under_load_loses_nothing_and_delays_little(tmp_path: Path, pa
                 wait_until(lambda before=before: len(first.documents()) > before, 20, "the preferred proxy")
                 first.fault(mode)
                 before = len(second.documents())
-                wait_until(lambda before=before: len(second.documents()) > before, 5, f"the other, while {mode}")
+                wait_until(lambda before=before: len(second.documents()) > before, 20, f"the other, while {mode}")
                 time.sleep(0.5)
                 assert sidecar.stream()["oldest_age_s"] < 2
         first.fault("none")

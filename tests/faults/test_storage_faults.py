@@ -178,7 +178,7 @@ def test_some_of_the_disk_is_kept_free(tmp_path: Path, proxy: Proxy, policy: str
         assert sidecar.status()["queue"]["limit"] == "max_size"
         used = sidecar.status()["queue"]["bytes"]
         disk.set_free(267_000_000)  # a megabyte and a half short of 256 MiB
-        wait_until(lambda: sidecar.status()["queue"]["limit"] == "min_free", 5, "a look at the disk")
+        wait_until(lambda: sidecar.status()["queue"]["limit"] == "min_free", 20, "a look at the disk")
         answers = [answer.status_code for answer in fill(sidecar)]
         status = sidecar.status()
         if policy == "refuse":
@@ -191,7 +191,7 @@ def test_some_of_the_disk_is_kept_free(tmp_path: Path, proxy: Proxy, policy: str
             assert status["queue"]["bytes"] <= used
             assert sidecar.stream()["dropped_by"].keys() == {"min_free"}
         disk.set_free(5_000_000_000)
-        wait_until(lambda: sidecar.status()["queue"]["limit"] == "max_size", 5, "a look at the disk")
+        wait_until(lambda: sidecar.status()["queue"]["limit"] == "max_size", 20, "a look at the disk")
         assert sidecar.post(report(event())).status_code == 200
         proxy.fault("none")
         sidecar.wait_empty()

@@ -95,8 +95,9 @@ def test_sigterm_abandons_a_request_that_takes_too_long(proxy: Proxy, sidecar: S
     sidecar.post(report(event()))
     wait_until(lambda: sidecar.stream()["state"] == "sending")
     started_s = time.monotonic()
-    assert sidecar.stop() == 0
-    assert 9 < time.monotonic() - started_s < 15
+    sidecar.signal(signal.SIGTERM)
+    assert sidecar.wait(50) == 0
+    assert 9 < time.monotonic() - started_s < 50  # the answer comes after 60 s
     proxy.fault("none")
     sidecar.start()
     sidecar.wait_empty()

@@ -408,7 +408,7 @@ def test_a_full_queue_is_waited_for_and_then_no_more(
     with LineSidecar(path, **silence):  # type: ignore[arg-type]
         begun = time.monotonic()
         done = run("send", "--socket", path, "--stream", "x", "--file", file, "--timeout", "300ms")
-        assert 0.3 <= time.monotonic() - begun < 5
+        assert 0.3 <= time.monotonic() - begun < 30
     assert (done.code, done.out) == (1, "")
     assert done.err == (
         "sidecar: gave up after 300ms: the sidecar takes nothing more at the moment; "
@@ -555,7 +555,7 @@ def test_the_beats_proxy_serves_where_no_sidecar_runs(run: Send, proxy: Proxy) -
     proxy.fault("down")
     begun = time.monotonic()
     done = run("send", *beat("-report.http.server", server, "-report.message.body", body, type_="http"))
-    assert (done.code, "Connection refused" in done.err, time.monotonic() - begun < 5) == (1, True, True)
+    assert (done.code, "Connection refused" in done.err, time.monotonic() - begun < 30) == (1, True, True)
 
 
 def test_the_beats_agent_address_counts_if_it_is_ours(run: Send, path: str, tmp_path: Path) -> None:

@@ -160,13 +160,26 @@ def test_items_for_another_proxy_have_pushed_nothing_out() -> None:
     assert limiter.wait_s(0.4, Weight(1_000_000, 1)) > 0
 
 
-def test_little_is_written_down_and_much_is() -> None:
+def test_what_is_written_down_covers_what_follows_for_a_while() -> None:
     limiter = ByteLimiter(RATE)
-    first = limiter.snapshot(0.0)
+    before = limiter.snapshot(0.0)
     send(limiter, 0.0)
-    assert limiter.snapshot(0.0) is first
-    send(limiter, 0.0)
-    assert limiter.snapshot(1.0).bytes == 1_000_000
+    written = limiter.snapshot(0.0)
+    assert written is not before
+    assert written.bytes == BODY.bytes + LIMIT // 8
+    send(limiter, 0.1)
+    assert limiter.snapshot(0.1) is written
+    send(limiter, 0.2)
+    assert limiter.snapshot(0.2).bytes == 3 * BODY.bytes + LIMIT // 8
+
+
+def test_a_trickle_is_written_down_once_in_a_while() -> None:
+    limiter = ByteLimiter(RATE)
+    written = set()
+    for second in range(300):
+        send(limiter, second, Weight(1_000, 1))
+        written.add(limiter.snapshot(second).at_s)
+    assert written == {0, 150}
 
 
 def test_a_steady_flow_is_written_down_only_now_and_then() -> None:
@@ -184,18 +197,31 @@ def test_a_steady_flow_is_written_down_only_now_and_then() -> None:
     assert len(written) <= 12
 
 
-@pytest.mark.parametrize(("same_boot", "age_s", "free"), [(True, 1, 0), (True, 301, 6_562_500), (False, 301, 0)])
+@pytest.mark.parametrize(("same_boot", "age_s", "free"), [(True, 1, 0), (True, 301, LIMIT), (False, 301, 0)])
 def test_a_restart_takes_the_worst(same_boot: bool, age_s: float, free: int) -> None:
     before = ByteLimiter(RATE)
     for _ in range(14):
         send(before, 0.0)
         written = before.snapshot(0.0)
-    send(before, 0.0, Weight(400_000, 1))  # not written down
     after = ByteLimiter(RATE)
     after.restore(written, age_s, same_boot=same_boot)
-    assert (after.wait_s(age_s, Weight(free + 1, 1)) > 0) is True
-    assert (after.wait_s(age_s, Weight(max(free, 1), 1)) == 0) is (free > 0)
+    assert (after.wait_s(age_s, Weight(max(free, 100_000), 1)) == 0) is (free > 0)
     assert after.wait_s(age_s + 3.2, Weight(LIMIT, 1)) == 0
+
+
+def test_one_restart_after_the_other_does_not_stop_it_for_good() -> None:
+    """Each takes what was sent before for sent just now; that must not add up, nor begin anew each time."""
+    written, now_s, sent = ByteLimiter(RATE).snapshot(0.0), 0.0, 0
+    for _ in range(100):
+        limiter = ByteLimiter(RATE)
+        limiter.restore(written, now_s, same_boot=True)
+        for _ in range(6):
+            if limiter.wait_s(now_s, BODY) == 0:
+                limiter.spend(now_s, BODY)  # and is killed before the answer
+                sent += BODY.bytes
+            written = limiter.snapshot(now_s)
+            now_s += 0.1
+    assert 0.4 * RATE <= sent / now_s <= RATE
 
 
 def test_another_limit_knows_what_was_sent_before_it() -> None:

