@@ -127,10 +127,9 @@ def test_a_second_signal_forces(proxy: Proxy, sidecar: Sidecar) -> None:
 
 def test_while_stopping_reports_are_refused_with_503(proxy: Proxy, sidecar: Sidecar) -> None:
     proxy.fault("slow", delay_s=3.0)
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False) as client, contextlib.closing(sidecar.connect()) as connection:
         client.post(sidecar.push_url, json=report(event()))
         wait_until(lambda: sidecar.stream()["state"] == "sending")
-        connection = sidecar.connect()
         connection.request("GET", "/healthz")
         connection.getresponse().read()
         body = json.dumps(report(event()))
@@ -141,9 +140,9 @@ def test_while_stopping_reports_are_refused_with_503(proxy: Proxy, sidecar: Side
         sidecar.signal(signal.SIGTERM)
         sidecar.wait_for("event=stopping")
         connection.send(body[-1:].encode())
-        answer = connection.getresponse()
-        assert (answer.status, answer.headers["retry-after"]) == (503, "5")
-        assert json.loads(answer.read())["message"] == "the sidecar is stopping"
+        with connection.getresponse() as answer:
+            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+            assert json.loads(answer.read())["message"] == "the sidecar is stopping"
     assert sidecar.wait() == 0
 
 
