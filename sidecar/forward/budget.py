@@ -1,4 +1,4 @@
-"""What a lane may send: the rate of its token, the bytes of its data_id, and parts of both for one purpose. Pure."""
+"""Says what a lane may send: the rate of its token, the bytes of its data_id, parts of both for one purpose. Pure."""
 
 from collections.abc import Hashable
 

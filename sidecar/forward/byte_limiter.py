@@ -1,4 +1,4 @@
-"""How many bytes of one data_id may be under way to a proxy's next message, which is dropped from 10 MiB on. Pure.
+"""Limits the bytes of one data_id that can meet in a proxy's next message, which is dropped from 10 MiB on. Pure.
 
 The proxy gathers what it accepts for a data_id, of all tokens and kinds, for three seconds or up to 3,000 items, and
 passes that on as one message. One of 10 MiB or more vanishes, after all its answers of 200. So of what this host sends
@@ -32,7 +32,7 @@ _MOST_BYTES = 8_000_000
 """In one window, however much is configured. The rest up to 10 MiB is for what nobody can know."""
 _MESSAGE_ITEMS = 3_000
 _ITEM_BYTES = 24
-"""What the message says of an item beside the item: a dimension that it does not have, commas, blanks."""
+"""Bytes of the message for an item beside the item: a dimension that it does not have, commas, blanks."""
 _REQUEST_BYTES = 1_000
 _ESCAPE_BYTES = 5
 """By which `<` grows in the message: sonic escapes HTML."""
@@ -53,7 +53,7 @@ _EXPONENT = re.compile(rb"0e[0+]")
 
 
 class Weight(msgspec.Struct, frozen=True):
-    """What a request adds to the proxy's message."""
+    """The size that a request adds to the proxy's message."""
 
     bytes: int
     items: int
@@ -70,7 +70,7 @@ class Sent(msgspec.Struct, eq=False):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What survives a restart. Times are on the clock of that boot.
+    """The state that survives a restart. Times are on the clock of that boot.
 
     `bytes`: so many at most count since `at_s`, on their way or not. `older`: what was taken for sent at a restart, and
     counts until its own end, so that one restart after the other does not make it count for ever.
@@ -82,14 +82,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Waiting(msgspec.Struct):
-    """What a lane waits for, and until when that is kept for it."""
+    """A lane's claim: the size it waits for, and until when that is kept for it."""
 
     weight: Weight
     until_s: float
 
 
 class _Passed:
-    """What one proxy has surely accepted last. What was answered before `before_s` is in no message any more."""
+    """The items that one proxy surely accepted last. What was answered before `before_s` has left with its message."""
 
     def __init__(self) -> None:
         self.before_s = float("-inf")
@@ -125,7 +125,7 @@ def weigh(events: bytes, items: int) -> Weight:
 
 
 class ByteLimiter:
-    """What of one data_id is under way or was sent lately. Times are seconds on a clock that never jumps.
+    """The requests of one data_id, under way or sent lately. Times are seconds on a clock that never jumps.
 
     `per_s` None: as much as anybody likes.
     """
