@@ -1,4 +1,4 @@
-"""Which sidecars an event has come through, so that a loop of them is seen at once. Pure.
+"""Tells which sidecars an event has come through, so that a loop of them is seen at once. Pure.
 
 Each sidecar says in a header of what it forwards: the ids that it was told itself, and its own. A report that names the
 sidecar that receives it has been there before:
@@ -39,7 +39,7 @@ def shown(sidecar_id: str) -> str:
 
 
 class Hops:
-    """What is known of each stream's way here. `own`: this sidecar's id, 16 hexadecimal digits."""
+    """The known way here of each stream. `own`: this sidecar's id, 16 hexadecimal digits."""
 
     def __init__(self, own: str) -> None:
         self.own = own

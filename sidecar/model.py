@@ -38,7 +38,7 @@ class StreamKey(msgspec.Struct, frozen=True):
 
 
 FORGOTTEN = StreamKey(0, "")
-"""Where the books of forgotten streams go, if no other stream of their data_id is left. No report can name it."""
+"""The stream that takes the books of forgotten ones, if none of their data_id is left. No report can name it."""
 
 
 class Sender(msgspec.Struct, frozen=True):

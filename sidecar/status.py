@@ -223,7 +223,7 @@ def worries(
     crowded: Sequence[str] = (),
     now_ms: int,
 ) -> list[str]:
-    """What somebody should look at before it becomes a failure. `crowded`: peers with as many streams as they may."""
+    """Things to look at before they become a failure. `crowded`: peers with as many streams as they may."""
     found = [f"sockets wait, nothing of theirs is lost: {sockets_wait}"] if sockets_wait else []
     found += [
         f"{peer} has as many streams that are not configured as one peer may; new data_ids and tokens of it are refused"

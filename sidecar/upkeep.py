@@ -28,9 +28,9 @@ _DEAD_PART = 4
 """Of the room, dead letters may take one part in so many, however large `dead.max_size` is."""
 _ALIVE_WITHIN_S = 10.0
 _FORGET_AFTER_S, _FORGET_SOON_S = 600.0, 20.0
-"""How long a stream is drained before it is forgotten; and when places get scarce."""
+"""The time for which a stream is drained before it is forgotten; and when places get scarce."""
 _CROWDED = 0.5
-"""Of all places for streams; from there on they are scarce."""
+"""The part of all places for streams from which on they are scarce."""
 log = structlog.get_logger("upkeep")
 
 

@@ -23,7 +23,7 @@ from sidecar.forward.wire import ANSWER_MAX_BYTES, Length, WatchedStream, watche
 _PUSH = "/v2/push/"
 _IDLE_CONNECTIONS, _IDLE_S = 64, 55
 _LAST_BYTES = 1024
-"""Of a large body, what is written after a look whether the answer is there already."""
+"""The end of a large body, which is written only after a look whether the answer is there already."""
 _LARGE_BYTES = 65_536
 _NO_BODY = (204, 304)
 _GZIP_OR_ZLIB = 47  # zlib's wbits

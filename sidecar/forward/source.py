@@ -44,7 +44,7 @@ class Source(Protocol):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What all forwarders have in common. `clock` is in seconds and never jumps, `wall_clock` since 1970.
+    """The settings that all forwarders have in common. `clock` is in seconds and never jumps, `wall_clock` since 1970.
 
     `clean_again`: what becomes of events that an older version accepted by other rules.
     """

@@ -14,12 +14,12 @@ from typing import Any, Literal
 import httpcore
 
 ANSWER_MAX_BYTES = 65_536
-"""Of the body of an answer."""
+"""The largest body of an answer."""
 _EXCHANGE_MAX_BYTES = 2 * ANSWER_MAX_BYTES
-"""Of all that is read for one request: the heads of the answer and of informational ones too."""
+"""The most that is read for one request: with the heads of the answer and of informational ones."""
 _END_OF_HEAD = b"\r\n\r\n"
 Length = int | Literal["chunked"] | None
-"""How long an answer says that its body is: so many bytes, or chunks with an empty one at the end; None: nothing."""
+"""The length that an answer states of its body: bytes, or chunks with an empty one at the end; None: it states none."""
 
 
 class WatchedStream(httpcore.AsyncNetworkStream):

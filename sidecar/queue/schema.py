@@ -81,7 +81,7 @@ def m002_tails(db: Database) -> None:
 
 @migrations()
 def m003_rules(db: Database) -> None:
-    """Which version of the rules checked the events. A new column with a default costs nothing, however much waits."""
+    """Note which version of the rules checked the events. A new column with a default costs nothing."""
     for table in ("chunk", "later", "kept"):
         db.execute(f"ALTER TABLE {table} ADD COLUMN rules INTEGER NOT NULL DEFAULT 0")
 

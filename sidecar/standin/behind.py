@@ -1,4 +1,4 @@
-"""What becomes of an accepted document behind the 200, as measured on the real proxy. Pure.
+"""Models what becomes of an accepted document behind the 200, as measured on the real proxy. Pure.
 
     accepted ──> decoded a second time ──────────────> items wait for their data_id's next message
                    │ an odd key, a missing target            │ 3,000 items, or `merge_s` after the first
@@ -36,7 +36,7 @@ class Document(msgspec.Struct, frozen=True):
 
 
 class _Message(msgspec.Struct):
-    """What waits of one data_id. `items`: how many of each document, in order; `due_s`: when it goes out."""
+    """The next message of one data_id. `items`: how many of each document, in order; `due_s`: when it goes out."""
 
     due_s: float
     size: int = _ENVELOPE_BYTES

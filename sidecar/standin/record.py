@@ -1,5 +1,6 @@
-"""What the stand-in proxy accepted, and what of it arrived behind: counts for ever, documents up to a number of bytes,
-and all that arrived in a file.
+"""Records what the stand-in proxy accepted, and what of it arrived behind.
+
+Counts for ever, documents up to a number of bytes, and all that arrived in a file.
 """
 
 from collections import Counter, deque

@@ -35,7 +35,7 @@ _HOPS = HEADER.encode()
 
 
 class Connection(Protocol):
-    """What a push needs of its connection. `sender`: who is at its other end."""
+    """The part of a connection that a push needs. `sender`: who is at its other end."""
 
     sender: Sender
 

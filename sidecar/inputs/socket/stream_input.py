@@ -72,7 +72,8 @@ class StreamInput:
         self._server = None
         for connection in self._connections:
             connection.hear_out()
-        await asyncio.gather(*(loop.connect_accepted_socket(partial(Connection, self), each) for each in late))
+        accepting = [loop.connect_accepted_socket(partial(Connection, self), each) for each in late]
+        await asyncio.gather(*accepting, return_exceptions=True)  # one that fails must not keep the others from it
         connections = list(self._connections)
         while not all(connection.heard_out for connection in connections) and loop.time() < give_up_s:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
