@@ -2,6 +2,9 @@
 
 A forward job's own answer sets its next run: seconds, or None for "when woken". The schedule is the backoff, so a held
 stream is a job whose next run lies in the future. A wake that comes while the job runs is remembered until it ends.
+
+APScheduler keeps its times by the wall clock, which may be set by years in either direction. So its own triggers, which
+list every run that a jump passed over, are not used; and after a jump every job is given a new time.
 """
 
 import asyncio
@@ -15,15 +18,27 @@ import structlog
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
 from apscheduler.executors.asyncio import AsyncIOExecutor
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.interval import IntervalTrigger
+from apscheduler.triggers.base import BaseTrigger
 
 _LOOK_AGAIN_S = 300
 """A woken job runs at least this often: what an unforeseen lost wake would cost."""
-_CLOCK_EVERY_S = 5.0
+_CLOCK_EVERY_S = 1.0
+"""Seconds, on the event loop's own clock, between two looks at the wall clock."""
 _CLOCK_JUMP_S = 1.0
 
 T = TypeVar("T")
 log = structlog.get_logger("schedule")
+
+
+class _Every(BaseTrigger):  # type: ignore[misc]  # the library has no types
+    """A trigger that fires `seconds` after now, however long ago it fired last: a run that was missed is missed."""
+
+    def __init__(self, seconds: float) -> None:
+        self._interval = timedelta(seconds=seconds)
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """Return the time of the next run. `previous_fire_time` may lie years ahead, or behind."""
+        return now + self._interval
 
 
 class Schedule:
@@ -37,6 +52,7 @@ class Schedule:
         )
         self._scheduler.add_listener(self._ended, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
         self._woken: dict[str, bool] = {}
+        self._every: dict[str, float] = {}  # the seconds between two runs, of the jobs that have an interval
         self._running: set[str] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -66,7 +82,7 @@ class Schedule:
             return await self._quietly(job)
 
         self._woken[name] = False
-        self._scheduler.add_job(run, IntervalTrigger(seconds=_LOOK_AGAIN_S), id=name, next_run_time=None)
+        self._scheduler.add_job(run, _Every(_LOOK_AGAIN_S), id=name, next_run_time=None)
 
     def add_every(self, name: str, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
         """A job that runs every `seconds`."""
@@ -74,7 +90,8 @@ class Schedule:
         async def run() -> None:
             await self._quietly(job)
 
-        self._scheduler.add_job(run, IntervalTrigger(seconds=seconds), id=name)
+        self._every[name] = seconds
+        self._scheduler.add_job(run, _Every(seconds), id=name)
 
     def is_running(self, name: str) -> bool:
         """Return True if the answering job runs at the moment."""
@@ -133,10 +150,12 @@ class Schedule:
             self._run_in(event.job_id, 0.0)
 
     def _watch_clock(self) -> None:
-        """APScheduler goes by the wall clock: when that was set back, a job due in a second would wait for hours."""
+        """Give every job a new time when the wall clock was set; else one due in a second might wait for hours."""
         offset_s = time.time() - time.monotonic()
         if abs(offset_s - self._offset_s) > _CLOCK_JUMP_S:
             log.info("the clock was set", by_s=round(offset_s - self._offset_s, 1))
             self._offset_s = offset_s
+            for name, seconds in self._every.items():
+                self._run_in(name, seconds)
             self.wake_all()
         self._clock_watch = asyncio.get_running_loop().call_later(_CLOCK_EVERY_S, self._watch_clock)

@@ -3,8 +3,11 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime, tzinfo
+from typing import Self
 
 import pytest
+from apscheduler.job import Job
 
 from sidecar import schedule as schedule_module
 from sidecar.schedule import Schedule
@@ -215,3 +218,53 @@ def test_a_wake_is_heard_after_one_that_came_during_a_run_with_an_answer() -> No
         assert len(runs) == 2
 
     play(scenario)
+
+
+@pytest.mark.parametrize("by_s", [3600.0, -3600.0])
+def test_jobs_with_an_interval_go_on_when_the_clock_is_set_and_missed_runs_are_not_listed(
+    by_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule_module, "_CLOCK_EVERY_S", 0.02)
+    listed: list[int] = []
+    get_run_times = Job._get_run_times
+
+    def counted(job: Job, now: datetime) -> list[datetime]:
+        found: list[datetime] = get_run_times(job, now)
+        listed.append(len(found))
+        return found
+
+    monkeypatch.setattr(Job, "_get_run_times", counted)
+
+    async def scenario(schedule: Schedule) -> None:
+        runs = 0
+
+        async def job() -> None:
+            nonlocal runs
+            runs += 1
+
+        async def answering() -> float | None:
+            return None
+
+        schedule.add_answering("woken", answering)
+        schedule.add_every("often", 0.05, job)
+        await until(lambda: runs >= 1)
+        set_clock(monkeypatch, by_s)
+        before = runs
+        await until(lambda: runs >= before + 5)
+
+    play(scenario)
+    assert max(listed) == 1
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, by_s: float) -> None:
+    """Let the wall clock be `by_s` seconds ahead, for the schedule and for APScheduler."""
+    wall = time.time
+
+    class Set(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(wall() + by_s, tz)
+
+    monkeypatch.setattr(schedule_module.time, "time", lambda: wall() + by_s)
+    monkeypatch.setattr(schedule_module, "datetime", Set)
+    monkeypatch.setattr("apscheduler.schedulers.base.datetime", Set)
