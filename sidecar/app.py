@@ -37,10 +37,9 @@ from sidecar.model import Room
 from sidecar.process import keep_freed_memory, raise_file_limit, spare_the_collector
 from sidecar.queue import Queue, StateLock
 from sidecar.schedule import Schedule
-from sidecar.status import ConfigStatus
 from sidecar.systemd import Notifier
 from sidecar.upkeep import Upkeep
-from sidecar.views import StatusViews
+from sidecar.views import ConfigState, StatusViews
 from sidecar.web import HttpServer
 
 _DATABASE = "queue.db"
@@ -59,12 +58,12 @@ class Sidecar:
         loaded = load()
         self._load = load
         self.pid = os.getpid()
-        self.started_ms = int(time.time() * 1000)
+        self.started_s = boot_clock()
         self.starting, self.stopping = True, False
         self._http_counts = InputCounts("http", "http")
         self.config: Config = loaded.config
         self.listens_on: Address = loaded.config.http.listen
-        self.config_status = ConfigStatus(generation=1, loaded_at=self.started_ms, error=None)
+        self.config_state = ConfigState(generation=1, loaded_s=self.started_s, error=None)
         self._files = loaded.files
         self._sockets: Sockets | None = None
         self._tails: Tails | None = None
@@ -107,7 +106,7 @@ class Sidecar:
             await self._running.aclose()
         except TimeoutError as error:
             logger.error("stopped by force; what was acknowledged is on disk", error=str(error))
-        logger.info("stopped", after_s=round(time.time() - self.started_ms / 1000, 1))
+        logger.info("stopped", after_s=round(boot_clock() - self.started_s, 1))
 
     async def reload(self) -> Reloaded:
         """Puts the configuration of now in force, but for what needs a restart. Raises Refused with what is wrong."""
@@ -121,8 +120,8 @@ class Sidecar:
                 self._note_config(error="requests under way did not end")
                 raise Refused(503, "requests under way did not end in time; try again")
             self._note_config(error=None)
-        logger.info("configuration reloaded", generation=self.config_status.generation, at_restart=",".join(at_restart))
-        return Reloaded(self.config_status.generation, at_restart)
+        logger.info("configuration reloaded", generation=self.config_state.generation, at_restart=",".join(at_restart))
+        return Reloaded(self.config_state.generation, at_restart)
 
     async def _put_in_force(self, config: Config) -> bool:
         assert self._dispatch is not None
@@ -140,12 +139,12 @@ class Sidecar:
         return done
 
     def _note_config(self, *, error: str | None) -> None:
-        now = self.config_status
+        now = self.config_state
         if error is not None:
             logger.error("configuration not reloaded, the old one stays in force", error=error)
-            self.config_status = ConfigStatus(now.generation, now.loaded_at, error)
+            self.config_state = ConfigState(now.generation, now.loaded_s, error)
         else:
-            self.config_status = ConfigStatus(now.generation + 1, int(time.time() * 1000), None)
+            self.config_state = ConfigState(now.generation + 1, boot_clock(), None)
 
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
         config = self.config

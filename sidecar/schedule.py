@@ -36,8 +36,8 @@ class _Every(BaseTrigger):  # type: ignore[misc]  # the library has no types
     def __init__(self, seconds: float) -> None:
         self._interval = timedelta(seconds=seconds)
 
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        """Return the time of the next run. `previous_fire_time` may lie years ahead, or behind."""
+    def get_next_fire_time(self, _: datetime | None, now: datetime) -> datetime:
+        """Return the time of the next run; the last one may lie years ahead, or behind."""
         return now + self._interval
 
 

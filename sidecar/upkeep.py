@@ -95,15 +95,13 @@ class Upkeep:
 
     async def tidy(self) -> None:
         """Drops what is too old, forgets kept deliveries, returns free pages."""
-        now_ms = int(time.time() * 1000)
         try:
             if self._dropped is None:
                 await self._report_drops()
-            await self._queue.expire(now_ms - int(self._config.queue.max_age * 1000))
-            kept_before_ms = now_ms - int(self._config.queue.keep_delivered * 1000)
+            await self._queue.expire(self._config.queue.max_age)
             await self._queue.tidy(
-                kept_before_ms=kept_before_ms,
-                dead_before_ms=now_ms - int(self._config.dead.max_age * 1000),
+                kept_max_age_s=self._config.queue.keep_delivered,
+                dead_max_age_s=self._config.dead.max_age,
                 dead_max_bytes=min(self._config.dead.max_size, self._queue.room.bytes // _DEAD_PART),
                 pages=_TIDY_PAGES,
             )

@@ -38,19 +38,28 @@ from sidecar.status import (
 )
 from sidecar.upkeep import Upkeep
 
-_CROWDED_MS = 120_000
+_CROWDED_S = 120.0
 """For so long a peer that was refused for its many streams is told of."""
 _WORST = ("unauthorized", "held", "rate_limited", "sending", "idle")
+
+
+class ConfigState(msgspec.Struct, frozen=True):
+    """The configuration in force: loaded at `loaded_s` on the boot clock; `error`: why a later one is not in force."""
+
+    generation: int
+    loaded_s: float
+    error: str | None
 
 
 class Facts(Protocol):
     """What only the application knows."""
 
     pid: int
-    started_ms: int
+    started_s: float
+    """When it started, on the boot clock."""
     starting: bool
     stopping: bool
-    config_status: ConfigStatus
+    config_state: ConfigState
 
     @property
     def inputs(self) -> list[InputCounts]:
@@ -88,14 +97,14 @@ class StatusViews:
 
     async def status(self) -> Status:
         """The whole document."""
-        oldest_ms, dropped = await self._queue.oldest_ms(), await self._queue.dropped()
+        ages_s, dropped = await self._queue.oldest_age_s(), await self._queue.dropped()
         books = books_status(self._queue.books(), self._upkeep.mismatches)
-        queue = self._queue_status(min(oldest_ms.values(), default=None))
+        queue = self._queue_status(max(ages_s.values(), default=0.0))
         due_ms = await self._queue.due_ms()
         by_data_id: dict[int, list[QueueStream]] = {}
         for stream in self._queue.streams():
             by_data_id.setdefault(stream.key.data_id, []).append(stream)
-        streams = [self._stream(parts, oldest_ms, due_ms, dropped) for parts in by_data_id.values()]
+        streams = [self._stream(parts, ages_s, due_ms, dropped) for parts in by_data_id.values()]
         proxies = self._proxies()
         inputs = self._inputs()
         broken = failures(books=books, queue=queue, broken=self._queue.broken, refusing=self._refusing())
@@ -108,10 +117,11 @@ class StatusViews:
             crowded=self._crowded(),
             now_ms=int(time.time() * 1000),
         )
+        config = self._facts.config_state
         return Status(
             version=__version__,
             pid=self._facts.pid,
-            started_at=self._facts.started_ms,
+            started_at=_wall_ms(self._facts.started_s, boot_clock()),
             state="failing" if broken else "degraded" if reasons else "ok",
             reasons=reasons,
             books=books,
@@ -119,7 +129,7 @@ class StatusViews:
             streams=streams,
             proxies=proxies,
             inputs=inputs,
-            config=self._facts.config_status,
+            config=ConfigStatus(config.generation, _wall_ms(config.loaded_s, boot_clock()), config.error),
         )
 
     async def alive(self) -> Health:
@@ -146,8 +156,8 @@ class StatusViews:
         return metrics.render(await self.status())
 
     def _crowded(self) -> list[str]:
-        now_ms = int(time.time() * 1000)
-        return [peer for peer, at_ms in self._intake.crowded.items() if abs(now_ms - at_ms) < _CROWDED_MS]
+        now_s = boot_clock()
+        return [peer for peer, at_s in self._intake.crowded.items() if now_s - at_s < _CROWDED_S]
 
     def _inputs(self) -> list[InputStatus]:
         tails = {tail.name: tail for tail in self._facts.tails}
@@ -164,14 +174,14 @@ class StatusViews:
         )
         return isinstance(verdict, Refuse) or self._intake.refusing
 
-    def _queue_status(self, oldest_ms: int | None) -> QueueStatus:
+    def _queue_status(self, oldest_age_s: float) -> QueueStatus:
         size, room = self._queue.size_bytes, self._queue.room
         fill_per_s = self._growth.per_s(boot_clock(), size)
         return QueueStatus(
             bytes=size,
             max_bytes=room.bytes,
             limit=room.limit,
-            oldest_age_s=_age_s(oldest_ms),
+            oldest_age_s=round(oldest_age_s, 3),
             fill_per_s=round(fill_per_s, 1),
             full_in_s=full_in_s(room.bytes - size, fill_per_s),
             refused_by=dict(self._intake.refused_by),
@@ -180,7 +190,7 @@ class StatusViews:
     def _stream(
         self,
         parts: Sequence[QueueStream],
-        oldest_ms: Mapping[int, int],
+        ages_s: Mapping[int, float],
         due_ms: Mapping[int, int],
         dropped: Mapping[int, dict[str, int]],
     ) -> StreamStatus:
@@ -188,7 +198,7 @@ class StatusViews:
         lanes = [
             lane
             for number, part in enumerate(parts, start=1)
-            for lane in self._lanes(number, part, oldest_ms, due_ms.get(part.id))
+            for lane in self._lanes(number, part, ages_s, due_ms.get(part.id))
         ]
         forwarders = [found for part in parts for lane in part.lanes if (found := self._dispatch.forwarders.get(lane))]
         books, now_s = sum((part.books for part in parts), Books()), boot_clock()
@@ -232,16 +242,16 @@ class StatusViews:
         )
 
     def _lanes(
-        self, token: int, stream: QueueStream, oldest_ms: Mapping[int, int], due_ms: int | None
+        self, token: int, stream: QueueStream, ages_s: Mapping[int, float], due_ms: int | None
     ) -> list[LaneStatus]:
         return [
-            self._lane(token, lane, self._dispatch.forwarders.get(lane), oldest_ms.get(lane.id), due_ms)
+            self._lane(token, lane, self._dispatch.forwarders.get(lane), ages_s.get(lane.id, 0.0), due_ms)
             for lane in stream.lanes
             if lane.events
         ]
 
     def _lane(
-        self, token: int, lane: QueueLane, forwarder: Forwarder | None, oldest_ms: int | None, due_ms: int | None
+        self, token: int, lane: QueueLane, forwarder: Forwarder | None, age_s: float, due_ms: int | None
     ) -> LaneStatus:
         now_s = boot_clock()
         hold = forwarder.hold if forwarder else None
@@ -250,12 +260,12 @@ class StatusViews:
             name=lane.name,
             queued=lane.events,
             queued_bytes=lane.bytes,
-            oldest_age_s=_age_s(oldest_ms),
+            oldest_age_s=round(age_s, 3),
             state=hold.state if hold else "idle",
             searching=suspicion.attempts if suspicion else 0,
             failures=hold.failures if hold else 0,
-            failing_since=_wall_ms(hold.failing_since_s if hold else None, now_s),
-            next_attempt_at=_wall_ms(forwarder.next_attempt_s if forwarder else None, now_s),
+            failing_since=_wall_ms_or_none(hold.failing_since_s if hold else None, now_s),
+            next_attempt_at=_wall_ms_or_none(forwarder.next_attempt_s if forwarder else None, now_s),
             last_error=hold.last_error if hold else None,
             due_at=due_ms - int(self._dispatch.skew_s * 1000) if lane.name == LANES[-1] and due_ms else None,
             target=lane.target or None,
@@ -270,8 +280,8 @@ class StatusViews:
                 endpoint.url,
                 endpoint.state,
                 endpoint.last_error,
-                retry_at=_wall_ms(endpoint.retry_at_s, now_s) if endpoint.state == "down" else None,
-                down_since=_wall_ms(endpoint.down_since_s, now_s) if endpoint.state == "down" else None,
+                retry_at=_wall_ms_or_none(endpoint.retry_at_s, now_s) if endpoint.state == "down" else None,
+                down_since=_wall_ms_or_none(endpoint.down_since_s, now_s) if endpoint.state == "down" else None,
                 clock_ahead_s=None if endpoint.skew_s is None else round(endpoint.skew_s, 1),
                 max_body=endpoint.body.bytes(now_s),
             )
@@ -329,9 +339,10 @@ class _Growth:
         return self._rate
 
 
-def _age_s(oldest_ms: int | None) -> float:
-    return 0.0 if oldest_ms is None else round(max(0.0, time.time() - oldest_ms / 1000), 3)
+def _wall_ms(at_s: float, now_s: float) -> int:
+    """Return what the wall clock would have said then, if it had been as it is now."""
+    return int((time.time() + at_s - now_s) * 1000)
 
 
-def _wall_ms(at_s: float | None, now_s: float) -> int | None:
-    return None if at_s is None or math.isinf(at_s) else int((time.time() + at_s - now_s) * 1000)
+def _wall_ms_or_none(at_s: float | None, now_s: float) -> int | None:
+    return None if at_s is None or math.isinf(at_s) else _wall_ms(at_s, now_s)

@@ -37,7 +37,7 @@ _DEAD_BYTES = 300
 """What a dead letter costs beside its event, on its way to the disk."""
 _LARGEST_PART = 0.5
 """Of the queue, what is larger need not be waited with: there might never be so much room."""
-_SETTLED_MS = 5000
+_SETTLED_S = 5.0
 """Without a refusal for so long, reports are taken again; a queue at its limit changes its mind many times a second."""
 MAX_STREAMS_OF_A_PEER = 250
 """Pass-through streams of one other host, or of all programs of this one: a quarter of all."""
@@ -78,14 +78,17 @@ class Intake:
         self._known: dict[_Names, _Known] = {}
         self._stopping = False
         self.refused_by: Counter[str] = Counter()
-        self._refused = self._refused_ms = 0
+        self._refused = 0  # reports since room was last found missing
+        self._refused_s = 0.0  # when the last of them came, on the boot clock
         self._unknown_pipes: set[int] = set()
-        self.crowded: dict[str, int] = {}  # peers with as many streams as they may, and when that was last in the way
+        self.crowded: dict[
+            str, float
+        ] = {}  # peers with all the streams they may have, and when that was last in the way
 
     @property
     def refusing(self) -> bool:
         """Whether reports were refused lately, for want of room; perhaps only large ones."""
-        return bool(self._refused) and self._now_ms() - self._refused_ms <= _SETTLED_MS
+        return bool(self._refused) and self._boot_clock() - self._refused_s <= _SETTLED_S
 
     def reload(self) -> None:
         """Forgets which report goes where, since the directory has changed."""
@@ -118,7 +121,7 @@ class Intake:
             _check_token(envelope, self._remote_tokens, "http.tokens")
         known, checked = self._check(envelope, now_ms, lend=sender.local)
         size = size_of(checked.blocks)
-        self._admit(size, now_ms)
+        self._admit(size)
         stream = self._stream(known, checked.kind, sender.name)
         if sender.hops:
             self._hops.note(stream.key, sender.hops, self._boot_clock())
@@ -206,7 +209,7 @@ class Intake:
         """
         self._expect_room(size)
         if dead and self._too_many_dead():
-            raise Unavailable("there are too many dead letters; see `sidecar dead`", retry_after_s=_SETTLED_MS // 1000)
+            raise Unavailable("there are too many dead letters; see `sidecar dead`", retry_after_s=int(_SETTLED_S))
         stream = self._stream(_Known(self._directory.bare(name)), kind)
         self._queue.append(stream, blocks, size, self._now_ms(), done, dead, advance)
 
@@ -266,7 +269,7 @@ class Intake:
         mine = sum(stream.peer == peer for stream in self._queue.streams())
         if mine >= MAX_STREAMS_OF_A_PEER:
             self.refused_by[TOO_MANY_STREAMS] += 1
-            self.crowded[peer] = self._now_ms()
+            self.crowded[peer] = self._boot_clock()
             raise Unavailable(
                 f"already {mine} streams of {peer} that are not configured; no new data_id or token of it is taken"
                 " until some of them have been drained for a while",
@@ -312,16 +315,16 @@ class Intake:
                 raise Refused(413, f"{size} bytes, too much for a queue of {self._settings.max_size} (queue.max_size)")
             raise Unavailable(verdict.reason, retry_after_s=verdict.retry_after_s)
 
-    def _admit(self, size: int, now_ms: int) -> None:
+    def _admit(self, size: int) -> None:
         verdict = self._verdict(size)
         if isinstance(verdict, Refuse):
             if not self._refused:
                 log.error("reports are refused", reason=verdict.reason)
             self._refused += 1
             self.refused_by[verdict.reason] += 1
-            self._refused_ms = now_ms
+            self._refused_s = self._boot_clock()
             raise Unavailable(verdict.reason, retry_after_s=verdict.retry_after_s)
-        if self._refused and now_ms - self._refused_ms > _SETTLED_MS:
+        if self._refused and self._boot_clock() - self._refused_s > _SETTLED_S:
             log.info("reports are taken again", refused=self._refused)
             self._refused = 0
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from sidecar.clock import boot_clock, boot_id
 from sidecar.errors import Stale, StartError, Unavailable
 from sidecar.model import Advance, Block, Books, Chunk, Order, Room, StreamKey
 from sidecar.queue.checkpoints import Checkpoints
@@ -40,6 +41,7 @@ from sidecar.queue.operations import (
 )
 from sidecar.queue.reader import Reader
 from sidecar.queue.records import QueueLane, QueueStream, dead_bytes, stream_of
+from sidecar.queue.steady import SteadyClock
 from sidecar.queue.writer import Results, Writer
 
 T = TypeVar("T")
@@ -58,17 +60,20 @@ class Queue:
         chunk_bytes: int,
         room: Room,
         drop_oldest: bool = False,
+        steady: SteadyClock | None = None,
     ) -> None:
-        """With `drop_oldest` the oldest chunks are dropped to stay within the `room`."""
+        """With `drop_oldest` the oldest chunks are dropped to stay within the `room`. `steady`: else this host's."""
         self.pending_bytes = 0
         self.on_commit: Callable[[set[QueueLane]], None] = lambda _: None
         self._path, self._chunk_bytes = path, chunk_bytes
+        self._steady = steady or SteadyClock(boot_clock, boot_id(), time.time)
         self._writer = Writer(
             path,
             durability=durability,
             chunk_bytes=chunk_bytes,
             room=room,
             drop_oldest=drop_oldest,
+            steady=self._steady,
             settle=self._carry,
         )
         self._reader = Reader(path)
@@ -212,12 +217,14 @@ class Queue:
         """Drops what waits to be replayed. Raises Unavailable."""
         return Moved((await self._commit(lambda done: CancelReplay(self._by_id(), done))).moved, None)
 
-    async def expire(self, before_ms: int) -> None:
-        """Drops what was accepted before `before_ms`. Raises Unavailable."""
+    async def expire(self, max_age_s: float) -> None:
+        """Drop what was accepted more than `max_age_s` ago. Raises Unavailable."""
+        before_ms = self._before_ms(max_age_s)
         await self._commit(lambda done: Expire(self._by_id(), before_ms, done))
 
-    async def tidy(self, *, kept_before_ms: int, dead_before_ms: int, dead_max_bytes: int, pages: int) -> None:
-        """Forgets old deliveries and dead letters, and returns free pages to the file system. Raises Unavailable."""
+    async def tidy(self, *, kept_max_age_s: float, dead_max_age_s: float, dead_max_bytes: int, pages: int) -> None:
+        """Forget old deliveries and dead letters, and return free pages to the file system. Raises Unavailable."""
+        kept_before_ms, dead_before_ms = self._before_ms(kept_max_age_s), self._before_ms(dead_max_age_s)
         await self._commit(
             lambda done: Tidy(self._by_id(), kept_before_ms, dead_before_ms, dead_max_bytes, pages, done)
         )
@@ -249,10 +256,12 @@ class Queue:
         """The next chunks of `lane` that fit. Raises sqlite3.Error or ValueError if the file is damaged."""
         return await self._read(lambda: self._reader.chunks(lane.id, after_seq, budget_bytes))
 
-    async def oldest_ms(self) -> dict[int, int]:
-        """When the oldest waiting events of each lane were accepted, by the lane's id."""
+    async def oldest_age_s(self) -> dict[int, float]:
+        """Return for how many seconds the oldest events of each lane have waited, by the lane's id."""
         waiting = [lane.id for stream in self.streams() for lane in stream.lanes if lane.events]
-        return await self._read(lambda: self._reader.oldest_ms(waiting))
+        found = await self._read(lambda: self._reader.oldest_ms(waiting))
+        now_ms = self._steady.now_ms()
+        return {lane: max(0, now_ms - steady_ms) / 1000 for lane, steady_ms in found.items()}
 
     async def next_due_ms(self) -> int | None:
         """When the next event that is dated in the future becomes due."""
@@ -273,6 +282,9 @@ class Queue:
     async def audit(self) -> list[str]:
         """Mismatches between the books and the rows; none in a sound queue."""
         return await self._read(self._reader.audit)
+
+    def _before_ms(self, age_s: float) -> int:
+        return self._steady.now_ms() - int(age_s * 1000)
 
     def _by_id(self) -> dict[int, QueueStream]:
         return {stream.id: stream for stream in self.streams() if stream.saved}

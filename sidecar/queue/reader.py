@@ -60,11 +60,11 @@ class Reader:
         ]
 
     def oldest_ms(self, lanes: list[int]) -> dict[int, int]:
-        """When the oldest waiting chunk of each of `lanes` was accepted."""
+        """Return when the oldest waiting chunk of each of `lanes` was accepted, by the steady clock."""
         found = {}
         for lane in lanes:
             row = self._execute(
-                "SELECT accepted_ms FROM chunk WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+                "SELECT coalesce(steady_ms, accepted_ms) FROM chunk WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
                 (lowest_id(lane), end_id(lane)),
             ).fetchone()
             if row:

@@ -6,6 +6,7 @@
             ├─< dead            what the proxy refused for good, one event a row
             └─< dropped         events dropped under the operator's policy, by reason
     budget                      what each access token has spent of its rate, by digest
+    clock                       how far the steady clock is, by which rows grow old (steady.py)
     tail ─┬─< checkpoint        how far each tailed file is committed
           └─< loss              what of tailed files could not be had any more
 
@@ -86,6 +87,15 @@ def m003_rules(db: Database) -> None:
         db.execute(f"ALTER TABLE {table} ADD COLUMN rules INTEGER NOT NULL DEFAULT 0")
 
 
+@migrations()
+def m004_steady(db: Database) -> None:
+    """Note when each row came by the steady clock. In rows of older versions it is NULL, and their wall time counts."""
+    columns = {"boot_id": str, "boot_ms": int, "steady_ms": int}
+    db.create_table("clock", {"id": int} | columns, pk="id", not_null=set(columns))
+    for table in ("chunk", "later", "kept", "dead"):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN steady_ms INTEGER")
+
+
 def chunk_id(lane: int, seq: int) -> int:
     """The key of chunk `seq` of `lane`."""
     return (lane << SEQ_BITS) - BEFORE_ALL + seq
@@ -141,6 +151,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         m001_queue.__name__,
         m002_tails.__name__,
         m003_rules.__name__,
+        m004_steady.__name__,
     }
     newer = [applied.name for applied in migrations.applied(db) if applied.name not in known]
     if newer:

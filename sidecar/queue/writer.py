@@ -46,6 +46,7 @@ from sidecar.queue.records import (
     take_over,
 )
 from sidecar.queue.schema import open_writer
+from sidecar.queue.steady import SteadyClock
 
 _GROUP_BYTES = 8_000_000
 _GROUP_OPERATIONS = 2_000
@@ -74,6 +75,7 @@ class Writer:
         chunk_bytes: int,
         room: Room,
         drop_oldest: bool,
+        steady: SteadyClock,
         settle: Callable[[Results, set[QueueLane]], None],
     ) -> None:
         self.streams: dict[StreamKey, QueueStream] = {}
@@ -81,7 +83,7 @@ class Writer:
         self.room = room
         self.broken: str | None = None
         self._path, self._durability, self._chunk_bytes = path, durability, chunk_bytes
-        self._drop_oldest = drop_oldest
+        self._drop_oldest, self._steady = drop_oldest, steady
         self._settle = settle
         self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
         self._codec = Codec()
@@ -107,6 +109,7 @@ class Writer:
 
     def _open(self) -> None:
         self._connection = open_writer(self._path, self._durability)
+        self._steady.resume(self._connection)
         for key, loaded in load_streams(self._connection).items():
             take_over(self.streams.setdefault(key, loaded), loaded)
         self._measure()
@@ -178,8 +181,9 @@ class Writer:
 
     def _transact(self, group: Sequence[Operation]) -> set[QueueLane]:
         assert self._connection is not None
-        tx = Transaction(self._connection, self._codec)
+        tx = Transaction(self._connection, self._codec, self._steady.now_ms())
         tx.execute("BEGIN IMMEDIATE")
+        self._steady.save(tx.execute)
         appends = []
         for operation in group:
             if isinstance(operation, Append):

@@ -10,6 +10,7 @@ from sidecar.model import BEFORE_ALL, Block, LaneName, Order, Room, StreamKey
 from sidecar.queue.operations import Acknowledge, Append, Done
 from sidecar.queue.reader import Reader
 from sidecar.queue.records import QueueLane, QueueStream
+from sidecar.queue.steady import SteadyClock
 from sidecar.queue.writer import Results, Writer
 
 KEY = StreamKey(1500006, "token")
@@ -19,14 +20,23 @@ ENOUGH = Room(10**12, "max_size")
 class DirectQueue:
     """Owns a writer's thread; `do` returns when the operation is settled, with its error."""
 
-    def __init__(self, path: Path, chunk_bytes: int = 1000, drop_beyond_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        chunk_bytes: int = 1000,
+        drop_beyond_bytes: int | None = None,
+        steady: SteadyClock | None = None,
+    ) -> None:
+        """On a clock of its own, `now_ms`, or on `steady`."""
         self.path = path
+        self.now_ms = 0
         self.writer = Writer(
             path,
             durability="full",
             chunk_bytes=chunk_bytes,
             room=ENOUGH if drop_beyond_bytes is None else Room(drop_beyond_bytes, "max_size"),
             drop_oldest=drop_beyond_bytes is not None,
+            steady=steady or SteadyClock(lambda: self.now_ms / 1000, "boot", lambda: self.now_ms / 1000),
             settle=self._settle,
         )
         self.writer.start()
@@ -59,6 +69,7 @@ class DirectQueue:
         self, *events: str, at_ms: int = 0, key: StreamKey = KEY, order: Order | None = None
     ) -> Exception | None:
         block = Block(",".join(events).encode(), len(events))
+        self.now_ms = at_ms
         return self.do(lambda done: Append(self.stream(key), [block], len(block.body), at_ms, done, order=order))
 
     def acknowledge(self, through_seq: int, *, keep: bool = False, now_ms: int = 0) -> Exception | None:

@@ -496,9 +496,9 @@ def test_the_queue_on_the_loop(tmp_path: Path) -> None:
         assert await done is None
         assert (queue.pending_bytes, grown) == (0, ["1500006 fresh"])
         assert [chunk.body for chunk in await queue.read(stream.fresh, -1, 100)] == [b"1"]
-        assert await queue.oldest_ms() == {stream.fresh.id: 0}
+        assert list(await queue.oldest_age_s()) == [stream.fresh.id]
         await queue.acknowledge(stream.fresh, 0, keep=False)
-        assert (await queue.oldest_ms(), await queue.audit(), queue.books().balanced) == ({}, [], True)
+        assert (await queue.oldest_age_s(), await queue.audit(), queue.books().balanced) == ({}, [], True)
         await queue.close(5)
 
     asyncio.run(use())

@@ -49,6 +49,7 @@ def split(queue: DirectQueue, events: int) -> None:
 
 def bury(queue: DirectQueue, *, now_ms: int = 9, reason: str = "bad", lane: Any = "fresh") -> Exception | None:
     """The event at the head, by itself."""
+    queue.now_ms = now_ms
     target = queue.stream().lane(lane)
     chunk = queue.reader.chunks(target.id, BEFORE_ALL, 1)[0]
     if chunk.events > 1:
@@ -260,6 +261,7 @@ def test_a_lane_keeps_its_target_over_a_restart(tmp_path: Path) -> None:
 
 def later(queue: DirectQueue, event: str, due_ms: int, at_ms: int = 0) -> None:
     block = Block(event.encode(), 1, due_ms)
+    queue.now_ms = at_ms
     assert queue.do(lambda done: Append(queue.stream(), [block], len(block.body), at_ms, done)) is None
 
 

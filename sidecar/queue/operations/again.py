@@ -223,13 +223,14 @@ class PutOff(msgspec.Struct):
     def apply(self, tx: Transaction) -> None:
         """At most a batch, so that the rows fit into memory."""
         self.moved = 0
-        for number, accepted_ms, size, codec, stored, rules in tx.execute(
-            "SELECT id, accepted_ms, bytes, codec, body, rules FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
+        for number, accepted_ms, steady_ms, size, codec, stored, rules in tx.execute(
+            "SELECT id, accepted_ms, coalesce(steady_ms, accepted_ms), bytes, codec, body, rules FROM chunk"
+            " WHERE id BETWEEN ? AND ? ORDER BY id",
             (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq)),
         ).fetchall():
-            self._sift(tx, number, accepted_ms, tx.codec.unpack(codec, stored, size), rules)
+            self._sift(tx, number, accepted_ms, steady_ms, tx.codec.unpack(codec, stored, size), rules)
 
-    def _sift(self, tx: Transaction, number: int, accepted_ms: int, body: bytes, rules: int) -> None:
+    def _sift(self, tx: Transaction, number: int, accepted_ms: int, steady_ms: int, body: bytes, rules: int) -> None:
         array = b"[%b]" % body
         stamps = [item.timestamp for item in _stamps(array)]
         if max(stamps) <= self.latest_ms:
@@ -241,7 +242,7 @@ class PutOff(msgspec.Struct):
         change, left = tx.lane_delta(self.lane), b",".join(stay)
         for due, events in by_due.items():
             assert due is not None
-            add_later(tx, self.lane.stream, b",".join(events), len(events), due, accepted_ms, rules)
+            add_later(tx, self.lane.stream, b",".join(events), len(events), due, accepted_ms, rules, steady_ms)
             change.events -= len(events)
             self.moved += len(events)
         change.bytes += len(left) - len(body)

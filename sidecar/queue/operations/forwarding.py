@@ -28,10 +28,10 @@ class Acknowledge(msgspec.Struct, frozen=True):
         ).fetchone()
         if self.keep:
             tx.execute(
-                "INSERT INTO kept (stream, delivered_ms, accepted_ms, events, bytes, codec, body, rules)"
-                " SELECT ?, ?, accepted_ms, events, bytes, codec, body, rules FROM chunk"
+                "INSERT INTO kept (stream, delivered_ms, steady_ms, accepted_ms, events, bytes, codec, body, rules)"
+                " SELECT ?, ?, ?, accepted_ms, events, bytes, codec, body, rules FROM chunk"
                 " WHERE id BETWEEN ? AND ? ORDER BY id",
-                (self.lane.stream.id, self.now_ms, *bounds),
+                (self.lane.stream.id, self.now_ms, tx.steady_ms, *bounds),
             )
         tx.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", bounds)
         delta = tx.delta(self.lane.stream)
@@ -51,10 +51,12 @@ class Split(msgspec.Struct, frozen=True):
     def apply(self, tx: Transaction) -> None:
         """The books stay as they are, but for the comma between the two."""
         number = chunk_id(self.lane.id, self.seq)
-        row = tx.execute("SELECT accepted_ms, bytes, codec, body, rules FROM chunk WHERE id = ?", (number,)).fetchone()
+        row = tx.execute(
+            "SELECT accepted_ms, steady_ms, bytes, codec, body, rules FROM chunk WHERE id = ?", (number,)
+        ).fetchone()
         if row is None:  # a policy dropped it meanwhile
             return
-        accepted_ms, size, codec, stored, rules = row
+        accepted_ms, steady_ms, size, codec, stored, rules = row
         items = _split_events(b"[%b]" % tx.codec.unpack(codec, stored, size))
         front, rest = items[: self.events], items[self.events :]
         codec, stored, rest_size = _packed(tx, rest)
@@ -64,8 +66,9 @@ class Split(msgspec.Struct, frozen=True):
         )
         codec, stored, front_size = _packed(tx, front)
         tx.execute(
-            "INSERT INTO chunk (id, accepted_ms, events, bytes, codec, body, rules) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (number - 1, accepted_ms, len(front), front_size, codec, stored, rules),
+            "INSERT INTO chunk (id, accepted_ms, steady_ms, events, bytes, codec, body, rules)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (number - 1, accepted_ms, steady_ms, len(front), front_size, codec, stored, rules),
         )
         tx.lane_delta(self.lane).bytes += front_size + rest_size - size
 
@@ -123,13 +126,14 @@ class SetAside(msgspec.Struct, frozen=True):
         """At most a batch, so that the rows fit into memory."""
         bounds = (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq))
         rows = tx.execute(
-            "SELECT accepted_ms, events, bytes, codec, body, rules FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
+            "SELECT accepted_ms, coalesce(steady_ms, accepted_ms), events, bytes, codec, body, rules FROM chunk"
+            " WHERE id BETWEEN ? AND ? ORDER BY id",
             bounds,
         ).fetchall()
         tx.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", bounds)
         suspects = self.lane.stream.lane("suspect")
-        for accepted_ms, events, size, codec, stored, rules in rows:
-            add_chunk(tx, suspects, accepted_ms, events, size, codec, stored, rules)
+        for accepted_ms, steady_ms, events, size, codec, stored, rules in rows:
+            add_chunk(tx, suspects, accepted_ms, events, size, codec, stored, rules, steady_ms)
             take_away(tx, self.lane, events, size)
 
 

@@ -12,10 +12,17 @@ from sidecar.queue.records import DEAD_ROW_BYTES, QueueLane, QueueStream, dead_b
 from sidecar.queue.schema import LANE_BITS, end_id, lowest_id
 
 _AT_ONCE = 64
+_STEADY = {
+    "chunk": "coalesce(steady_ms, accepted_ms)",
+    "later": "coalesce(steady_ms, accepted_ms)",
+    "kept": "coalesce(steady_ms, delivered_ms)",
+    "dead": "coalesce(steady_ms, last_ms)",
+}
+"""When a row of each table came, by the steady clock."""
 
 
 class Expire(msgspec.Struct, frozen=True):
-    """Drop what was accepted before `before_ms` (`queue.max_age`)."""
+    """Drop what was accepted before `before_ms` on the steady clock (`queue.max_age`)."""
 
     streams: Mapping[int, QueueStream]
     before_ms: int
@@ -26,18 +33,18 @@ class Expire(msgspec.Struct, frozen=True):
         for stream in self.streams.values():
             for lane in stream.lanes:
                 last = None
-                for _, number, accepted_ms, _ in _ages(tx, lane):
-                    if accepted_ms >= self.before_ms:
+                for _, number, steady_ms, _ in _ages(tx, lane):
+                    if steady_ms >= self.before_ms:
                         break
                     last = number
                 if last is not None:
                     _drop(tx, lane, last, "max_age")
-        _drop_later(tx, self.streams, "accepted_ms < ?", (self.before_ms,), "max_age")
+        _drop_later(tx, self.streams, f"{_STEADY['later']} < ?", (self.before_ms,), "max_age")
 
 
 class Tidy(msgspec.Struct, frozen=True):
-    """Forget kept deliveries and dead letters that are too old, the oldest dead letters of too many bytes, and give
-    up to `pages` free pages back to the file system."""
+    """Forget kept deliveries and dead letters that are too old by the steady clock, the oldest dead letters of too many
+    bytes, and give up to `pages` free pages back to the file system."""
 
     streams: Mapping[int, QueueStream]
     kept_before_ms: int
@@ -48,17 +55,29 @@ class Tidy(msgspec.Struct, frozen=True):
 
     def apply(self, tx: Transaction) -> None:
         """Frees page by page: the pragma frees one at each step, and the sqlite3 module makes but one."""
-        tx.execute("DELETE FROM kept WHERE delivered_ms < ?", (self.kept_before_ms,))
+        self._tidy_kept(tx)
         self._tidy_dead(tx)
         (free,) = tx.execute("PRAGMA freelist_count").fetchone()
         for _ in range(min(free, self.pages)):
             tx.execute("PRAGMA incremental_vacuum(1)")
 
+    def _tidy_kept(self, tx: Transaction) -> None:
+        """Kept deliveries are in the order of their delivery, so the first young one ends the search."""
+        last = None
+        for number, steady_ms in tx.execute(f"SELECT id, {_STEADY['kept']} FROM kept ORDER BY id"):  # noqa: S608
+            if steady_ms >= self.kept_before_ms:
+                break
+            last = number
+        if last is not None:
+            tx.execute("DELETE FROM kept WHERE id <= ?", (last,))
+
     def _tidy_dead(self, tx: Transaction) -> None:
         """Dead letters are in the order of their burial."""
         excess = dead_bytes(self.streams.values()) - self.dead_max_bytes
-        for number, stream, last_ms, body in tx.execute("SELECT id, stream, last_ms, body FROM dead ORDER BY id"):
-            if last_ms < self.dead_before_ms:
+        for number, stream, steady_ms, body in tx.execute(
+            f"SELECT id, stream, {_STEADY['dead']}, body FROM dead ORDER BY id"  # noqa: S608
+        ):
+            if steady_ms < self.dead_before_ms:
                 reason = "dead_max_age"
             elif excess > 0:
                 reason = "dead_max_size"
@@ -172,13 +191,13 @@ def _lanes_in_use(tx: Transaction, stream: QueueStream) -> Iterator[QueueLane]:
 
 
 def _by_age(tx: Transaction, lane: QueueLane) -> Iterator[tuple[int, int, int, int]]:
-    return ((accepted_ms, number, stored, lane.id) for stored, number, accepted_ms, _ in _ages(tx, lane))
+    return ((steady_ms, number, stored, lane.id) for stored, number, steady_ms, _ in _ages(tx, lane))
 
 
 def _ages(tx: Transaction, lane: QueueLane) -> sqlite3.Cursor:
-    """Stored bytes, key and time of acceptance of each chunk of `lane`, in order."""
+    """Return stored bytes, key and time of acceptance, by the steady clock, of each chunk of `lane`, in order."""
     return tx.execute(
-        "SELECT length(body), id, accepted_ms, events FROM chunk WHERE id >= ? AND id < ? ORDER BY id",
+        f"SELECT length(body), id, {_STEADY['chunk']}, events FROM chunk WHERE id >= ? AND id < ? ORDER BY id",  # noqa: S608
         (lowest_id(lane.id), end_id(lane.id)),
     )
 

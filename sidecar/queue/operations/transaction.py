@@ -13,15 +13,16 @@ Done = Callable[[Exception | None], None]
 
 
 class Transaction:
-    """The connection, the codec, and what changes for which stream.
+    """The connection, the codec, and what changes for which stream. `steady_ms`: when it is, for what grows old.
 
     `grown`: the lanes that have more to send. `to_forget`: drained streams, each with the one that takes its counters
     over; the writer forgets those of them that nothing else in the transaction concerns.
     """
 
-    def __init__(self, connection: sqlite3.Connection, codec: Codec) -> None:
+    def __init__(self, connection: sqlite3.Connection, codec: Codec, steady_ms: int) -> None:
         self.execute = connection.execute
         self.codec = codec
+        self.steady_ms = steady_ms
         self.deltas: dict[QueueStream, Delta] = {}
         self.grown: set[QueueLane] = set()
         self.to_forget: dict[QueueStream, QueueStream] = {}
@@ -75,13 +76,19 @@ def add_chunk(
     codec: int,
     stored: bytes,
     rules: int = RULES,
+    steady_ms: int | None = None,
 ) -> None:
-    """Puts one chunk, packed already, at the end of `lane`. `rules` checked its events."""
+    """Puts one chunk, packed already, at the end of `lane`. `rules` checked its events.
+
+    `steady_ms`: how old it is already, if it is not new.
+    """
     change = tx.lane_delta(lane)
     tx.execute(
-        "INSERT INTO chunk (id, accepted_ms, events, bytes, codec, body, rules) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (chunk_id(lane.id, lane.next_seq + change.seqs), accepted_ms, events, size, codec, stored, rules),
-    )
+        "INSERT INTO chunk (id, accepted_ms, events, bytes, codec, body, rules, steady_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (chunk_id(lane.id, lane.next_seq + change.seqs), accepted_ms, events, size, codec, stored, rules,
+         tx.steady_ms if steady_ms is None else steady_ms),
+    )  # fmt: skip
     change.events += events
     change.bytes += size
     change.seqs += 1
@@ -96,14 +103,16 @@ def add_later(
     due_ms: int,
     accepted_ms: int,
     rules: int = RULES,
+    steady_ms: int | None = None,
 ) -> None:
-    """Lets `events` of `stream` wait until `due_ms`, by the proxy's clock."""
+    """Lets `events` of `stream` wait until `due_ms`, by the proxy's clock. `steady_ms`: as for `add_chunk`."""
     codec, stored = tx.codec.pack(body)
     tx.execute(
-        "INSERT INTO later (stream, due_ms, accepted_ms, events, bytes, codec, body, rules)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (stream.id, due_ms, accepted_ms, events, len(body), codec, stored, rules),
-    )
+        "INSERT INTO later (stream, due_ms, accepted_ms, events, bytes, codec, body, rules, steady_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (stream.id, due_ms, accepted_ms, events, len(body), codec, stored, rules,
+         tx.steady_ms if steady_ms is None else steady_ms),
+    )  # fmt: skip
     change = tx.lane_delta(stream.lane("later"))
     change.events += events
     change.bytes += len(body)
@@ -123,9 +132,9 @@ def add_dead(
 ) -> None:
     """Keeps one event as a dead letter: as it is, uncompressed, so that the file itself can be searched."""
     tx.execute(
-        "INSERT INTO dead (stream, accepted_ms, first_ms, last_ms, attempts, reason, status, body)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (stream.id, accepted_ms, first_ms, last_ms, attempts, reason, status, body),
+        "INSERT INTO dead (stream, accepted_ms, first_ms, last_ms, attempts, reason, status, body, steady_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (stream.id, accepted_ms, first_ms, last_ms, attempts, reason, status, body, tx.steady_ms),
     )
     delta = tx.delta(stream)
     delta.dead += 1
