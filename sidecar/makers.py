@@ -21,7 +21,7 @@ def make_maker(config: Config, name: str, *, block_bytes: int, event_bytes: int)
         _grouping(tail),
         block_bytes=block_bytes,
         event_bytes=event_bytes,
-        monotonic=time.monotonic,
+        cpu_clock=time.thread_time,
     )
 
 

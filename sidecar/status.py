@@ -14,6 +14,11 @@ _NEARLY_FULL = 0.8
 _FAR_AHEAD_MS = 600_000
 _FULL_SOON_S = 3600.0
 _CLOCK_OFF_S = 60.0
+_AMISS = {
+    "late": "its pattern took too long for {n} lines, which count as not parsed; simplify it (see `sidecar try`)",
+    "untimed": "no time could be read from {n} lines, which have that of reading; see its event.timestamp"
+    " (`sidecar try` shows them)",
+}
 
 
 class BooksStatus(msgspec.Struct, frozen=True):
@@ -129,9 +134,9 @@ class InputStatus(msgspec.Struct, frozen=True):
     name the sidecars on the way, but were not written by one.
 
     `connections` are those of now; None where there are none to count. Only of a tail: `files` that it follows now,
-    with `lag_bytes` that are not on disk; `lines` by what became of them, beside events; `losses`, receipts for bytes
-    that may be lost; `polling`, why changes of files are not heard of, though they should be; `waiting`, why nothing is
-    read.
+    with `lag_bytes` that are not on disk; `lines` by what became of them, beside events, and `recent` those of the last
+    ten minutes that say that something is to be mended; `losses`, receipts for bytes that may be lost; `polling`, why
+    changes of files are not heard of, though they should be; `waiting`, why nothing is read.
     """
 
     name: str
@@ -147,6 +152,7 @@ class InputStatus(msgspec.Struct, frozen=True):
     files: int | None = None
     lag_bytes: int | None = None
     lines: dict[str, int] | None = None
+    recent: dict[str, int] = {}
     losses: int | None = None
     polling: str | None = None
     waiting: str | None = None
@@ -232,6 +238,11 @@ def worries(
     ]
     found += [f"tail {tail.name} waits, nothing is lost: {tail.waiting}" for tail in inputs if tail.waiting]
     found += [f"tail {tail.name} looks at its files every second: {tail.polling}" for tail in inputs if tail.polling]
+    found += [
+        f"tail {tail.name}: {_AMISS[name].format(n=count)}, in the last 10 to 20 minutes"
+        for tail in inputs
+        for name, count in tail.recent.items()
+    ]
     found += [f"proxy {proxy.url} is down: {proxy.last_error}" for proxy in proxies if proxy.state == "down"]
     found += [
         f"clocks differ: that of proxy {proxy.url} is {abs(proxy.clock_ahead_s):.0f} s "

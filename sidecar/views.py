@@ -310,6 +310,7 @@ def _tail(counts: TailCounts, shown: ShownTail) -> InputStatus:
         files=shown.files,
         lag_bytes=shown.lag_bytes,
         lines=dict(counts.lines),
+        recent=counts.recent.counts(boot_clock()),
         losses=counts.losses,
         polling=shown.polling if shown.polling != AS_CONFIGURED else None,
         waiting=shown.waiting,

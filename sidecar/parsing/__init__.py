@@ -9,7 +9,7 @@ from sidecar.parsing.encodings import HEAD_BYTES, Codec, codec_of, encoding_of
 from sidecar.parsing.grouping import Grouping
 from sidecar.parsing.lines import Lines, last_end, take_lines
 from sidecar.parsing.maker import Made, Maker, Place
-from sidecar.parsing.timestamps import ISO, by_format, by_unit
+from sidecar.parsing.timestamps import ISO, by_format, by_unit, check_format
 
 __all__ = [
     "HEAD_BYTES",
@@ -24,6 +24,7 @@ __all__ = [
     "Shape",
     "by_format",
     "by_unit",
+    "check_format",
     "codec_of",
     "encoding_of",
     "last_end",

@@ -79,8 +79,8 @@ class Record(msgspec.Struct, frozen=True):
 class Careful:
     """Makes events as `shape` says. `event_bytes` is the most that one may have."""
 
-    def __init__(self, shape: Shape, event_bytes: int, monotonic: Callable[[], float]) -> None:
-        self._shape, self._event_bytes, self._monotonic = shape, event_bytes, monotonic
+    def __init__(self, shape: Shape, event_bytes: int, cpu_clock: Callable[[], float]) -> None:
+        self._shape, self._event_bytes, self._cpu_clock = shape, event_bytes, cpu_clock
         self._name, self._target = shape.name.renderer(), shape.target.renderer()
         self._content = shape.content.renderer() if shape.content is not None else None
         self._dimension = [(name, template.renderer()) for name, template in shape.dimension.items()]
@@ -94,7 +94,7 @@ class Careful:
     ) -> tuple[dict[int | None, list[bytes]], list[tuple[bytes, str]]]:
         """Events as JSON by when they are due (None: now), and what is dead, with the reason."""
         shape = self._shape
-        parsed = parse_lines([record.text for record in records], shape.parse, self._monotonic)
+        parsed = parse_lines([record.text for record in records], shape.parse, self._cpu_clock)
         counts.too_late(parsed.late, "parse.regex")
         latest = latest_ms(now_ms + skew_ms)
         good: dict[int | None, list[bytes]] = {None: []}

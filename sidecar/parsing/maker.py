@@ -46,7 +46,7 @@ class Made(msgspec.Struct, frozen=True):
 
 
 class Maker:
-    """Makes events of one tail's lines. `monotonic` counts seconds, for the limit on patterns."""
+    """Makes events of one tail's lines. `cpu_clock`: seconds for which this thread had a processor."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class Maker:
         *,
         block_bytes: int,
         event_bytes: int,
-        monotonic: Callable[[], float],
+        cpu_clock: Callable[[], float],
     ) -> None:
-        self._shape, self._grouping, self._monotonic = shape, grouping, monotonic
+        self._shape, self._grouping, self._cpu_clock = shape, grouping, cpu_clock
         self._block_bytes, self._event_bytes = block_bytes, event_bytes
-        self._careful = Careful(shape, event_bytes, monotonic)
+        self._careful = Careful(shape, event_bytes, cpu_clock)
         self._plain = grouping is None and _is_plain(shape)
 
     @property
@@ -110,7 +110,7 @@ class Maker:
         if self._grouping is None:
             groups = [1] * len(texts)
         else:
-            grouped = group_lines(texts, sizes, self._grouping, self._monotonic, at_end=at_end)
+            grouped = group_lines(texts, sizes, self._grouping, self._cpu_clock, at_end=at_end)
             counts.too_late(grouped.late, "multiline.start" if self._grouping.start else "multiline.continue")
             groups = grouped.counts
         records = []

@@ -151,6 +151,10 @@ def test_worries_name_what_to_look_at() -> None:
 
 def test_a_tail_that_waits_or_polls_for_want_of_watches_is_named() -> None:
     waits = msgspec.structs.replace(TAIL, waiting="the queue is full")
+    amiss = msgspec.structs.replace(TAIL, recent={"late": 3, "untimed": 1})
+    late, untimed = worried(inputs=[amiss])
+    assert "its pattern took too long for 3 lines" in late
+    assert "no time could be read from 1 lines" in untimed
     polls = msgspec.structs.replace(TAIL, polling="the limit is reached")
     assert worried(inputs=[waits, polls]) == [
         "tail app waits, nothing is lost: the queue is full",

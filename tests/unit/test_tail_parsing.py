@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar import patterns
 from sidecar.parsing import Lines, Place, by_format, by_unit, codec_of, encoding_of, last_end, take_lines
 from sidecar.parsing.grouping import Grouping, group_lines
 from sidecar.parsing.lines import MAX_LINES
 from sidecar.parsing.parsers import parse_lines
 from sidecar.parsing.plain import frame_lines, frame_of
-from sidecar.patterns import BLOCK_LIMIT_S, parse_pattern, search_all
+from sidecar.patterns import parse_pattern, search_all
 from sidecar.templates import field_text, parse_template
 from tests.support.makers import make, maker
 from tests.support.reports import NOW_MS
@@ -267,17 +268,43 @@ def test_fields_of_a_pattern() -> None:
 def test_a_pattern_that_never_ends_costs_a_limited_time_and_no_other_line() -> None:
     evil = parse_pattern("(x+x+)+y")
     lines = ["x" * 5000, "xxy"] * 3
-    started_s = time.monotonic()
-    searched = search_all(evil, lines, time.monotonic)
-    assert time.monotonic() - started_s < 50 * BLOCK_LIMIT_S  # in fact it never ends
+    searched = search_all(evil, lines, time.thread_time)  # without a limit it never ends
     assert [bool(match) for match in searched.matches] == [False, True] * 3
     assert searched.late == 3
 
 
-def test_all_lines_of_a_block_have_a_limit_together() -> None:
-    moments = iter([0.0, 0.5, 2.0, 2.1, 2.2])
-    searched = search_all(parse_pattern("a"), ["a", "a", "a"], lambda: next(moments))
-    assert ([bool(match) for match in searched.matches], searched.late) == ([True, False, False], 2)
+def test_lines_that_use_up_the_time_of_a_block_take_no_other_line_with_them() -> None:
+    evil = parse_pattern("(x+x+)+y")
+    lines = ["x" * 5000] * 60 + ["xxy"] * 1000
+    used_s = time.thread_time()
+    searched = search_all(evil, lines, time.thread_time)
+    assert [bool(match) for match in searched.matches] == [False] * 60 + [True] * 1000
+    assert searched.late == 60
+    assert time.thread_time() - used_s < 60 * 2 * 0.05  # the last of them had less time
+
+
+class Starved:
+    """A search in a thread that gets one part of the process' time in `of`, as the library and the thread count it."""
+
+    def __init__(self, of: int, needs_s: float) -> None:
+        self.of, self.needs_s, self.thread_s = of, needs_s, 0.0
+
+    def search(self, _: str, *, timeout: float, concurrent: bool) -> str:
+        assert concurrent
+        self.thread_s += min(self.needs_s, timeout / self.of)
+        if self.needs_s > timeout / self.of:
+            raise TimeoutError
+        return "found"
+
+
+@pytest.mark.parametrize("of", [1, 3, 40, 1000])
+def test_a_line_is_given_up_only_when_its_own_thread_used_the_time(of: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pattern = parse_pattern("a")
+    for needs_s, late in ((0.002, 0), (0.034, 0), (1000.0, 1)):
+        starved = Starved(of, needs_s)
+        monkeypatch.setattr(patterns, "_compiled", lambda _, starved=starved: starved)
+        assert search_all(pattern, ["a"], lambda starved=starved: starved.thread_s).late == late
+        assert starved.thread_s < 10 * 0.05
 
 
 @pytest.mark.parametrize(
@@ -330,6 +357,26 @@ def ms(text: str, zone: str) -> int:
         ("%Y-%m-%d", "UTC", "no date", None),
         ("%Y-%m-%d %H:%M:%S,%f", "UTC", "2026-11-25 10:00:00", None),
         ("%Y-%m-%d", "UTC", "1999-01-01", None),
+        # fractions of any length, anywhere
+        ("%Y-%m-%d %H:%M:%S.%f %z", "UTC", "2025-01-01 00:00:00.123456789 +0000", ms("2025-01-01 00:00:00.123", "UTC")),
+        ("%d.%m.%Y %H:%M:%S.%f", "UTC", "01.02.2025 00:00:00.123456789012", ms("2025-02-01 00:00:00.123", "UTC")),
+        ("%Y-%m-%d %H:%M:%S:%f", "UTC", "2025-01-01 00:00:00:5", ms("2025-01-01 00:00:00.500", "UTC")),
+        ("%H:%M:%S.%f %d/%m/%Y", "UTC", "10:00:00.25 02/01/2025", ms("2025-01-02 10:00:00.250", "UTC")),
+        ("%Y-%m-%d %H:%M:%S.%f %z", "UTC", "2025-01-01 00:00:00 +0000", None),
+        # names of zones
+        ("%Y-%m-%d %H:%M:%S.%f %Z", "UTC", "2025-08-13 01:45:01.123 PDT", ms("2025-08-13 08:45:01.123", "UTC")),
+        ("%Y-%m-%d %H:%M:%S %Z", "Asia/Shanghai", "2025-08-13 08:00:00 UTC", ms("2025-08-13 08:00:00", "UTC")),
+        ("%Y-%m-%d %H:%M:%S %Z", "Asia/Shanghai", "2025-08-13 08:00:00 CST", ms("2025-08-13 00:00:00", "UTC")),
+        ("%Y-%m-%d %H:%M:%S %Z", "UTC", "2025-08-13 08:00:00 CST", ms("2025-08-13 14:00:00", "UTC")),
+        ("%Y-%m-%d %H:%M:%S %Z", "America/New_York", "2025-07-01 08:00:00 EST", ms("2025-07-01 13:00:00", "UTC")),
+        ("%a %b %d %H:%M:%S %Z %Y", "UTC", "Tue Aug 12 17:45:01 JST 2025", ms("2025-08-12 08:45:01", "UTC")),
+        ("%a %d %b %Y %I:%M:%S %p %Z", "UTC", "Wed 13 Aug 2025 08:45:01 AM Z", ms("2025-08-13 08:45:01", "UTC")),
+        ("%Y-%m-%d %H:%M:%S %Z", "UTC", "2025-08-13 08:00:00 XQT", None),
+        ("%Y-%m-%d %H:%M:%S %Z", "UTC", "2025-08-13 08:00:00", None),
+        ("%Y-%m-%d %H:%M:%S.%f %z %Z", "UTC", "2025-01-01 08:00:00.5 +0800 CST", ms("2025-01-01 00:00:00.5", "UTC")),
+        ("%Y-%m-%d %H:%M:%S%z", "UTC", "2025-01-01 08:00:00+08", ms("2025-01-01 00:00:00", "UTC")),
+        # as in C
+        ("%F %T", "UTC", "2025-01-02 03:04:05", ms("2025-01-02 03:04:05", "UTC")),
     ],
 )
 def test_times_by_a_format(form: str, zone: str, text: str, expected: int | None) -> None:
@@ -341,6 +388,35 @@ def test_a_year_that_is_left_out_is_the_one_that_fits() -> None:
     new_year_ms = ms("2027-01-01 00:00:30", "UTC")
     assert clock("Dec 31 23:59:59", new_year_ms) == ms("2026-12-31 23:59:59", "UTC")
     assert clock("Jan  1 00:00:20", new_year_ms) == ms("2027-01-01 00:00:20", "UTC")
+
+
+@pytest.mark.parametrize(
+    ("now", "text", "expected"),
+    [
+        ("2026-11-28 12:00:00", "11:31:06,491", "2026-11-28 11:31:06.491"),
+        ("2026-11-28 00:00:05", "23:59:59,000", "2026-11-27 23:59:59"),
+        ("2026-11-28 23:59:58", "00:00:01,000", "2026-11-29 00:00:01"),
+        ("2026-01-01 00:00:05", "23:59:59,000", "2025-12-31 23:59:59"),
+        ("2026-11-28 12:00:00", "13:30:00,000", "2026-11-27 13:30:00"),
+    ],
+)
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "America/New_York"])
+def test_a_time_without_a_date_is_that_of_today_or_of_the_day_that_fits(
+    now: str, text: str, expected: str, zone: str
+) -> None:
+    assert by_format("%H:%M:%S,%f", ZoneInfo(zone))(text, ms(now, zone)) == ms(expected, zone)
+
+
+def test_a_time_without_a_date_where_no_zone_is_given_is_as_this_hosts_clocks_show_it() -> None:
+    now_ms = ms("2026-11-28 12:00:00", "UTC")
+    shown = datetime.fromtimestamp(now_ms / 1000 - 60).astimezone()
+    assert by_format("%H:%M:%S", None)(f"{shown:%H:%M:%S}", now_ms) == now_ms - 60_000
+
+
+def test_the_29th_of_february_without_a_year_is_that_of_the_last_leap_year() -> None:
+    clock = by_format("%b %d %H:%M:%S", UTC)
+    assert clock("Feb 29 10:00:00", ms("2026-11-28 12:00:00", "UTC")) == ms("2024-02-29 10:00:00", "UTC")
+    assert clock("Feb 29 10:00:00", ms("2028-03-01 12:00:00", "UTC")) == ms("2028-02-29 10:00:00", "UTC")
 
 
 @pytest.mark.parametrize(

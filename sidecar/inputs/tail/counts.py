@@ -5,24 +5,30 @@ from collections import Counter
 
 import structlog
 
+from sidecar.clock import boot_clock
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.tail.messages import Batch
+from sidecar.meter import Recent
 from sidecar.parsing import Counts
 
 NAMES = ("filtered", "unparsed", "untimed", "cut", "blank", "late")
+AMISS = ("untimed", "late")
+"""What of these says that something is to be mended, and is a reason in status for `_LATELY_S`."""
+_LATELY_S = 600.0
 _TELL_EVERY_S = 60.0
 log = structlog.get_logger("inputs.tail")
 
 
 class TailCounts(InputCounts):
-    """Plain numbers. `lines` counts by what became of them; `losses` counts receipts."""
+    """Plain numbers. `lines` counts by what became of them, `recent` what is amiss of late; `losses` receipts."""
 
-    __slots__ = ("_tell_late_s", "lines", "losses")
+    __slots__ = ("_tell_late_s", "lines", "losses", "recent")
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "tail")
         self.lines: Counter[str] = Counter(dict.fromkeys(NAMES, 0))
         self.losses = 0
+        self.recent = Recent(_LATELY_S)
         self._tell_late_s = 0.0
 
     def landed(self, batch: Batch) -> None:
@@ -32,6 +38,7 @@ class TailCounts(InputCounts):
         self.rejected += counts.dropped + len(batch.dead)
         for name in NAMES:
             self.lines[name] += getattr(counts, name)
+        self.recent.count(boot_clock(), {name: getattr(counts, name) for name in AMISS})
         if counts.late:
             self._tell_late(counts)
 

@@ -1,0 +1,59 @@
+"""The names of time zones in lines, such as CST or PDT, as offsets. Pure.
+
+A name may mean several zones: CST is one in Shanghai and another one in Chicago. The zone that is configured for the
+tail, or else this host's own, is asked first; then the meaning that most logs have.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta, tzinfo
+
+_HOURS = {
+    "UTC": 0, "GMT": 0, "UT": 0, "Z": 0, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "BST": 1, "EET": 2, "EEST": 3,
+    "MSK": 3, "WAT": 1, "CAT": 2, "SAST": 2, "EAT": 3, "IST": 5.5, "PKT": 5, "WIB": 7, "WITA": 8, "ICT": 7, "HKT": 8,
+    "SGT": 8, "PHT": 8, "AWST": 8, "JST": 9, "KST": 9, "ACST": 9.5, "ACDT": 10.5, "AEST": 10, "AEDT": 11, "NZST": 12,
+    "NZDT": 13, "NST": -3.5, "NDT": -2.5, "AST": -4, "ADT": -3, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5,
+    "MST": -7, "MDT": -6, "PST": -8, "PDT": -7, "AKST": -9, "AKDT": -8, "HST": -10, "BRT": -3, "ART": -3,
+}  # fmt: skip
+_COMMON = {name: timedelta(hours=hours) for name, hours in _HOURS.items()}
+_WORD = re.compile(r"(?<![A-Za-z])[A-Za-z]{1,5}(?![A-Za-z])")
+_SUMMER_AND_WINTER = (datetime(2026, 1, 15, 12), datetime(2026, 7, 15, 12))
+
+
+def zone_names(zone: tzinfo | None) -> Mapping[str, str]:
+    """Return the offset, as in +0800, of each name; `zone` None: as this host's clocks show it."""
+    found = dict(_COMMON)
+    if zone is None:
+        winter, summer = time.tzname
+        found[winter.upper()] = timedelta(seconds=-time.timezone)
+        if time.daylight:
+            found[summer.upper()] = timedelta(seconds=-time.altzone)
+    else:
+        for moment in _SUMMER_AND_WINTER:
+            name, offset = zone.tzname(moment), zone.utcoffset(moment)
+            if name is not None and offset is not None:
+                found[name.upper()] = offset
+    return {name: _written(offset) for name, offset in found.items()}
+
+
+def with_offset(text: str, names: Mapping[str, str]) -> str | None:
+    """Return `text` with the last word that is the name of a zone as an offset; None if there is none."""
+    for word in reversed(list(_WORD.finditer(text))):
+        offset = names.get(word[0].upper())
+        if offset is not None:
+            return f"{text[: word.start()]}{offset}{text[word.end() :]}"
+    return None
+
+
+def without_name(text: str) -> str | None:
+    """Return `text` without its last word, which is the name of a zone; None if there is none."""
+    word = None
+    for word in _WORD.finditer(text):  # noqa: B007
+        pass
+    return None if word is None else text[: word.start()].rstrip() + text[word.end() :]
+
+
+def _written(offset: timedelta) -> str:
+    minutes = int(offset.total_seconds()) // 60
+    return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}{abs(minutes) % 60:02d}"
