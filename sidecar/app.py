@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypedDict
 
+import msgspec
 import structlog
 
 from sidecar import __version__, log
 from sidecar.clock import boot_clock
-from sidecar.config import Address, Config, Loaded, merge_reloadable
+from sidecar.config import Address, Config, Loaded, host_address, merge_reloadable
 from sidecar.control import Control, Reloaded
 from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
@@ -34,6 +35,7 @@ from sidecar.intake import Intake
 from sidecar.listening import listen_tcp, listen_unix
 from sidecar.makers import make_makers
 from sidecar.model import Room
+from sidecar.own_address import OwnAddress
 from sidecar.process import keep_freed_memory, raise_file_limit, spare_the_collector
 from sidecar.queue import Queue, StateLock
 from sidecar.schedule import Schedule
@@ -47,6 +49,9 @@ _CONTROL_SOCKET = "control.sock"
 _CHUNKS_IN_A_BODY = 12  # so that a body is at least eleven twelfths full
 _ENVELOPE_BYTES = 4096  # more than the longest token in its longest spelling
 _STOP_S = 10.0
+_ADDRESS_EVERY_S = 1.0
+_EXAMPLES = ("192.0.2.1", "192.0.2.2")
+"""Addresses that nobody has; what differs between them names this host's address."""
 logger = structlog.get_logger("sidecar")
 
 
@@ -64,7 +69,9 @@ class Sidecar:
         self.config: Config = loaded.config
         self.listens_on: Address = loaded.config.http.listen
         self.config_state = ConfigState(generation=1, loaded_s=self.started_s, error=None)
-        self._files = loaded.files
+        self._loaded = loaded  # what `config` was made of
+        self._naming: frozenset[str] | None = None  # the tails whose events name the address; None: not looked at yet
+        self._address = OwnAddress(self._find_address, boot_clock)
         self._sockets: Sockets | None = None
         self._tails: Tails | None = None
         self._reloaders: list[Callable[[Config], None]] = []
@@ -83,6 +90,11 @@ class Sidecar:
     def tails(self) -> list[ShownTail]:
         """How the tails stand."""
         return self._tails.shown() if self._tails is not None else []
+
+    @property
+    def nameless(self) -> str | None:
+        """By which address events name this host, since its own is not known; None: by its own."""
+        return self.config.defaults.ip if self._address.loopback_used else None
 
     @property
     def sockets_wait(self) -> str | None:
@@ -112,13 +124,15 @@ class Sidecar:
         """Puts the configuration of now in force, but for what needs a restart. Raises Refused with what is wrong."""
         async with self._reloading:
             try:
-                config, at_restart = merge_reloadable(self.config, self._load().config)
+                loaded = self._load()
+                config, at_restart = merge_reloadable(self.config, loaded.config)
             except ConfigError as error:
                 self._note_config(error=str(error))
                 raise Refused(400, str(error)) from None
             if not await self._put_in_force(config):
                 self._note_config(error="requests under way did not end")
                 raise Refused(503, "requests under way did not end in time; try again")
+            self._loaded, self._naming = loaded, None
             self._note_config(error=None)
         logger.info("configuration reloaded", generation=self.config_state.generation, at_restart=",".join(at_restart))
         return Reloaded(self.config_state.generation, at_restart)
@@ -137,6 +151,52 @@ class Sidecar:
             for reload in self._reloaders:
                 reload(self.config)
         return done
+
+    def _find_address(self) -> str | None:
+        """Return this host's address, which the configuration may say."""
+        return host_address() if self._loaded.with_address is not None else self.config.defaults.ip
+
+    def _expect_address(self, tail: str) -> None:
+        """Raises Unavailable while the events of `tail` would name an address that is not known yet."""
+        if self._address.known is None and tail in self._name_address():
+            self._address.expect()
+
+    def _name_address(self) -> frozenset[str]:
+        """Return the tails whose events name this host's address: what differs if that is another one."""
+        if self._naming is None:
+            with_address = self._loaded.with_address or (lambda _: self.config)
+            one, other = (with_address(address) for address in _EXAMPLES)
+            by_default = one.defaults.own_target != other.defaults.own_target
+            self._naming = frozenset(
+                name
+                for name, tail in one.tails.items()
+                if (by_default and tail.event.target is None) or tail != other.tails[name]
+            )
+        return self._naming
+
+    async def _look_for_address(self) -> None:
+        """Let all that names this host go by its new address."""
+        found = self._address.look()
+        if found is None or self._loaded.with_address is None:
+            return
+        async with self._reloading:
+            changed = self._loaded.with_address(found)
+            raws = {name: stream.raw for name, stream in changed.streams.items()}
+            streams = {
+                name: msgspec.structs.replace(stream, raw=raws.get(name, stream.raw))
+                for name, stream in self.config.streams.items()
+            }
+            config = msgspec.structs.replace(
+                self.config, defaults=changed.defaults, tails=changed.tails, streams=streams
+            )
+            logger.info("this host has another address", address=found, was=self.config.defaults.ip)
+            for reload in self._reloaders:
+                reload(config)
+            if self._sockets is not None:
+                self._sockets.configuration = _agent_configuration(config)
+            if self._tails is not None and _tails_differ(self.config, config):
+                await self._tails.reload(config.tails, make_makers(config, **_limits(config)))
+            self.config = config
 
     def _note_config(self, *, error: str | None) -> None:
         now = self.config_state
@@ -200,13 +260,18 @@ class Sidecar:
             lambda _: _prepare(queue, directory),
         ]
         self._tails = tails = Tails(
-            intake, queue.checkpoints, host=socket.gethostname(), skew_ms=lambda: int(dispatch.skew_s * 1000)
+            intake,
+            queue.checkpoints,
+            host=socket.gethostname(),
+            skew_ms=lambda: int(dispatch.skew_s * 1000),
+            expect=self._expect_address,
         )
         await self._open_control(views, Control(directory, queue, dispatch, tails, self.reload), undo)
         await self._open_sockets(intake, undo)
         await self._open_http(intake, views, hops, undo)
         undo.push_async_callback(tails.stop)
         undo.callback(intake.stop)
+        schedule.add_every("address", _ADDRESS_EVERY_S, self._look_for_address)
         await tails.start(config.tails, make_makers(config, **limits))
         self.starting = False
 
@@ -222,15 +287,7 @@ class Sidecar:
         undo.push_async_callback(server.stop)
 
     async def _open_sockets(self, intake: Intake, undo: contextlib.AsyncExitStack) -> None:
-        defaults = self.config.defaults
-        host = configuration(
-            ip=defaults.ip,
-            cloud_id=defaults.cloud_id,
-            biz_id=defaults.biz_id,
-            hostname=socket.gethostname(),
-            agent_id=defaults.agent_id,
-        )
-        self._sockets = Sockets(self.config.sockets, intake, host)
+        self._sockets = Sockets(self.config.sockets, intake, _agent_configuration(self.config))
         undo.push_async_callback(self._sockets.stop)
         await self._sockets.start()
 
@@ -278,7 +335,7 @@ class Sidecar:
             listen=f"http://{self.listens_on}",
             state=str(self.config.state),
             proxies=",".join(self.config.proxy.urls),
-            config=",".join(map(str, self._files)) or "none",
+            config=",".join(map(str, self._loaded.files)) or "none",
             queued=books.queued,
         )
         if not books.balanced:
@@ -294,6 +351,18 @@ def _limits(config: Config) -> _Limits:
     """How large an event may be, and what is stored together, so that it fits the bodies of requests."""
     body_bytes = config.proxy.max_body - _ENVELOPE_BYTES
     return {"block_bytes": max(1, body_bytes // _CHUNKS_IN_A_BODY), "event_bytes": body_bytes}
+
+
+def _agent_configuration(config: Config) -> bytes:
+    """Return what clients of the agent's socket are told about this host."""
+    defaults = config.defaults
+    return configuration(
+        ip=defaults.ip,
+        cloud_id=defaults.cloud_id,
+        biz_id=defaults.biz_id,
+        hostname=socket.gethostname(),
+        agent_id=defaults.agent_id,
+    )
 
 
 def _tails_differ(old: Config, new: Config) -> bool:

@@ -227,10 +227,18 @@ def worries(
     inputs: Sequence[InputStatus],
     sockets_wait: str | None,
     crowded: Sequence[str] = (),
+    nameless: str | None = None,
     now_ms: int,
 ) -> list[str]:
-    """Things to look at before they become a failure. `crowded`: peers with as many streams as they may."""
+    """Things to look at before they become a failure. `crowded`: peers with as many streams as they may.
+
+    `nameless`: the address that stands for this host's own, which is not known."""
     found = [f"sockets wait, nothing of theirs is lost: {sockets_wait}"] if sockets_wait else []
+    if nameless:
+        found.append(
+            f"this host has no address that others could reach: events of tails name it {nameless};"
+            " set defaults.ip, or HOST_IP in the environment"
+        )
     found += [
         f"{peer} has as many streams that are not configured as one peer may; new data_ids and tokens of it are refused"
         " with 503: configure its streams, or see why they do not drain"

@@ -70,6 +70,10 @@ class Facts(Protocol):
         """How the tails stand."""
 
     @property
+    def nameless(self) -> str | None:
+        """By which address events name this host, since its own is not known."""
+
+    @property
     def sockets_wait(self) -> str | None:
         """Why sockets are not read."""
 
@@ -115,6 +119,7 @@ class StatusViews:
             inputs=inputs,
             sockets_wait=self._facts.sockets_wait,
             crowded=self._crowded(),
+            nameless=self._facts.nameless,
             now_ms=int(time.time() * 1000),
         )
         config = self._facts.config_state

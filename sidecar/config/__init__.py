@@ -5,7 +5,7 @@ the model with the `readers.py` of single values, `load.py` joins them with the 
 `sockets.py`, `tails.py` and `tls.py` look at what concerns several keys, `show.py` prints the result with origins.
 """
 
-from sidecar.config.addresses import is_own_address
+from sidecar.config.addresses import host_address, is_own_address
 from sidecar.config.load import Loaded, Options, Readable, load_config, load_good_parts, load_readable
 from sidecar.config.model import Address, Config, Http, Listen, Proxy, Queue, Raw, Socket, Stream, Tail, TailTest
 from sidecar.config.reload import merge_reloadable
@@ -26,6 +26,7 @@ __all__ = [
     "Stream",
     "Tail",
     "TailTest",
+    "host_address",
     "is_own_address",
     "load_config",
     "load_good_parts",

@@ -1,20 +1,29 @@
 """Which addresses are this host's own, and which of them only this host can reach."""
 
+import contextlib
 import ipaddress
 import socket
 from urllib.parse import urlsplit
 
 from sidecar.config.model import Address
 
+LOOPBACK = "127.0.0.1"
+_ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+"""Addresses for documentation, which nobody has (RFC 5737, RFC 3849)."""
 
-def host_address() -> str:
-    """The address that this host would send from; asks the routing table, sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # TEST-NET-1: a route is looked up, no packet leaves
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+
+def host_address() -> str | None:
+    """Return the address that this host would send from, IPv4 before IPv6; None while it has no way out.
+
+    Asks the routing table, sends nothing.
+    """
+    for family, elsewhere in _ELSEWHERE:
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((elsewhere, 9))
+            found = str(probe.getsockname()[0])
+            if not is_loopback(found):
+                return found
+    return None
 
 
 def is_own_listener(url: str, listen: Address) -> bool:

@@ -1,13 +1,13 @@
 """Joins the files, the command line and the environment, and checks what concerns more than one key."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from sidecar.config.addresses import host_address, is_loopback, is_own_listener
+from sidecar.config.addresses import LOOPBACK, host_address, is_loopback, is_own_listener
 from sidecar.config.bind import Binder
 from sidecar.config.model import Config, Http, Proxy, Socket, Stream, Tail, TailTest
 from sidecar.config.sockets import socket_problems
@@ -34,24 +34,37 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid configuration, the files it came from, and the place each value came from (else it is a default)."""
+    """A valid configuration, the files it came from, and the place each value came from (else it is a default).
+
+    `with_address`: what the same files make of another address of this host. None: the address is not looked for,
+    since HOST_IP is set.
+    """
 
     config: Config
     files: tuple[Path, ...]
     origins: dict[str, str]
+    with_address: Callable[[str], Config] | None = None
 
 
 def load_config(options: Options, environ: Mapping[str, str], *, need_proxy: bool = True) -> Loaded:
     """Raises ConfigError with every problem. Without `need_proxy` a missing `proxy.urls` is none of them."""
     problems: list[str] = []
-    files, tree = _tree(options, environ, problems)
+    texts: dict[Path, str] = {}
+    files, tree = _tree(options, environ, problems, texts)
     binder = Binder(environ)
     config = binder.bind(Config, tree)
     problems += binder.problems
     problems += _across(binder, tree, need_proxy=need_proxy)
     if problems or not isinstance(config, Config):
         raise ConfigError(problems)
-    return Loaded(config=config, files=tuple(files), origins=binder.origins)
+
+    def with_address(address: str) -> Config:
+        _, tree = _tree(options, {**environ, "HOST_IP": address}, [], texts)
+        changed = Binder(environ).bind(Config, tree)
+        return changed if isinstance(changed, Config) else config
+
+    looked_for = None if "HOST_IP" in environ else with_address
+    return Loaded(config=config, files=tuple(files), origins=binder.origins, with_address=looked_for)
 
 
 def load_good_parts(options: Options, environ: Mapping[str, str]) -> Loaded:
@@ -98,11 +111,16 @@ def _good_parts(bound: Mapping[str, msgspec.Struct]) -> dict[str, Any]:
     return parts
 
 
-def _tree(options: Options, environ: Mapping[str, str], problems: list[str]) -> tuple[list[Path], Map]:
-    """The files, and what stands in them and in the options; what is wrong with that is added to `problems`."""
+def _tree(
+    options: Options, environ: Mapping[str, str], problems: list[str], texts: dict[Path, str] | None = None
+) -> tuple[list[Path], Map]:
+    """Return the files, and what stands in them and in the options; what is wrong with that is added to `problems`.
+
+    `texts`: what was read of the files before, which counts; what is read now is added.
+    """
     files = _files(options, problems)
     variables = _Environment(environ)
-    tree = read_tree(files, variables, problems)
+    tree = read_tree(files, variables, problems, {} if texts is None else texts)
     tree = _override(tree, "defaults.ip", _own_address(variables, tree))
     tree = _override(tree, "proxy.urls", _urls(options))
     return files, _override(tree, "state", _state(options, tree))
@@ -114,7 +132,7 @@ class _Environment(dict[str, str]):
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__(environ)
         if "HOST_IP" not in self:
-            self["HOST_IP"] = host_address()
+            self["HOST_IP"] = host_address() or LOOPBACK
 
 
 def _files(options: Options, problems: list[str]) -> list[Path]:

@@ -68,12 +68,15 @@ def files_of(where: Path) -> list[Path]:
     return sorted(path for path in where.iterdir() if path.suffix in (".yml", ".yaml") and path.is_file())
 
 
-def read_tree(paths: list[Path], environ: Mapping[str, str], problems: list[str]) -> Map:
-    """The merged tree of `paths`; what cannot be read, parsed or merged is added to `problems`."""
+def read_tree(paths: list[Path], environ: Mapping[str, str], problems: list[str], texts: dict[Path, str]) -> Map:
+    """Return the merged tree of `paths`; what cannot be read, parsed or merged is added to `problems`.
+
+    `texts` is what was read of them before, and is not read again; what is read now is added.
+    """
     merged = Map({}, {}, str(paths[0]) if paths else "")
     for path in paths:
         reader = _Reader(str(path), environ, problems)
-        document = reader.read(path)
+        document = reader.read(path, texts)
         if document is not None:
             merged = _merge(merged, document, "", problems)
     return merged
@@ -96,12 +99,14 @@ class _Reader:
     def __init__(self, name: str, environ: Mapping[str, str], problems: list[str]) -> None:
         self.name, self.environ, self.problems = name, environ, problems
 
-    def read(self, path: Path) -> Map | None:
+    def read(self, path: Path, texts: dict[Path, str]) -> Map | None:
         try:
-            if path.stat().st_size > _MAX_FILE_BYTES:
-                self.problems.append(f"{path}: larger than {_MAX_FILE_BYTES} bytes, not a configuration")
-                return None
-            text = path.read_text("utf-8")
+            if path not in texts:
+                if path.stat().st_size > _MAX_FILE_BYTES:
+                    self.problems.append(f"{path}: larger than {_MAX_FILE_BYTES} bytes, not a configuration")
+                    return None
+                texts[path] = path.read_text("utf-8")
+            text = texts[path]
             root = yaml.compose(text, _Loader)
         except OSError as error:
             self.problems.append(f"{path}: cannot be read: {os.strerror(error.errno or 0)}")

@@ -5,7 +5,6 @@ tail, or else this host's own, is asked first; then the meaning that most logs h
 """
 
 import re
-import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta, tzinfo
 
@@ -24,16 +23,11 @@ _SUMMER_AND_WINTER = (datetime(2026, 1, 15, 12), datetime(2026, 7, 15, 12))
 def zone_names(zone: tzinfo | None) -> Mapping[str, str]:
     """Return the offset, as in +0800, of each name; `zone` None: as this host's clocks show it."""
     found = dict(_COMMON)
-    if zone is None:
-        winter, summer = time.tzname
-        found[winter.upper()] = timedelta(seconds=-time.timezone)
-        if time.daylight:
-            found[summer.upper()] = timedelta(seconds=-time.altzone)
-    else:
-        for moment in _SUMMER_AND_WINTER:
-            name, offset = zone.tzname(moment), zone.utcoffset(moment)
-            if name is not None and offset is not None:
-                found[name.upper()] = offset
+    for moment in _SUMMER_AND_WINTER:
+        local = moment.replace(tzinfo=zone) if zone is not None else moment.astimezone()
+        name, offset = local.tzname(), local.utcoffset()
+        if name is not None and offset is not None:
+            found[name.upper()] = offset
     return {name: _written(offset) for name, offset in found.items()}
 
 

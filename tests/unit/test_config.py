@@ -287,7 +287,44 @@ def test_what_can_be_bound_to_is_not_for_that_this_hosts_own(monkeypatch: pytest
     """With `net.ipv4.ip_nonlocal_bind`, usual where addresses move between hosts, every address can be bound to."""
     monkeypatch.setattr(socket.socket, "bind", lambda *_: None)
     assert not any(map(is_own_address, ["192.0.2.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "2001:db8::1", "name"]))
-    assert all(map(is_own_address, ["127.0.0.1", "127.0.0.77", "::1", host_address()]))
+    assert all(map(is_own_address, ["127.0.0.1", "127.0.0.77", "::1", host_address() or "127.0.0.1"]))
+
+
+def test_an_address_that_comes_later_is_put_in_its_places_without_reading_the_files_again(conf_d: ConfD) -> None:
+    conf_d.write("a.yml", "proxy: {urls: ['http://10.0.0.1:5']}\ndefaults: {target: '0:${HOST_IP}'}\n")
+    loaded = load_config(Options(config=conf_d.path, state=conf_d.path), {})
+    (conf_d.path / "a.yml").write_text("not yaml: [")
+    assert loaded.with_address is not None
+    changed = loaded.with_address("10.7.7.7")
+    assert (changed.defaults.ip, changed.defaults.target) == ("10.7.7.7", "0:10.7.7.7")
+    assert changed.proxy == loaded.config.proxy
+    conf_d.write("a.yml", "proxy: {urls: ['http://10.0.0.1:5']}\n")
+    assert load_config(Options(config=conf_d.path, state=conf_d.path), {"HOST_IP": "1.2.3.4"}).with_address is None
+
+
+@pytest.mark.parametrize(
+    ("routes", "expected"),
+    [
+        ({"192.0.2.1": "10.1.1.1", "2001:db8::1": "2001:db8::5"}, "10.1.1.1"),
+        ({"2001:db8::1": "2001:db8::5"}, "2001:db8::5"),
+        ({"192.0.2.1": "127.0.0.1"}, None),
+        ({}, None),
+    ],
+)
+def test_the_address_of_a_host_with_one_network_or_another_or_none(
+    routes: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Probe(socket.socket):
+        def connect(self, address: Any) -> None:
+            if address[0] not in routes:
+                raise OSError(101, "Network is unreachable")
+            self.found = routes[address[0]]
+
+        def getsockname(self) -> Any:
+            return (self.found, 5)
+
+    monkeypatch.setattr("sidecar.config.addresses.socket.socket", Probe)
+    assert host_address() == expected
 
 
 def test_host_ip_is_this_hosts_own_address_unless_the_environment_says_otherwise(conf_d: ConfD) -> None:

@@ -3,6 +3,8 @@
 What is wrong cannot be said to such a client; it is counted, said in the log, and events become dead letters.
 """
 
+from collections.abc import Callable
+
 from sidecar.errors import Refused
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.complaints import Complaints
@@ -17,7 +19,7 @@ class FrameSession:
     def __init__(
         self,
         take: TakeFrame,
-        configuration: bytes,
+        configuration: Callable[[], bytes],
         counts: InputCounts,
         complaints: Complaints,
         peer: Peer,
@@ -57,7 +59,7 @@ class FrameSession:
 
     def answer(self) -> bytes:
         asked, self._asked = self._asked, False
-        return self._configuration if asked else b""
+        return self._configuration() if asked else b""
 
     def give_up_unfinished(self, reason: str) -> Item | None:
         return self._decoder.discard(reason)

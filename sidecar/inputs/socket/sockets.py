@@ -34,10 +34,11 @@ class Intake(Protocol):
 
 
 class Sockets:
-    """`configuration` is what clients of the agent's socket are told about this host."""
+    """`configuration` is what clients of the agent's socket are told about this host; it may change."""
 
     def __init__(self, settings: Mapping[str, Socket], intake: Intake, configuration: bytes) -> None:
-        self._intake, self._configuration = intake, configuration
+        self.configuration = configuration
+        self._intake = intake
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._pool = Pool(asyncio.get_running_loop(), max(_FEWEST, files - _OTHER_FILES))
         self.counts = [InputCounts(name, "socket") for name in settings]
@@ -73,7 +74,7 @@ class Sockets:
             self._pool,
             take_lines=take_lines,
             take_frame=self._intake.take_frame,
-            configuration=self._configuration,
+            configuration=lambda: self.configuration,
         )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 from sidecar.config import Socket
@@ -35,7 +36,7 @@ class StreamInput:
         *,
         take_lines: TakeLines,
         take_frame: TakeFrame,
-        configuration: bytes,
+        configuration: Callable[[], bytes],
     ) -> None:
         self.counts, self.pool = counts, pool
         counts.connections = 0

@@ -21,6 +21,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     max_line: int
     host: str
     skew_ms: Callable[[], int]
+    expect: Callable[[], None] = lambda: None
+    """Raises Unavailable while events cannot be made yet."""
 
 
 class Nothing(msgspec.Struct, frozen=True):

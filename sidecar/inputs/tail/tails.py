@@ -59,7 +59,7 @@ class Checkpoints(Protocol):
 class Tails:
     """`host` is what this host is called; `skew_ms` by how much the proxy's clock is ahead of ours.
 
-    A tail's maker turns its lines into events.
+    `expect` raises Unavailable while no events of a tail can be made. A tail's maker turns its lines into events.
     """
 
     def __init__(
@@ -69,9 +69,10 @@ class Tails:
         *,
         host: str,
         skew_ms: Callable[[], int],
+        expect: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._intake, self._checkpoints = intake, checkpoints
-        self._host, self._skew_ms = host, skew_ms
+        self._host, self._skew_ms, self._expect = host, skew_ms, expect
         self._loop = asyncio.get_running_loop()
         self._watcher = Watcher()
         self._workers: dict[str, Worker] = {}
@@ -98,6 +99,7 @@ class Tails:
                 max_line=settings.max_line,
                 host=self._host,
                 skew_ms=self._skew_ms,
+                expect=partial(self._expect, name),
             )
             self._settings[name] = settings
             self._workers[name] = worker = Worker(

@@ -158,6 +158,8 @@ class Worker:
             self._begun()
         self._ending.save_unsaved()
         self._run_commands()
+        if self.register.active:
+            self._rules.expect()
         self._read_all()
         if self._ending.tend(now_s):
             self._wake.set()  # what waited for a file that is finished now can be read
