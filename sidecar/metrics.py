@@ -19,6 +19,7 @@ STREAM_COUNTERS = {
 }
 STREAM_GAUGES = {
     "queued": "Events that wait.",
+    "damaged": "Events that could not be read from the disk, and are set aside; a part of the dead ones.",
     "dead": "Events that the proxy refused for good, and that are kept.",
     "queued_bytes": "Bytes of events that wait, uncompressed.",
     "oldest_age_s": "Age of the oldest waiting event in seconds.",
@@ -39,6 +40,8 @@ TAIL_GAUGES = {
 QUEUE_GAUGES = {
     "bytes": "Bytes in use by the queue.",
     "max_bytes": "Bytes that the queue may use.",
+    "wal_bytes": "Bytes of the queue's write-ahead log.",
+    "went_back": "Events accepted or delivered when the sidecar last ran, and not in the file at the start.",
     "oldest_age_s": "Age of the oldest waiting event in seconds.",
 }
 

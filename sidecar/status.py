@@ -14,6 +14,7 @@ _NEARLY_FULL = 0.8
 _FAR_AHEAD_MS = 600_000
 _FULL_SOON_S = 3600.0
 _CLOCK_OFF_S = 60.0
+_WAL_GROWN_BYTES = 64_000_000
 _AMISS = {
     "late": "its pattern took too long for {n} lines, which count as not parsed; simplify it (see `sidecar try`)",
     "untimed": "no time could be read from {n} lines, which have that of reading; see its event.timestamp"
@@ -36,6 +37,8 @@ class QueueStatus(msgspec.Struct, frozen=True):
     """Room and age. `full_in_s` is None while the queue does not grow.
 
     `limit` says what `max_bytes` comes from: `queue.max_size`, or the disk that should keep `queue.min_free`.
+    `wal_bytes` are those of the write-ahead log; what it has grown beyond the usual is part of `bytes`. `went_back`: so
+    many events more had been accepted, or delivered, when the sidecar last ran than the file said at this start.
     `refused_by` counts reports that were not taken, by reason, since the start.
     """
 
@@ -46,6 +49,8 @@ class QueueStatus(msgspec.Struct, frozen=True):
     fill_per_s: float
     full_in_s: float | None
     refused_by: dict[str, int]
+    wal_bytes: int = 0
+    went_back: int = 0
 
 
 State = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
@@ -92,6 +97,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     """One pipe, with all its tokens. `rate_per_min` counts the requests of the last minute; `lanes` are those in which
     something waits. `waits_for`: which limit of bytes it waits for.
 
+    `damaged` is the part of `dead` that could not be read from the disk any more.
     `replayed` is the part of `accepted` that was put in again by `sidecar replay`.
     """
 
@@ -115,6 +121,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     lanes: list[LaneStatus]
     tokens: list[TokenStatus] = []
     waits_for: str | None = None
+    damaged: int = 0
 
 
 class ProxyStatus(msgspec.Struct, frozen=True):
@@ -234,6 +241,17 @@ def worries(
 
     `nameless`: the address that stands for this host's own, which is not known."""
     found = [f"sockets wait, nothing of theirs is lost: {sockets_wait}"] if sockets_wait else []
+    if queue.went_back:
+        found.append(
+            f"queue.db held less at the start than when it was last in use, by {queue.went_back} events at least: its"
+            " write-ahead log (queue.db-wal) was lost or damaged, or an older copy is in its place; what was"
+            " acknowledged since may be lost, or sent again"
+        )
+    if queue.wal_bytes > _WAL_GROWN_BYTES:
+        found.append(
+            f"the queue's write-ahead log has grown to {queue.wal_bytes} bytes: some program keeps reading queue.db"
+            " (`fuser queue.db`); end it"
+        )
     if nameless:
         found.append(
             f"this host has no address that others could reach: events of tails name it {nameless};"
@@ -264,6 +282,12 @@ def worries(
         f"{(due_ms - now_ms) / 60_000:.0f} min; is a clock, or a time zone, wrong?"
         for stream, events, due_ms in later
         if due_ms - now_ms > _FAR_AHEAD_MS
+    ]
+    found += [
+        f"stream {stream.name}: {stream.damaged} events could not be read from the disk, and are set aside"
+        " (`sidecar dead list --reason damaged`); see whether the disk is good, then purge them"
+        for stream in streams
+        if stream.damaged
     ]
     failing = (stream for stream in streams if stream.last_error and stream.queued)
     found += [f"stream {stream.name} is {stream.state}: {stream.last_error}" for stream in failing]

@@ -68,13 +68,17 @@ class Upkeep:
 
     async def look(self) -> None:
         """What must be noticed within a second: a disk that fills up, events whose time has come."""
+        self._queue.look()
         self.look_at_disk()
         if any(stream.lane("later").events for stream in self._queue.streams()):
             await self._promote()
 
     def look_at_disk(self) -> None:
         """Adapts the queue's room to the space that is left."""
-        disk = os.statvfs(self._config.state)  # of a local disk: it does not wait
+        try:
+            disk = os.statvfs(self._config.state)  # of a local disk: it does not wait
+        except OSError:  # the directory is gone, which the queue has noticed too
+            return
         self._queue.room = room(
             max_size=self._config.queue.max_size,
             min_free=self._config.queue.min_free,

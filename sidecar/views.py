@@ -104,11 +104,11 @@ class StatusViews:
         ages_s, dropped = await self._queue.oldest_age_s(), await self._queue.dropped()
         books = books_status(self._queue.books(), self._upkeep.mismatches)
         queue = self._queue_status(max(ages_s.values(), default=0.0))
-        due_ms = await self._queue.due_ms()
+        due_ms, damaged = await self._queue.due_ms(), await self._queue.damaged()
         by_data_id: dict[int, list[QueueStream]] = {}
         for stream in self._queue.streams():
             by_data_id.setdefault(stream.key.data_id, []).append(stream)
-        streams = [self._stream(parts, ages_s, due_ms, dropped) for parts in by_data_id.values()]
+        streams = [self._stream(parts, ages_s, due_ms, dropped, damaged) for parts in by_data_id.values()]
         proxies = self._proxies()
         inputs = self._inputs()
         broken = failures(books=books, queue=queue, broken=self._queue.broken, refusing=self._refusing())
@@ -190,6 +190,8 @@ class StatusViews:
             fill_per_s=round(fill_per_s, 1),
             full_in_s=full_in_s(room.bytes - size, fill_per_s),
             refused_by=dict(self._intake.refused_by),
+            wal_bytes=self._queue.wal_bytes,
+            went_back=self._queue.went_back,
         )
 
     def _stream(
@@ -198,6 +200,7 @@ class StatusViews:
         ages_s: Mapping[int, float],
         due_ms: Mapping[int, int],
         dropped: Mapping[int, dict[str, int]],
+        damaged: Mapping[int, int],
     ) -> StreamStatus:
         """One row for all streams of a data_id: what came with one token or another, of one kind or the other."""
         lanes = [
@@ -226,6 +229,7 @@ class StatusViews:
             last_error=next((forwarder.hold.last_error for forwarder in forwarders if forwarder.hold.last_error), None),
             last_delivered_at=max(part.last_delivered_ms or 0 for part in parts) or None,
             dropped_by=dict(dropped_by),
+            damaged=sum(damaged.get(part.id, 0) for part in parts),
             dead_bytes=sum(part.dead_bytes for part in parts),
             replayed=sum(part.replayed for part in parts),
             lanes=lanes,

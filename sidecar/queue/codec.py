@@ -1,11 +1,15 @@
-"""How the body of a chunk stands on disk: as it is, or zstd where that is worth it.
+"""How the body of a chunk stands on disk: as it is, or zstd where that is worth it; either way with a checksum.
 
 A `Codec` belongs to one thread, since zstandard's contexts do.
 """
 
+import zlib
+
 import zstandard
 
-RAW, ZSTD = 0, 1
+RAW, ZSTD, CHECKED = 0, 1, 2
+"""As it is, by older versions; a zstd frame, with its checksum; as it is, and then its CRC-32 in four bytes."""
+_CRC_BYTES = 4
 _WORTH_TRYING_BYTES = 512
 _WORTH_KEEPING = 0.9
 
@@ -23,14 +27,23 @@ class Codec:
             packed = self._packer.compress(body)
             if len(packed) <= len(body) * _WORTH_KEEPING:
                 return ZSTD, packed
-        return RAW, body
+        return CHECKED, body + zlib.crc32(body).to_bytes(_CRC_BYTES)
 
     def unpack(self, codec: int, stored: bytes, size: int) -> bytes:
         """The body, `size` bytes of it. Raises ValueError if the stored bytes are damaged."""
-        try:
-            body = stored if codec == RAW else self._unpacker.decompress(stored, max_output_size=size)
-        except zstandard.ZstdError as error:
-            raise ValueError(f"damaged chunk: {error}") from error
+        if codec == CHECKED:
+            body = stored[:-_CRC_BYTES]
+            if zlib.crc32(body).to_bytes(_CRC_BYTES) != stored[-_CRC_BYTES:]:
+                raise ValueError("the checksum is wrong")
+        elif codec == ZSTD:
+            try:
+                body = self._unpacker.decompress(stored, max_output_size=size)
+            except zstandard.ZstdError as error:
+                raise ValueError(str(error)) from error
+        elif codec == RAW:
+            body = stored
+        else:
+            raise ValueError(f"no codec has the number {codec}")
         if len(body) != size:
-            raise ValueError(f"damaged chunk: {len(body)} bytes, expected {size}")
+            raise ValueError(f"{len(body)} bytes, expected {size}")
         return body

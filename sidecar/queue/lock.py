@@ -27,8 +27,12 @@ class StateLock:
             holder = os.pread(self._fd, 64, 0).decode(errors="replace").strip() or "unknown"
             self.release()
             raise StartError(f"state directory {self._path.parent} is in use by process {holder}") from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            self.release()
+            raise StartError(f"state directory {self._path.parent}: {os.strerror(error.errno or 0)}") from None
         return self
 
     def release(self) -> None:

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import structlog
+
 from sidecar.clock import boot_clock, boot_id
 from sidecar.errors import Stale, StartError, Unavailable
 from sidecar.model import Advance, Block, Books, Chunk, Order, Room, StreamKey
@@ -35,18 +37,25 @@ from sidecar.queue.operations import (
     PutOff,
     Replay,
     SetAside,
+    SetDamagedAside,
     SpendBudget,
     Split,
     Tidy,
 )
-from sidecar.queue.reader import Reader
+from sidecar.queue.reader import Damaged, Reader
 from sidecar.queue.records import QueueLane, QueueStream, dead_bytes, stream_of
+from sidecar.queue.schema import WAL_BYTES
 from sidecar.queue.steady import SteadyClock
 from sidecar.queue.writer import Results, Writer
 
 T = TypeVar("T")
 Op = TypeVar("Op", bound=Operation)
 _RETRY_STORAGE_S = 5
+_ENOUGH_TO_OPEN = 1_000_000
+"""Bytes; with less, what SQLite calls an I/O error is for want of room."""
+_SAVE_S = 60.0
+"""For the copy of a file that was lost; less than what systemd waits for a stop."""
+log = structlog.get_logger("queue")
 
 
 class Queue:
@@ -87,7 +96,7 @@ class Queue:
         try:
             self._writer.start()
         except sqlite3.Error as error:
-            raise StartError(f"queue {self._path}: {error}; `PRAGMA integrity_check` tells what is damaged") from error
+            raise StartError(f"queue {self._path}: {_why_not(error, self._path)}") from error
         except OSError as error:
             raise StartError(f"queue {self._path}: {os.strerror(error.errno or 0)}") from None
 
@@ -96,13 +105,24 @@ class Queue:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._reading, self._reader.close)
         self._reading.shutdown(wait=False)
+        timeout_s = _SAVE_S if self._writer.lost else timeout_s
         if not await asyncio.to_thread(self._writer.stop, timeout_s):
             raise TimeoutError("the queue's writer did not stop in time")
 
     @property
     def size_bytes(self) -> int:
-        """Bytes in use in the database file, soon after each commit."""
-        return self._writer.size_bytes
+        """Bytes in use in the database file, soon after each commit, and what its log has grown beyond the usual."""
+        return self._writer.size_bytes + max(0, self._writer.wal_bytes - WAL_BYTES)
+
+    @property
+    def wal_bytes(self) -> int:
+        """Bytes of the write-ahead log."""
+        return self._writer.wal_bytes
+
+    @property
+    def went_back(self) -> int:
+        """Events more that the last run had accepted, or delivered, than the file says; 0: none."""
+        return self._writer.went_back
 
     @property
     def file_bytes(self) -> int:
@@ -125,8 +145,17 @@ class Queue:
 
     @property
     def broken(self) -> str | None:
-        """Why commits fail at the moment."""
-        return self._writer.broken
+        """Why nothing can be accepted at the moment."""
+        return self._writer.lost or self._writer.broken
+
+    def look(self) -> None:
+        """Notice within a second if the file was removed or replaced, or is back."""
+        lost, before = self._writer.watch.look(), self._writer.lost
+        self._writer.lost = lost
+        if lost and not before:
+            log.error("nothing is accepted any more; what the open file holds is still delivered", error=lost)
+        elif before and not lost:
+            log.info("the file of the queue is back", was=before)
 
     def streams(self) -> list[QueueStream]:
         """All streams that were ever used."""
@@ -253,8 +282,28 @@ class Queue:
         await self._commit(Nothing)
 
     async def read(self, lane: QueueLane, after_seq: int, budget_bytes: int) -> list[Chunk]:
-        """The next chunks of `lane` that fit. Raises sqlite3.Error or ValueError if the file is damaged."""
-        return await self._read(lambda: self._reader.chunks(lane.id, after_seq, budget_bytes))
+        """Return the next chunks of `lane` that fit. One that cannot be read is set aside, and the next ones read.
+
+        Raises sqlite3.Error if the file cannot be read, and Unavailable.
+        """
+        while True:
+            try:
+                return await self._read(lambda: self._reader.chunks(lane.id, after_seq, budget_bytes))
+            except Damaged as damaged:
+                await self._set_damaged_aside(lane, damaged)
+
+    async def _set_damaged_aside(self, lane: QueueLane, damaged: Damaged) -> None:
+        await self._commit(lambda done: SetDamagedAside(lane, damaged.seq, damaged.problem, _now_ms(), done))
+        log.error(
+            "events cannot be read from the disk, and are set aside; see `sidecar dead list --reason damaged`",
+            data_id=lane.stream.key.data_id,
+            events=damaged.events,
+            problem=damaged.problem,
+        )
+
+    async def damaged(self) -> dict[int, int]:
+        """Return how many events of each stream, by its id, are set aside since they could not be read."""
+        return await self._read(self._reader.damaged)
 
     async def oldest_age_s(self) -> dict[int, float]:
         """Return for how many seconds the oldest events of each lane have waited, by the lane's id."""
@@ -326,6 +375,21 @@ class Queue:
             operation.done(error)
         if grown:
             self.on_commit(grown)
+
+
+def _why_not(error: sqlite3.Error, path: Path) -> str:
+    """Say what is to be done about a database that cannot be opened."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _free_bytes(path.parent) < _ENOUGH_TO_OPEN):
+        return f"the disk is full ({_free_bytes(path.parent)} bytes are free); make room, the start will be tried again"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"{error}; `PRAGMA integrity_check` of the sqlite3 command tells what is damaged"
+    return str(error)
+
+
+def _free_bytes(directory: Path) -> int:
+    found = os.statvfs(directory)
+    return found.f_frsize * found.f_bavail
 
 
 def _now_ms() -> int:

@@ -25,6 +25,14 @@ def books_on_disk(path: Path) -> tuple[Books, list[str]]:
         raise StartError(f"queue {path}: {error}") from None
 
 
+class Damaged(Exception):  # named for what it says
+    """Chunk `seq` cannot be read: it was of so many events, and `problem` says what is wrong."""
+
+    def __init__(self, seq: int, events: int, problem: str) -> None:
+        super().__init__(f"damaged chunk: {problem}")
+        self.seq, self.events, self.problem = seq, events, problem
+
+
 class Reader:
     """Belongs to one thread, which must also be the one that closes it."""
 
@@ -36,28 +44,34 @@ class Reader:
     def chunks(self, lane: int, after_seq: int, budget_bytes: int) -> list[Chunk]:
         """The chunks after `after_seq` that fit `budget_bytes` joined by commas; at least one if there is any.
 
-        Raises sqlite3.Error, or ValueError for a damaged body.
+        Raises sqlite3.Error, or Damaged if the first of them cannot be read; what stands before such a one is read.
         """
         zero, after = chunk_id(lane, 0), chunk_id(lane, after_seq)
-        last, left = None, budget_bytes
+        first = last = None
+        left = budget_bytes
         for number, size in self._execute(
             "SELECT id, bytes FROM chunk WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
             (after, end_id(lane), _LOOK_AHEAD_CHUNKS),
         ):
             if last is not None and size > left:
                 break
-            last, left = number, left - size - 1
-        if last is None:
+            first, last, left = first or number, number, left - size - 1
+        if first is None:
             return []
-        rows = self._execute(
-            "SELECT id, events, bytes, codec, body, rules FROM chunk WHERE id > ? AND id <= ? ORDER BY id",
-            (after, last),
-        )
-        unpack = self._codec.unpack
-        return [
-            Chunk(number - zero, unpack(codec, body, size), events, rules)
-            for number, events, size, codec, body, rules in rows
-        ]
+        chunks: list[Chunk] = []
+        number, events = first, 0
+        try:
+            for number, events, size, codec, body, rules in self._execute(
+                "SELECT id, events, bytes, codec, body, rules FROM chunk WHERE id > ? AND id <= ? ORDER BY id",
+                (after, last),
+            ):
+                chunks.append(Chunk(number - zero, self._codec.unpack(codec, body, size), events, rules))
+        except (ValueError, sqlite3.DatabaseError) as error:
+            if not chunks:
+                if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                    raise
+                raise Damaged(number - zero, events, str(error)) from None
+        return chunks
 
     def oldest_ms(self, lanes: list[int]) -> dict[int, int]:
         """Return when the oldest waiting chunk of each of `lanes` was accepted, by the steady clock."""
@@ -101,6 +115,11 @@ class Reader:
             found.setdefault(stream, {})[reason] = events
         return found
 
+    def damaged(self) -> dict[int, int]:
+        """Return how many events of each stream are set aside since they could not be read."""
+        rows = self._execute("SELECT stream, sum(events) FROM dead WHERE codec IS NOT NULL GROUP BY stream")
+        return dict(rows.fetchall())
+
     def books(self) -> dict[StreamKey, Books]:
         """The books as they stand in the file."""
         return {key: stream.books for key, stream in load_streams(self._open()).items()}
@@ -113,7 +132,7 @@ class Reader:
         connection = self._open()
         connection.execute("BEGIN")
         try:
-            dead = dict(self._execute("SELECT stream, count(*) FROM dead GROUP BY stream").fetchall())
+            dead = dict(self._execute("SELECT stream, sum(events) FROM dead GROUP BY stream").fetchall())
             later = dict(self._execute("SELECT stream, sum(events) FROM later GROUP BY stream").fetchall())
             return [
                 line

@@ -3,7 +3,7 @@
     stream ─┬─< lane ─< chunk   what waits, in order; a row exists exactly as long as its events are unacknowledged
             ├─< later           what waits until it is due
             ├─< kept            what was delivered, for as long as `queue.keep_delivered` says
-            ├─< dead            what the proxy refused for good, one event a row
+            ├─< dead            what the proxy refused for good, one event a row; and chunks that cannot be read
             └─< dropped         events dropped under the operator's policy, by reason
     budget                      what each access token has spent of its rate, by digest
     clock                       how far the steady clock is, by which rows grow old (steady.py)
@@ -28,6 +28,8 @@ from sidecar.model import BEFORE_ALL
 LANE_BITS = 3
 SEQ_BITS = 40
 PAGE_BYTES = 8192
+WAL_BYTES = 16_000_000
+"""The write-ahead log is emptied at 8 MB (1,000 pages); below this it stays if nobody reads one snapshot for long."""
 _CACHE_KIB = 8192
 _BUSY_MS = 5000
 
@@ -96,6 +98,17 @@ def m004_steady(db: Database) -> None:
         db.execute(f"ALTER TABLE {table} ADD COLUMN steady_ms INTEGER")
 
 
+@migrations()
+def m005_damaged(db: Database) -> None:
+    """Keep among the dead letters what cannot be read: `events` of them in one row, as they stood, by their `codec`.
+
+    That is NULL for a dead letter that is one event, as it is.
+    """
+    db.execute("ALTER TABLE dead ADD COLUMN events INTEGER NOT NULL DEFAULT 1")
+    db.execute("ALTER TABLE dead ADD COLUMN codec INTEGER")
+    db.execute("CREATE INDEX dead_damaged ON dead (stream, events) WHERE codec IS NOT NULL")
+
+
 def chunk_id(lane: int, seq: int) -> int:
     """The key of chunk `seq` of `lane`."""
     return (lane << SEQ_BITS) - BEFORE_ALL + seq
@@ -122,6 +135,7 @@ def open_writer(path: Path, durability: Literal["full", "normal"]) -> sqlite3.Co
             "journal_mode = WAL",
             f"synchronous = {durability.upper()}",
             f"cache_size = -{_CACHE_KIB}",
+            f"journal_size_limit = {WAL_BYTES}",  # what a reader made it grow beyond is given back
         ):
             connection.execute(f"PRAGMA {pragma}")
         _migrate(connection, path)
@@ -152,6 +166,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         m002_tails.__name__,
         m003_rules.__name__,
         m004_steady.__name__,
+        m005_damaged.__name__,
     }
     newer = [applied.name for applied in migrations.applied(db) if applied.name not in known]
     if newer:

@@ -22,8 +22,10 @@ from typing import Literal
 import structlog
 
 from sidecar.errors import Stale
-from sidecar.model import Room, StreamKey
+from sidecar.model import Books, Room, StreamKey
+from sidecar.queue.books_record import BooksRecord
 from sidecar.queue.codec import Codec
+from sidecar.queue.file_watch import FileWatch
 from sidecar.queue.operations import (
     Append,
     Operation,
@@ -45,6 +47,7 @@ from sidecar.queue.records import (
     save_stream,
     take_over,
 )
+from sidecar.queue.rescue import save_copy
 from sidecar.queue.schema import open_writer
 from sidecar.queue.steady import SteadyClock
 
@@ -82,6 +85,9 @@ class Writer:
         self.size_bytes = self.file_bytes = 0
         self.room = room
         self.broken: str | None = None
+        self.lost: str | None = None  # what happened to the file that is open; the event loop looks, and sets it
+        self.went_back = 0  # events more that the last run had accepted, or delivered, than the file says; set by start
+        self.wal_bytes = 0  # of the write-ahead log, when it was last measured
         self._path, self._durability, self._chunk_bytes = path, durability, chunk_bytes
         self._drop_oldest, self._steady = drop_oldest, steady
         self._settle = settle
@@ -90,6 +96,8 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._pace = Pace()
         self._unmeasured_bytes = 0
+        self.watch = FileWatch(path)
+        self._record = BooksRecord(path.with_name("books"))
         self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
 
     def start(self) -> None:
@@ -109,10 +117,23 @@ class Writer:
 
     def _open(self) -> None:
         self._connection = open_writer(self._path, self._durability)
+        self.watch.opened()
         self._steady.resume(self._connection)
         for key, loaded in load_streams(self._connection).items():
             take_over(self.streams.setdefault(key, loaded), loaded)
+        self._compare_with_record(self._books())
         self._measure()
+
+    def _compare_with_record(self, books: Books) -> None:
+        missing = self._record.went_back(books)
+        if missing:
+            self.went_back += missing
+            log.error(
+                "queue.db holds less than when it was last in use: its write-ahead log was lost or damaged, or an older"
+                " copy is in its place; events that were acknowledged may be lost",
+                events_at_least=missing,
+            )
+        self._record.open(books)
 
     def _run(self) -> None:
         stopping = False
@@ -122,7 +143,32 @@ class Writer:
                 self._commit(group)
                 self._pace.committed(time.monotonic(), _appends(group))
         if self._connection is not None:
-            self._connection.close()
+            self._close(self._connection)
+
+    def _close(self, connection: sqlite3.Connection) -> None:
+        self._record.close()
+        self._look()
+        if self.lost:
+            self._save(connection)
+            connection.close()
+            return
+        connection.close()
+
+    def _save(self, connection: sqlite3.Connection) -> None:
+        queued = self._books().queued
+        try:
+            saved = save_copy(connection, self._path)
+        except (OSError, sqlite3.Error) as error:
+            log.error("what the lost file holds could not be saved", events=queued, error=str(error))
+        else:
+            log.warning("what the lost file holds is saved", events=queued, file=str(saved))
+
+    def _look(self) -> None:
+        """Notice what has happened to the file since the event loop last looked."""
+        self.lost = self.watch.look()
+
+    def _books(self) -> Books:
+        return sum((stream.books for stream in list(self.streams.values())), Books())
 
     def _take(self) -> tuple[list[Operation], bool]:
         """Everything that waits, up to the limits of one transaction; and whether the end was among it."""
@@ -152,11 +198,24 @@ class Writer:
         return True
 
     def _commit(self, group: list[Operation]) -> None:
+        if self.lost:
+            group = self._refuse_appends(group, self.lost)
         grown: set[QueueLane] = set()
         if len(group) > 1 and not any(map(_failed_before, group)) and self._attempt(group, grown) is None:
             self._settle([(operation, None) for operation in group], grown)
             return
         self._settle([(operation, self._attempt_alone(operation, grown)) for operation in group], grown)
+
+    def _refuse_appends(self, group: list[Operation], why: str) -> list[Operation]:
+        """Accept nothing into a file without a name; return what else is to be done."""
+        error = OSError(why)
+        appends = [operation for operation in group if isinstance(operation, Append)]
+        for append in appends:
+            if append.order is not None:
+                append.order.error = error
+        if appends:
+            self._settle([(append, error) for append in appends], set())
+        return [operation for operation in group if not isinstance(operation, Append)]
 
     def _attempt_alone(self, operation: Operation, grown: set[QueueLane]) -> Exception | None:
         error = _failed_before(operation) or self._attempt([operation], grown)
@@ -168,7 +227,7 @@ class Writer:
         """Commits `group` as one transaction. Any failure is returned, whatever it is: this thread must live."""
         try:
             if self._connection is None:
-                self._open()
+                self._reopen()
             grown |= self._transact(group)
         except Stale as stale:  # nothing is wrong with the disk
             if self._connection is not None:
@@ -178,6 +237,13 @@ class Writer:
             self._recover(error)
             return error
         return None
+
+    def _reopen(self) -> None:
+        """Raises OSError rather than to open another file than before, or to make one."""
+        lost = self.watch.look()
+        if lost:
+            raise OSError(lost)
+        self._open()
 
     def _transact(self, group: Sequence[Operation]) -> set[QueueLane]:
         assert self._connection is not None
@@ -206,6 +272,10 @@ class Writer:
             forget_stream(stream)
         if self._unmeasured_bytes >= min(_SIZE_EVERY_BYTES, self.room.bytes // _PARTS_OF_ROOM) or not appends:
             self._measure()
+        self._record.add(
+            sum([delta.accepted for delta in tx.deltas.values()]),
+            sum([delta.delivered for delta in tx.deltas.values()]),
+        )
         if self.broken:
             log.info("storage works again", was=self.broken)
             self.broken = None
@@ -222,6 +292,7 @@ class Writer:
         assert self._connection is not None
         self.size_bytes = used_bytes(self._connection.execute)
         self.file_bytes = file_bytes(self._connection.execute)
+        self.wal_bytes = self.watch.wal_bytes()
         self._unmeasured_bytes = 0
 
     def _recover(self, error: Exception) -> None:
@@ -239,7 +310,9 @@ class Writer:
             pass
         # After a failed write or fsync nobody knows what the page cache holds: start over from the file.
         connection, self._connection = self._connection, None
+        self.watch.closed()
         connection.close()
+        self.watch.closed()
 
 
 def _failed_before(operation: Operation) -> Exception | None:

@@ -48,7 +48,9 @@ TAIL = InputStatus(
 def status(**changes: Any) -> Status:
     given: dict[str, Any] = {
         "version": "1", "pid": 1, "started_at": 5000, "state": "ok", "reasons": [],
-        "books": BooksStatus(10, 1, 6, 2, 1, balanced=True), "queue": QUEUE, "streams": [STREAM], "proxies": [PROXY],
+        "books": BooksStatus(10, 1, 6, 2, 1, balanced=True),
+        "queue": msgspec.structs.replace(QUEUE, wal_bytes=8, went_back=9),
+        "streams": [msgspec.structs.replace(STREAM, damaged=6)], "proxies": [PROXY],
         "inputs": [INPUT, TAIL],
         "config": ConfigStatus(1, 5000, None),
     }  # fmt: skip
@@ -67,6 +69,7 @@ def samples(document: Status) -> dict[str, float]:
 def test_every_metric_shows_its_own_number() -> None:
     assert samples(status(inputs=[INPUT])) == {
         "sidecar_up": 1, "sidecar_books_balanced": 1, "sidecar_start_time_seconds": 5, "sidecar_config_generation": 1,
+        "sidecar_queue_wal_bytes": 8, "sidecar_queue_went_back": 9, "sidecar_stream_damaged,5,app": 6,
         "sidecar_queue_bytes": 10, "sidecar_queue_max_bytes": 100, "sidecar_queue_oldest_age_seconds": 1.5,
         "sidecar_events_accepted_total,5,app": 10, "sidecar_events_delivered_total,5,app": 6,
         "sidecar_stream_dead,5,app": 2, "sidecar_events_dropped_total,5,app": 1,
@@ -142,6 +145,12 @@ def test_worries_name_what_to_look_at() -> None:
     ]
     nearly = msgspec.structs.replace(QUEUE, bytes=81)
     assert worried(queue=nearly) == ["the queue is 81 % full"]
+    (reason,) = worried(queue=msgspec.structs.replace(QUEUE, went_back=7))
+    assert "by 7 events at least" in reason
+    (reason,) = worried(queue=msgspec.structs.replace(QUEUE, wal_bytes=65_000_000))
+    assert "log has grown to 65000000 bytes" in reason
+    (reason,) = worried(streams=[msgspec.structs.replace(STREAM, damaged=2)])
+    assert reason.startswith("stream app: 2 events could not be read from the disk")
     soon = msgspec.structs.replace(QUEUE, full_in_s=600.0)
     assert worried(queue=soon) == ["the queue will be full in 10 min"]
 

@@ -7,7 +7,15 @@
 from sidecar.queue.operations.again import CancelReplay, Fit, Promote, Purge, PutBack, PutOff, Replay
 from sidecar.queue.operations.append import Append, append_all
 from sidecar.queue.operations.checkpoints import SaveCheckpoints
-from sidecar.queue.operations.forwarding import Acknowledge, Bury, ForgetBudgets, SetAside, SpendBudget, Split
+from sidecar.queue.operations.forwarding import (
+    Acknowledge,
+    Bury,
+    ForgetBudgets,
+    SetAside,
+    SetDamagedAside,
+    SpendBudget,
+    Split,
+)
 from sidecar.queue.operations.retention import (
     Expire,
     Forget,
@@ -40,6 +48,7 @@ __all__ = [
     "Replay",
     "SaveCheckpoints",
     "SetAside",
+    "SetDamagedAside",
     "SpendBudget",
     "Split",
     "Tidy",

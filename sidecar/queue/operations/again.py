@@ -49,12 +49,16 @@ class PutBack(msgspec.Struct):
         ids, self.last_id = _take(tx, self.wanted, self.after_id)
         for stream_id, rows in ids.items():
             stream = self.streams[stream_id]
-            fitting = [(row, body) for row in rows if (body := self.fit(stream.key, row[1])) is not None]
+            fitting = [
+                (row, body)
+                for row in rows
+                if row.codec is None and (body := self.fit(stream.key, row.body)) is not None
+            ]
             blocks = [Block(body, 1) for _, body in fitting]
             add_chunks(tx, stream.lane("retry"), blocks, self.now_ms, self.chunk_bytes)
             _forget(tx, stream, [row for row, _ in fitting])
             self.moved += len(fitting)
-            self.unfit += len(rows) - len(fitting)
+            self.unfit += sum([row.events for row in rows]) - len(fitting)
 
 
 class Purge(msgspec.Struct):
@@ -73,21 +77,31 @@ class Purge(msgspec.Struct):
         ids, last_id = _take(tx, self.wanted, self.after_id)
         for stream_id, rows in ids.items():
             drop_dead(tx, self.streams[stream_id], rows, self.reason)
-        self.moved, self.last_id = sum(map(len, ids.values())), last_id
+        self.moved, self.last_id = sum([row.events for rows in ids.values() for row in rows]), last_id
 
 
-Rows = Sequence[tuple[int, bytes]]
+class DeadRow(msgspec.Struct, frozen=True):
+    """A row of table `dead`: one event, or with a `codec` a chunk that cannot be read."""
+
+    number: int
+    events: int
+    codec: int | None
+    body: bytes
 
 
-def _take(tx: Transaction, wanted: DeadFilter, after_id: int) -> tuple[dict[int, list[tuple[int, bytes]]], int | None]:
+def _take(tx: Transaction, wanted: DeadFilter, after_id: int) -> tuple[dict[int, list[DeadRow]], int | None]:
+    """Return rows by their stream, as many as are good for one transaction; and the last of them, if there are more."""
     condition, values = wanted.where()
-    found: dict[int, list[tuple[int, bytes]]] = {}
+    found: dict[int, list[DeadRow]] = {}
     size, last_id = 0, None
-    for count, (number, stream, body) in enumerate(
-        tx.execute(f"SELECT id, stream, body FROM dead WHERE id > ? AND {condition} ORDER BY id", (after_id, *values)),  # noqa: S608
+    for count, (number, stream, events, codec, body) in enumerate(
+        tx.execute(
+            f"SELECT id, stream, events, codec, body FROM dead WHERE id > ? AND {condition} ORDER BY id",  # noqa: S608
+            (after_id, *values),
+        ),
         start=1,
     ):
-        found.setdefault(stream, []).append((number, body))
+        found.setdefault(stream, []).append(DeadRow(number, events, codec, body))
         size += len(body)
         if size >= _AT_ONCE_BYTES or count >= _AT_ONCE_ROWS:
             last_id = number
@@ -95,17 +109,18 @@ def _take(tx: Transaction, wanted: DeadFilter, after_id: int) -> tuple[dict[int,
     return found, last_id
 
 
-def _forget(tx: Transaction, stream: QueueStream, rows: Rows) -> None:
-    for number, body in rows:
-        tx.execute("DELETE FROM dead WHERE id = ?", (number,))
-        tx.delta(stream).dead_bytes -= len(body)
-    tx.delta(stream).dead -= len(rows)
+def _forget(tx: Transaction, stream: QueueStream, rows: Sequence[DeadRow]) -> None:
+    delta = tx.delta(stream)
+    for row in rows:
+        tx.execute("DELETE FROM dead WHERE id = ?", (row.number,))
+        delta.dead_bytes -= len(row.body)
+        delta.dead -= row.events
 
 
-def drop_dead(tx: Transaction, stream: QueueStream, rows: Rows, reason: str) -> None:
+def drop_dead(tx: Transaction, stream: QueueStream, rows: Sequence[DeadRow], reason: str) -> None:
     """Drops the dead letters `rows` of `stream`, counted under `reason`."""
     _forget(tx, stream, rows)
-    count_dropped(tx, stream, len(rows), reason)
+    count_dropped(tx, stream, sum([row.events for row in rows]), reason)
 
 
 def count_dropped(tx: Transaction, stream: QueueStream, events: int, reason: str) -> None:
@@ -232,7 +247,10 @@ class PutOff(msgspec.Struct):
 
     def _sift(self, tx: Transaction, number: int, accepted_ms: int, steady_ms: int, body: bytes, rules: int) -> None:
         array = b"[%b]" % body
-        stamps = [item.timestamp for item in _stamps(array)]
+        try:
+            stamps = [item.timestamp for item in _stamps(array)]
+        except ValueError:  # damaged, which the search for what the proxy refused will find
+            return
         if max(stamps) <= self.latest_ms:
             return
         by_due: dict[int | None, list[msgspec.Raw]] = {}

@@ -1,5 +1,6 @@
 """What the answers of the proxy do to the queue, and what must be written down before it is asked."""
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -57,7 +58,11 @@ class Split(msgspec.Struct, frozen=True):
         if row is None:  # a policy dropped it meanwhile
             return
         accepted_ms, steady_ms, size, codec, stored, rules = row
-        items = _split_events(b"[%b]" % tx.codec.unpack(codec, stored, size))
+        try:
+            items = _split_events(b"[%b]" % tx.codec.unpack(codec, stored, size))
+        except ValueError as error:  # an older version kept no checksum of it
+            SetDamagedAside(self.lane, self.seq, str(error), accepted_ms, self.done).apply(tx)
+            return
         front, rest = items[: self.events], items[self.events :]
         codec, stored, rest_size = _packed(tx, rest)
         tx.execute(
@@ -113,6 +118,41 @@ class Bury(msgspec.Struct, frozen=True):
         )
         tx.execute("DELETE FROM chunk WHERE id = ?", (number,))
         take_away(tx, self.lane, 1, size)
+
+
+class SetDamagedAside(msgspec.Struct, frozen=True):
+    """Chunk `seq` of `lane` cannot be read, as `problem` says: keep what stands there among the dead letters."""
+
+    lane: QueueLane
+    seq: int
+    problem: str
+    now_ms: int
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """Count as many events as it was made of. A body that even SQLite cannot read is kept as nothing."""
+        number = chunk_id(self.lane.id, self.seq)
+        row = tx.execute("SELECT accepted_ms, events, bytes, codec FROM chunk WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            return
+        accepted_ms, events, size, codec = row
+        try:
+            (stored,) = tx.execute("SELECT body FROM chunk WHERE id = ?", (number,)).fetchone()
+        except sqlite3.DatabaseError:
+            stored = b""
+        add_dead(
+            tx,
+            self.lane.stream,
+            stored,
+            reason=f"damaged: {self.problem}",
+            accepted_ms=accepted_ms,
+            first_ms=self.now_ms,
+            last_ms=self.now_ms,
+            events=events,
+            codec=codec,
+        )
+        tx.execute("DELETE FROM chunk WHERE id = ?", (number,))
+        take_away(tx, self.lane, events, size)
 
 
 class SetAside(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 import msgspec
 
-from sidecar.queue.operations.again import count_dropped, drop_dead
+from sidecar.queue.operations.again import DeadRow, count_dropped, drop_dead
 from sidecar.queue.operations.transaction import Done, Transaction, take_away
 from sidecar.queue.records import DEAD_ROW_BYTES, QueueLane, QueueStream, dead_bytes
 from sidecar.queue.schema import LANE_BITS, end_id, lowest_id
@@ -74,8 +74,8 @@ class Tidy(msgspec.Struct, frozen=True):
     def _tidy_dead(self, tx: Transaction) -> None:
         """Dead letters are in the order of their burial."""
         excess = dead_bytes(self.streams.values()) - self.dead_max_bytes
-        for number, stream, steady_ms, body in tx.execute(
-            f"SELECT id, stream, {_STEADY['dead']}, body FROM dead ORDER BY id"  # noqa: S608
+        for number, stream, steady_ms, events, codec, body in tx.execute(
+            f"SELECT id, stream, {_STEADY['dead']}, events, codec, body FROM dead ORDER BY id"  # noqa: S608
         ):
             if steady_ms < self.dead_before_ms:
                 reason = "dead_max_age"
@@ -84,7 +84,7 @@ class Tidy(msgspec.Struct, frozen=True):
             else:
                 break
             excess -= len(body) + DEAD_ROW_BYTES
-            drop_dead(tx, self.streams[stream], [(number, body)], reason)
+            drop_dead(tx, self.streams[stream], [DeadRow(number, events, codec, body)], reason)
 
 
 class Forget(msgspec.Struct, frozen=True):

@@ -129,15 +129,20 @@ def add_dead(
     last_ms: int,
     attempts: int = 0,
     status: int | None = None,
+    events: int = 1,
+    codec: int | None = None,
 ) -> None:
-    """Keeps one event as a dead letter: as it is, uncompressed, so that the file itself can be searched."""
+    """Keep one event as a dead letter: as it is, uncompressed, so that the file itself can be searched.
+
+    With a `codec` it is a chunk of `events` that cannot be read, as it stood.
+    """
     tx.execute(
-        "INSERT INTO dead (stream, accepted_ms, first_ms, last_ms, attempts, reason, status, body, steady_ms)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (stream.id, accepted_ms, first_ms, last_ms, attempts, reason, status, body, tx.steady_ms),
+        "INSERT INTO dead (stream, accepted_ms, first_ms, last_ms, attempts, reason, status, body, steady_ms, events,"
+        " codec) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (stream.id, accepted_ms, first_ms, last_ms, attempts, reason, status, body, tx.steady_ms, events, codec),
     )
     delta = tx.delta(stream)
-    delta.dead += 1
+    delta.dead += events
     delta.dead_bytes += len(body)
 
 

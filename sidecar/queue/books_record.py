@@ -1,0 +1,57 @@
+"""The books as they stood a moment ago, in a small file beside the database.
+
+A write-ahead log that was lost or damaged, or a database that was replaced by an older copy, leaves books that balance:
+SQLite takes what it finds. Only something outside can tell that there was more.
+"""
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from sidecar.model import Books
+
+_LINE = re.compile(r"accepted=(\d{20}) delivered=(\d{20})\n", re.ASCII)
+
+
+class BooksRecord:
+    """Belongs to the writer's thread. What cannot be written or read is left out: this only protects."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = -1  # its descriptor; -1: not open
+        self._totals = Books()
+
+    def went_back(self, books: Books) -> int:
+        """Return how many events more than `books` say were accepted, or delivered, when this was last written."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            found = _LINE.fullmatch(self._path.read_text("ascii"))
+            if found is not None:
+                return max(0, int(found[1]) - books.accepted, int(found[2]) - books.delivered)
+        return 0
+
+    def open(self, books: Books) -> None:
+        """Begin with `books`, which may be less than what stands there."""
+        self.close()
+        self._totals = books
+        with contextlib.suppress(OSError):
+            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._write()
+
+    def add(self, accepted: int, delivered: int) -> None:
+        """Count what has just been committed. It goes into the page cache, which outlives the process."""
+        if accepted or delivered:
+            self._totals = Books(self._totals.accepted + accepted, 0, self._totals.delivered + delivered)
+            self._write()
+
+    def close(self) -> None:
+        """May be called twice."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self) -> None:
+        line = f"accepted={self._totals.accepted:020d} delivered={self._totals.delivered:020d}\n"
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._file, line.encode(), 0)
