@@ -1,5 +1,6 @@
 """What is done to the files of the queue under a running sidecar, and between two of its runs."""
 
+import os
 import random
 import shutil
 import sqlite3
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from sidecar.queue import books_on_disk
+from sidecar.queue.filters import DeadFilter
+from sidecar.queue.lookup import Lookup
 from tests.support.process import Proxy, Sidecar, run_command, wait_until
 from tests.support.reports import event, report
 
@@ -205,10 +208,6 @@ def test_a_crash_alone_is_no_going_back(proxy: Proxy, sidecar: Sidecar) -> None:
 
 def test_a_reader_that_stops_makes_no_log_grow(proxy: Proxy, sidecar: Sidecar) -> None:
     """A pager that nobody leaves, such as less(1): the command waits in the middle of its rows."""
-    import os  # noqa: PLC0415
-
-    from sidecar.queue.filters import DeadFilter  # noqa: PLC0415
-    from sidecar.queue.lookup import Lookup  # noqa: PLC0415
 
     proxy.fault("400")
     accept(sidecar, 5)
