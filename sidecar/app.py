@@ -27,7 +27,7 @@ from sidecar.dispatch import Dispatch
 from sidecar.errors import ConfigError, Refused, StartError
 from sidecar.hops import Hops
 from sidecar.inputs.counts import InputCounts
-from sidecar.inputs.http import Guard, Shared, intake_protocol, make_app
+from sidecar.inputs.http import Guard, Shared, bounded_protocol, intake_protocol, make_app
 from sidecar.inputs.socket import Sockets, configuration
 from sidecar.inputs.tail import ShownTail, Tails
 from sidecar.instance import own_id
@@ -50,6 +50,8 @@ _CHUNKS_IN_A_BODY = 12  # so that a body is at least eleven twelfths full
 _ENVELOPE_BYTES = 4096  # more than the longest token in its longest spelling
 _STOP_S = 10.0
 _ADDRESS_EVERY_S = 1.0
+_FEW_CONNECTIONS = 256
+"""To a listener that only shows, or is for commands."""
 _EXAMPLES = ("192.0.2.1", "192.0.2.2")
 """Addresses that nobody has; what differs between them names this host's address."""
 logger = structlog.get_logger("sidecar")
@@ -281,7 +283,9 @@ class Sidecar:
 
     async def _open_control(self, views: StatusViews, control: Control, undo: contextlib.AsyncExitStack) -> None:
         path = control_socket(self.config.state)
-        server = HttpServer(make_app(views, None, control.routes()), listen_unix(str(path)))
+        server = HttpServer(
+            make_app(views, None, control.routes()), listen_unix(str(path)), bounded_protocol(_FEW_CONNECTIONS)
+        )
         await server.start()
         undo.callback(path.unlink, missing_ok=True)
         undo.push_async_callback(server.stop)
@@ -296,6 +300,7 @@ class Sidecar:
         guard = Guard(settings.listen.host, settings.allowed_hosts)
         shared = Shared(
             intake.take,
+            intake.take_large,
             guard,
             self._http_counts,
             hops,
@@ -315,7 +320,7 @@ class Sidecar:
         guard = Guard(listen.host, self.config.http.allowed_hosts)
         listener = listen_tcp(listen.host, listen.port)
         logger.info("status is shown", on=f"http://{Address(*listener.getsockname()[:2])}")
-        http = HttpServer(make_app(views, guard, to_other_hosts=True), listener)
+        http = HttpServer(make_app(views, guard, to_other_hosts=True), listener, bounded_protocol(_FEW_CONNECTIONS))
         await http.start()
         undo.push_async_callback(http.stop)
 

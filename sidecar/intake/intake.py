@@ -6,9 +6,11 @@ A report is taken as a whole or not at all, and its client told. Of lines and fr
 stands beside it.
 """
 
+import asyncio
 import hmac
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypedDict
 
@@ -28,6 +30,8 @@ from sidecar.report import Checked, Envelope, check_items, check_lines, check_pa
 
 log = structlog.get_logger("intake")
 _STOPPING_RETRY_S = 5
+_CHECKERS = 4
+"""Threads for large reports: one that needs long keeps no other large one waiting."""
 _HINTS = 3
 """In a block of lines: so many wrong names of streams get a hint at the right one."""
 _LARGEST_DEAD_PART = 0.25
@@ -77,6 +81,8 @@ class Intake:
         self._hops, self._remote_tokens = hops, remote_tokens
         self._known: dict[_Names, _Known] = {}
         self._stopping = False
+        self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="intake-check")
+        self._large: set[asyncio.Task[None]] = set()  # reports that are looked at by the checkers
         self.refused_by: Counter[str] = Counter()
         self._refused = 0  # reports since room was last found missing
         self._refused_s = 0.0  # when the last of them came, on the boot clock
@@ -106,6 +112,7 @@ class Intake:
     def stop(self) -> None:
         """Refuse reports from now on. Lines and frames that clients could still write are taken."""
         self._stopping = True
+        self._checkers.shutdown(wait=False, cancel_futures=True)
 
     def take(self, body: bytes, done: Done, sender: Sender = THIS_HOST) -> Taken:
         """Takes one report; `done` is called with None once it is on disk, or with Unavailable.
@@ -113,13 +120,52 @@ class Intake:
         Another host is lent no token, and each sender has a limit of streams. Raises Refused or Unavailable at once,
         and then never calls `done`.
         """
-        if self._stopping:
-            raise Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S)
+        self._expect_going_on()
         now_ms = self._now_ms()
         envelope = open_envelope(body)
         if not sender.local:
             _check_token(envelope, self._remote_tokens, "http.tokens")
         known, checked = self._check(envelope, now_ms, lend=sender.local)
+        return self._accept(envelope, known, checked, now_ms, sender, done)
+
+    def take_large(self, body: bytes, taken: Callable[[Taken], None], done: Done, sender: Sender = THIS_HOST) -> None:
+        """Take one report without keeping the event loop, and so all other clients, for as long as that needs.
+
+        A legal report of 5 MB may take seconds to check. It is looked at by other threads: Python gives each of them a
+        few milliseconds, and no single step of theirs is long. `taken` is called before `done`, which is told what is
+        wrong with the report too (Refused or Unavailable).
+        """
+        task = asyncio.create_task(self._take_large(body, taken, done, sender), name="large-report")
+        self._large.add(task)
+        task.add_done_callback(self._large.discard)
+
+    async def _take_large(self, body: bytes, taken: Callable[[Taken], None], done: Done, sender: Sender) -> None:
+        aside = partial(asyncio.get_running_loop().run_in_executor, self._checkers)
+        try:
+            self._expect_going_on()
+            now_ms = self._now_ms()
+            envelope = await aside(open_envelope, body)
+            if not sender.local:
+                _check_token(envelope, self._remote_tokens, "http.tokens")
+            known = _Known(self._directory.resolve(envelope, lend=sender.local))  # not for long: rules may be reloaded
+            limits = self._limits()
+            checked = await aside(lambda: check_items(envelope.data, known.route.rules, now_ms=now_ms, **limits))
+            self._expect_going_on()
+            taken(self._accept(envelope, known, checked, now_ms, sender, done))
+        except (Refused, Unavailable) as error:
+            done(error)
+        except Exception as error:  # a client must not wait for ever for what nobody foresaw
+            log.exception("a large report could not be taken")
+            done(Unavailable(f"{type(error).__name__}: {error}", retry_after_s=_STOPPING_RETRY_S))
+
+    def _expect_going_on(self) -> None:
+        """Raises Unavailable."""
+        if self._stopping:
+            raise Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S)
+
+    def _accept(
+        self, envelope: Envelope, known: "_Known", checked: Checked, now_ms: int, sender: Sender, done: Done
+    ) -> Taken:
         size = size_of(checked.blocks)
         self._admit(size)
         stream = self._stream(known, checked.kind, sender.name)

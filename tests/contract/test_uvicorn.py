@@ -11,7 +11,7 @@ _SHARED_ATTRIBUTES = ("message_event", "response_complete", "disconnected", "kee
 
 
 def test_a_push_has_what_uvicorn_touches_of_a_cycle() -> None:
-    push = Push(SimpleNamespace(sender=None), Shared(*[None] * 4, max_body_bytes=1, max_connections=1), keep_alive=True)  # type: ignore[arg-type]
+    push = Push(SimpleNamespace(sender=None), Shared(*[None] * 5, max_body_bytes=1, max_connections=1), keep_alive=True)  # type: ignore[arg-type]
     for name in _SHARED_ATTRIBUTES:
         assert hasattr(push, name), name
     source = inspect.getsource(HttpToolsProtocol)
@@ -29,14 +29,14 @@ def test_the_cycle_of_uvicorn_has_the_same_attributes() -> None:
 def test_the_protocol_has_what_is_called_and_overridden() -> None:
     for name in (
         "connection_made", "connection_lost", "data_received", "on_message_begin", "on_header", "on_headers_complete",
-        "on_body", "on_message_complete", "on_response_complete", "send_400_response", "timeout_keep_alive_handler",
-        "_unset_keepalive_if_required", "_start_asgi_task",
+        "on_body", "on_message_complete", "on_response_complete", "pause_writing",
+        "resume_writing", "_start_asgi_task",
     ):  # fmt: skip
         assert callable(getattr(HttpToolsProtocol, name)), name
     source = inspect.getsource(HttpToolsProtocol.__init__)
     for name in (
-        "parser", "cycle", "pipeline", "timeout_keep_alive_task", "timeout_keep_alive", "flow", "transport", "headers",
-        "connections", "expect_100_continue",
+        "parser", "cycle", "pipeline", "flow", "transport", "headers",
+        "connections", "expect_100_continue", "server_state",
     ):  # fmt: skip
         assert f"self.{name}" in source, name
 

@@ -5,11 +5,14 @@ has its own name resolve to 127.0.0.1 (DNS rebinding), that name as `Host`. Prog
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from sidecar.errors import Refused
 
+_AUTHORITY = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+"""A host and perhaps a port, with nobody's name before it and nothing behind it (RFC 9110, 7.2)."""
 _SAME_SITE = (b"same-origin", b"none")
 
 
@@ -29,13 +32,13 @@ class Guard:
             if len(self._known) < 64:
                 self._known.add(host)
         origin = headers.get(b"origin")
-        if origin is not None and not self._is_ours(origin):
+        if origin is not None and not _same_origin(origin, host):
             raise Refused(403, "Origin: a page of another site may not use this endpoint")
         if headers.get(b"sec-fetch-site", b"none") not in _SAME_SITE:
             raise Refused(403, "Sec-Fetch-Site: a page of another site may not use this endpoint")
 
     def _check_host(self, host: bytes) -> None:
-        if not self._is_ours(b"//" + host):
+        if not _AUTHORITY.fullmatch(host) or not self._is_ours(b"//" + host):
             raise Refused(403, "Host: not a name of this endpoint; add it to http.allowed_hosts if it is one")
 
     def _is_ours(self, url: bytes) -> bool:
@@ -46,6 +49,18 @@ class Guard:
         if name in self._names or _is_loopback_ip(name):
             return True
         return self._remote and _is_ip(name)  # an address cannot be rebound; a name can
+
+
+def _same_origin(origin: bytes, host: bytes | None) -> bool:
+    """Return True if a page that says it comes from `origin` came from the very endpoint that it speaks to now.
+
+    Another port of this host is another origin (RFC 6454): whatever serves pages there is no part of the sidecar.
+    """
+    scheme, _, authority = origin.lower().partition(b"://")
+    default_port = {b"http": b":80", b"https": b":443"}.get(scheme)
+    if default_port is None or host is None:
+        return False
+    return authority.removesuffix(default_port) == host.lower().removesuffix(default_port)
 
 
 def _is_ip(text: str) -> bool:

@@ -14,6 +14,8 @@ from sidecar.inputs.http.guard import Guard
 from sidecar.model import Sender
 
 _MAX_BUFFERED_BYTES = 64_000_000
+_LARGE_BYTES = 65_536
+"""The worst report of this size takes the event loop about 25 ms; larger ones are looked at by other threads."""
 _DISCARD_FACTOR = 8
 """How far beyond the limit a body is still read, so that the client hears why; after that it is cut off."""
 _RETRY_STORAGE_S = 5
@@ -31,6 +33,7 @@ class Took(Protocol):
 
 
 Take = Callable[[bytes, Callable[[Exception | None], None], Sender], Took]
+TakeLarge = Callable[[bytes, Callable[[Took], None], Callable[[Exception | None], None], Sender], None]
 _HOPS = HEADER.encode()
 
 
@@ -49,11 +52,14 @@ class Connection(Protocol):
 class Shared:
     """What all connections of one listener have in common; `buffered_bytes` bounds all unfinished bodies together."""
 
-    __slots__ = ("buffered_bytes", "counts", "guard", "hops", "max_body_bytes", "max_connections", "take")
+    __slots__ = (
+        "buffered_bytes", "counts", "guard", "hops", "max_body_bytes", "max_connections", "take", "take_large",
+    )  # fmt: skip
 
     def __init__(
         self,
         take: Take,
+        take_large: TakeLarge,
         guard: Guard,
         counts: InputCounts,
         hops: Hops,
@@ -61,7 +67,7 @@ class Shared:
         max_body_bytes: int,
         max_connections: int,
     ) -> None:
-        self.take, self.guard, self.counts, self.hops = take, guard, counts, hops
+        self.take, self.take_large, self.guard, self.counts, self.hops = take, take_large, guard, counts, hops
         self.max_body_bytes, self.max_connections = max_body_bytes, max_connections
         self.buffered_bytes = 0
 
@@ -77,7 +83,7 @@ class Push:
     """A request of the push route. The public attributes are those that uvicorn looks for in a request cycle."""
 
     __slots__ = (
-        "_connection", "_encoding", "_parts", "_refusal", "_sender", "_shared", "_size", "_taken",
+        "_connection", "_encoding", "_looked_at", "_parts", "_refusal", "_sender", "_shared", "_size", "_taken",
         "complete", "disconnected", "expects_continue", "keep_alive", "response_complete",
     )  # fmt: skip
     message_event = _NoEvent()
@@ -89,6 +95,7 @@ class Push:
         self._parts: list[bytes] = []
         self._size = 0
         self._taken: Took | None = None
+        self._looked_at = 0  # bytes of the body, while it is large and looked at
         self._refusal: Refused | Unavailable | None = None
         self.keep_alive = keep_alive
         self.complete = self.disconnected = self.response_complete = self.expects_continue = False
@@ -160,14 +167,33 @@ class Push:
             self._respond_refusal(refusal)
 
     def take(self, body: bytes) -> None:
-        """Hands over a body that came whole."""
+        """Hand over a body that came whole."""
+        if len(body) > _LARGE_BYTES:
+            self._take_large(body)
+            return
         try:
             self._taken = self._shared.take(body, self.settled, self._sender)
         except (Refused, Unavailable) as refusal:
             self._respond_refusal(refusal)
 
+    def _take_large(self, body: bytes) -> None:
+        if self._shared.buffered_bytes + len(body) > _MAX_BUFFERED_BYTES:
+            self._respond_refusal(Unavailable("too many reports at once", retry_after_s=1))
+            return
+        self._shared.buffered_bytes += len(body)
+        self._looked_at = len(body)
+        self._shared.take_large(body, self._was_taken, self.settled, self._sender)
+
+    def _was_taken(self, taken: Took) -> None:
+        self._taken = taken
+
     def settled(self, error: Exception | None) -> None:
-        """The report is on disk, or could not be put there."""
+        """The report is on disk, or could not be put there; a large one may also be refused."""
+        self._shared.buffered_bytes -= self._looked_at
+        self._looked_at = 0
+        if isinstance(error, Refused):
+            self._respond_refusal(error)
+            return
         if error is not None:
             if not isinstance(error, Unavailable):
                 error = Unavailable(str(error), retry_after_s=_RETRY_STORAGE_S)

@@ -124,6 +124,13 @@ async def _refused(_: Request, error: Exception) -> Response:
     return Response(body, error.status_code, media_type="application/json", headers={**_SAFE, **(error.headers or {})})
 
 
+def _expect_host(scope: Scope) -> None:
+    """Raises Refused (400) unless there is one Host, or none in HTTP/1.0 (RFC 9112, 3.2)."""
+    hosts = sum(name == b"host" for name, _ in scope["headers"])
+    if hosts > 1 or (not hosts and scope["http_version"] == "1.1"):
+        raise Refused(400, "Host: expected once, with the name or address of this endpoint")
+
+
 class _Guarded:
     """Asks the guard before every request. `to_other_hosts`: whether they are shown more than the health."""
 
@@ -132,6 +139,7 @@ class _Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            _expect_host(scope)
             self._guard.check(dict(scope["headers"]))
             if not self._to_other_hosts and scope["path"] in _STATUS_PATHS:
                 self._expect_own_host(scope)
