@@ -72,6 +72,7 @@ class Dispatch:
             timeout_s=config.proxy.timeout,
             tls=lambda: tls_context(config.proxy),
             connections=config.proxy.connections,
+            via=config.proxy.via,
         )
         self._settings = Settings(
             max_body_bytes=config.proxy.max_body,

@@ -14,6 +14,8 @@ from sidecar.templates import Template, parse_template
 from sidecar.units import BodyBytes, ByteRate, Bytes, Interval, LineBytes, QueueBytes, Rate, Seconds, Share
 
 Url = NewType("Url", str)
+HttpProxy = NewType("HttpProxy", str)
+"""The URL of a forward proxy, without a user or password."""
 Secret = NewType("Secret", str)
 File = NewType("File", Path)
 FileMode = NewType("FileMode", int)
@@ -66,7 +68,7 @@ class Listen(msgspec.Struct, frozen=True):
 
 
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):
-    """The cloud area's proxies and how to treat them."""
+    """The cloud area's proxies and how to treat them. `via`: the HTTP proxy on the way to them, if there is one."""
 
     urls: tuple[Url, ...] = ()
     choose: Literal["failover", "spread"] = "failover"
@@ -80,6 +82,7 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     bytes_per_data_id: ByteRate | None = ByteRate(2_500_000)
     isolation: Share = Share(0.05)
     connections: int = 64
+    via: HttpProxy | None = None
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,7 +206,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tail(msgspec.Struct, frozen=True, kw_only=True):
-    """Files whose lines become events. `poll` None: the system says when they change."""
+    """Files whose lines become events. `poll` None: the system says when they change.
+
+    `follow_links`: also links that somebody else put into a directory that everybody can write to.
+    """
 
     paths: tuple[Glob, ...]
     stream: str
@@ -213,6 +219,7 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True):
     encoding: Encoding = Encoding("utf-8")
     poll: Interval | None = None
     max_open: int = 256
+    follow_links: bool = False
     max_line: LineBytes = LineBytes(256 * 1024)
     partial_after: Seconds = Seconds(0.0)
     multiline: Multiline = Multiline()

@@ -18,6 +18,7 @@ from sidecar.config.model import (
     File,
     FileMode,
     Glob,
+    HttpProxy,
     Listen,
     NameGlob,
     Number,
@@ -176,6 +177,18 @@ def parse_url(value: Scalar) -> Url:
     return Url(str(value).rstrip("/"))
 
 
+def parse_via(value: Scalar) -> HttpProxy:
+    """An HTTP proxy on the way. Raises ValueError that says what would be right."""
+    expected = "a URL such as http://10.0.0.1:3128"
+    try:
+        parts = urlsplit(parse_url(value))
+    except ValueError:
+        raise ValueError(expected) from None
+    if parts.scheme != "http" or parts.path:
+        raise ValueError(expected)
+    return HttpProxy(parts.geturl())
+
+
 def read_secret(value: Scalar) -> Secret:
     if value is None or isinstance(value, bool) or not str(value):
         raise ValueError("a token")
@@ -246,6 +259,7 @@ READERS: dict[Any, Callable[[Scalar], Any]] = {
     Share: lambda value: parse_share(str(value)),
     Address: parse_address,
     Url: parse_url,
+    HttpProxy: parse_via,
     Secret: read_secret,
     Glob: _glob,
     NameGlob: _name_glob,

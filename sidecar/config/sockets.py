@@ -30,8 +30,8 @@ def _problems(socket: Socket, streams: list[str], above: str, origins: Mapping[s
         yield "tokens", "bare events carry no token; expected either tokens or stream"
     yield from _remote_problems(socket)
     for key in ("mode", "owner", "group"):
-        if above + key in origins and not socket.listen.is_file:
-            yield key, f"{socket.listen} is no file; expected {key} only beside unix:/PATH or unixgram:/PATH"
+        if above + key in origins and socket.listen.path is None:
+            yield key, f"{socket.listen} is no Unix socket; expected {key} only beside unix:/PATH, unix:@NAME and such"
     for key in ("allow_users", "allow_groups"):
         if getattr(socket, key) and socket.listen.path is None:
             yield key, f"nobody knows who is behind {socket.listen}; expected {key} only for Unix sockets"

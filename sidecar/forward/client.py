@@ -34,25 +34,28 @@ _PROBE_WITHIN_S = 5.0
 class _Line(httpx.AsyncHTTPTransport):
     """The connections to one proxy, which are watched, and how many requests are `under_way` on them."""
 
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, via: str | None) -> None:
         super().__init__(verify=tls if tls is not None else False, trust_env=False)  # False only where no https is
-        self._pool = watched_pool(tls, idle_connections=_IDLE_CONNECTIONS, idle_s=_IDLE_S)
+        self._pool = watched_pool(tls, idle_connections=_IDLE_CONNECTIONS, idle_s=_IDLE_S, via=via)
         self.under_way = 0
 
 
 class Client:
     """Kept-alive connections to all proxies, to each at most `connections` at a time.
 
-    `timeout_s` bounds each stage, four times that a whole request; `tls` makes what https needs.
+    `via`: an HTTP proxy on the way; none is ever taken from the environment. `timeout_s` bounds each stage, four times
+    that a whole request; `tls` makes what https needs.
 
     After a failure the next request opens a connection of its own, for which the proxy's name is looked up again: the
     kept ones may lead to where the proxy no longer is, and each would take a time-out to say so.
     """
 
-    def __init__(self, *, timeout_s: float, tls: Callable[[], ssl.SSLContext], connections: int) -> None:
+    def __init__(
+        self, *, timeout_s: float, tls: Callable[[], ssl.SSLContext], connections: int, via: str | None = None
+    ) -> None:
         self._timeout_s = timeout_s
         self.deadline_s = timeout_s * _WHOLE_REQUEST
-        self._connections = connections
+        self._connections, self._via = connections, via
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
         self._lines: dict[str, _Line] = {}
@@ -110,7 +113,7 @@ class Client:
     def _open(self, base_url: str) -> _Line:
         if self._tls is None and urlsplit(base_url).scheme == "https":
             self._tls = self._make_tls()
-        return _Line(self._tls)
+        return _Line(self._tls, self._via)
 
     def _request(self, base_url: str, body: bytes, headers: Mapping[str, str]) -> httpx.Request:
         return httpx.Request(

@@ -118,9 +118,15 @@ class WatchingBackend(httpcore.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
-def watched_pool(tls: ssl.SSLContext | None, *, idle_connections: int, idle_s: float) -> httpcore.AsyncConnectionPool:
-    """Open a pool without a limit of connections, of which so many are kept for so long."""
+def watched_pool(
+    tls: ssl.SSLContext | None, *, idle_connections: int, idle_s: float, via: str | None = None
+) -> httpcore.AsyncConnectionPool:
+    """Open a pool without a limit of connections, of which so many are kept for so long.
+
+    `via`: the URL of the HTTP proxy that they go through: with requests for the whole URL, or with CONNECT for https.
+    """
     return httpcore.AsyncConnectionPool(
+        proxy=httpcore.Proxy(via) if via else None,
         ssl_context=tls,
         max_connections=None,
         max_keepalive_connections=idle_connections,

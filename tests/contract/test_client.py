@@ -323,3 +323,63 @@ def test_the_request_is_whole_and_says_how_long_it_is() -> None:
     assert server.bodies == [body]
     assert b"transfer-encoding" not in server.heads[0]
     assert b"accept-encoding: identity" in server.heads[0]
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n"]
+)
+def test_an_http_proxy_on_the_way_is_asked_for_the_whole_url(answer: bytes) -> None:
+    lines: list[bytes] = []
+    writers: list[asyncio.StreamWriter] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines.extend(head.split(b"\r\n"))
+        await reader.readexactly(2)
+        writer.write(answer)
+
+    async def run() -> Reply | Failure:
+        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+        via = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        client = Client(timeout_s=2.0, tls=ssl.create_default_context, connections=4, via=via)
+        found = await client.post("http://proxy.invalid:10205", b"{}")
+        await client.close()
+        await cut(server, writers)
+        return found
+
+    reply = asyncio.run(run())
+    assert isinstance(reply, Reply)
+    assert reply.status == int(answer[9:12])
+    assert lines[0] == b"POST http://proxy.invalid:10205/v2/push/ HTTP/1.1"
+    assert b"Host: proxy.invalid:10205" in lines
+
+
+def test_https_goes_through_an_http_proxy_by_connect_and_what_it_refuses_is_a_failure() -> None:
+    lines: list[bytes] = []
+    writers: list[asyncio.StreamWriter] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        lines.extend((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n"))
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    async def run() -> Reply | Failure:
+        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+        via = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        client = Client(timeout_s=2.0, tls=ssl.create_default_context, connections=4, via=via)
+        found = await client.post("https://proxy.invalid:10205", b"{}")
+        await client.close()
+        await cut(server, writers)
+        return found
+
+    failure = asyncio.run(run())
+    assert isinstance(failure, Failure)
+    assert "403" in failure.error
+    assert lines[0] == b"CONNECT proxy.invalid:10205 HTTP/1.1"
+
+
+def test_the_environment_names_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert play(GOOD) == [Reply(200, {"x-one": "1", "content-length": "2"}, b"{}")]

@@ -67,6 +67,7 @@ def test_every_comment_of_the_shipped_conf_d_shows_a_default_or_a_good_example(t
         "proxy.ca_file",
         "proxy.client_cert",
         "proxy.client_key",
+        "proxy.via",
     }
     assert set(set_here) >= set(defaults) - {"defaults.target"}
     assert shown["sockets.local.stream"]["value"] == "app-events"

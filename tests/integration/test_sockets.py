@@ -40,7 +40,7 @@ def pair(run_dir: Path) -> Iterator[tuple[Proxy, Sidecar]]:
         "defaults": {"cloud_id": 3, "ip": "10.0.0.1"},
         "sockets": {
             "local": {"listen": f"unix:{run_dir}/s.sock", "stream": "app-events", "max_line": "100KB", "mode": "0666"},
-            "abstract": {"listen": f"unix:{ABSTRACT}", "max_connections": 3},
+            "abstract": {"listen": f"unix:{ABSTRACT}", "max_connections": 3, "mode": "0666"},
             "tcp": {"listen": "tcp:127.0.0.1:0", "stream": "app-events"},
             "six": {"listen": "tcp:[::1]:0"},
             "tokens": {"listen": "tcp:localhost:0", "tokens": ["token-of-the-test-pipe", "x-y-z-1"]},

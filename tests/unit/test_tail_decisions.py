@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -165,3 +166,48 @@ def test_what_is_no_file_is_refused_by_name(tree: Path) -> None:
 def test_the_nearest_directory_is_watched_until_there_is_one(tree: Path) -> None:
     assert discover([f"{tree}/x/later/than/*.log"], ()).directories == {f"{tree}/x"}
     assert discover([f"{tree}/x/*.log"], ()).directories == {f"{tree}/x"}
+
+
+@pytest.fixture
+def open_to_all(tmp_path: Path) -> Path:
+    made = tmp_path / "open"
+    made.mkdir()
+    made.chmod(0o1777)
+    (tmp_path / "secret").write_text("secret\n")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "a.log").write_text("secret\n")
+    (made / "own.log").write_text("own\n")
+    return made
+
+
+def foreign_link(monkeypatch: pytest.MonkeyPatch, *links: Path) -> None:
+    """Let `links` belong to somebody else."""
+    real = os.lstat
+
+    def lstat(path: Any) -> os.stat_result:
+        found = real(path)
+        if Path(path) not in links:
+            return found
+        return os.stat_result((*found[:4], 12_345, *found[5:]))
+
+    monkeypatch.setattr("sidecar.inputs.tail.discovery.os.lstat", lstat)
+
+
+def test_a_planted_link_is_not_followed_unless_it_is_wished(open_to_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted, directory = open_to_all / "planted.log", open_to_all / "d"
+    planted.symlink_to(open_to_all.parent / "secret")
+    directory.symlink_to(open_to_all.parent / "secrets")
+    foreign_link(monkeypatch, planted, directory)
+    patterns = [f"{open_to_all}/*.log", f"{open_to_all}/d/*.log", f"{open_to_all}/*/*.log"]
+    found = discover(patterns, ())
+    assert list(found.files) == [f"{open_to_all}/own.log"]
+    assert set(found.refused) == {str(planted), str(directory)}
+    assert "a link of user 12345 to what is not theirs" in found.refused[str(planted)]
+    assert len(discover(patterns, (), follow_links=True).files) == 3
+    open_to_all.chmod(0o755)  # nobody else can have put it there
+    assert len(discover(patterns, ()).files) == 3
+
+
+def test_links_of_root_and_of_ourselves_are_followed_everywhere(open_to_all: Path) -> None:
+    (open_to_all / "ours.log").symlink_to(open_to_all.parent / "secret")
+    assert set(discover([f"{open_to_all}/*.log"], ()).files) == {f"{open_to_all}/own.log", f"{open_to_all}/ours.log"}

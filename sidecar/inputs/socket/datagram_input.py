@@ -35,7 +35,7 @@ class DatagramInput:
     def __init__(self, counts: InputCounts, settings: Socket, pool: Pool, *, take_lines: TakeLines) -> None:
         self.counts = counts
         self._settings, self._pool, self._take = settings, pool, take_lines
-        self._allowed = Allowed.of(settings.allow_users, settings.allow_groups)
+        self._allowed = Allowed.of(settings)
         self._loop = asyncio.get_running_loop()
         self._complaints = Complaints(counts.name, self._loop)
         self._buffer = bytearray(settings.max_line + 1)

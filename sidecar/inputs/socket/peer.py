@@ -3,13 +3,16 @@
 import os
 import pwd
 import socket
+import stat
 import struct
 
 import msgspec
 
+from sidecar.config import Socket
 from sidecar.config.sockets import group_id, user_id
 
 Ancillary = list[tuple[int, int, bytes]]
+_ROOT = 0
 _CREDENTIALS = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # Linux 4.13, not in Python's socket module
 _MAX_GROUPS_BYTES = 1024  # what getsockopt takes in Python
@@ -24,18 +27,26 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Allowed(msgspec.Struct, frozen=True):
-    """Who may use a socket; with nobody named, whoever the file's mode lets in."""
+    """Who may use a socket; with nobody named, whoever the mode lets in."""
 
     users: frozenset[int]
     groups: frozenset[int]
 
     @classmethod
-    def of(cls, users: tuple[str, ...], groups: tuple[str, ...]) -> "Allowed":
-        """From names or numbers that the configuration has checked."""
-        return cls(
-            frozenset(uid for name in users if (uid := user_id(name)) is not None),
-            frozenset(gid for name in groups if (gid := group_id(name)) is not None),
-        )
+    def of(cls, settings: Socket) -> "Allowed":
+        """Return who is named in `settings`, whose names are known to exist.
+
+        An abstract socket has no file whose mode the kernel would look at: there `mode` is kept here.
+        """
+        users = frozenset(uid for name in settings.allow_users if (uid := user_id(name)) is not None)
+        groups = frozenset(gid for name in settings.allow_groups if (gid := group_id(name)) is not None)
+        is_abstract = settings.listen.path is not None and not settings.listen.is_file
+        if is_abstract and not users and not groups and not settings.mode & stat.S_IWOTH:
+            owner = user_id(settings.owner) if settings.owner is not None else os.geteuid()
+            group = group_id(settings.group) if settings.group is not None else os.getegid()
+            users = frozenset((_ROOT, owner if owner is not None else _ROOT))
+            groups = frozenset((group,)) if settings.mode & stat.S_IWGRP and group is not None else frozenset()
+        return cls(users, groups)
 
     @property
     def everybody(self) -> bool:

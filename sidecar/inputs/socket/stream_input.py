@@ -42,7 +42,7 @@ class StreamInput:
         counts.connections = 0
         self._settings = settings
         self._take_lines, self._take_frame, self._configuration = take_lines, take_frame, configuration
-        self._allowed = Allowed.of(settings.allow_users, settings.allow_groups)
+        self._allowed = Allowed.of(settings)
         self._complaints = Complaints(counts.name, asyncio.get_running_loop())
         self._connections: dict[Connection, Peer] = {}
         self._by_owner: Counter[int] = Counter()

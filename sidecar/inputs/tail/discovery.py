@@ -9,6 +9,7 @@ import msgspec
 from sidecar.globs import ANY_DEPTH, is_excluded, is_plain, name_matcher, split_pattern
 
 _MAX_FILES = 100_000
+_ROOT = 0
 
 
 class Found(msgspec.Struct):
@@ -20,13 +21,18 @@ class Found(msgspec.Struct):
     more: bool = False
 
 
-def discover(patterns: Sequence[str], exclude: Sequence[str]) -> Found:
-    """All that `patterns` match now, but for what `exclude` does. Never raises."""
-    look = _Look(exclude)
+def discover(patterns: Sequence[str], exclude: Sequence[str], *, follow_links: bool = False) -> Found:
+    """Return all that `patterns` match now, but for what `exclude` does. Never raises.
+
+    In a directory that everybody can write to, such as /tmp, a link is followed only if that is safe (as the kernel
+    does with fs.protected_symlinks), or with `follow_links`: else any user could have any file of the host read.
+    """
+    look = _Look(exclude, follow_links=follow_links)
     for pattern in patterns:
         directory, names = split_pattern(pattern)
         if os.path.isdir(directory):
-            look.walk(directory, names)
+            if look.may_enter(directory):
+                look.walk(directory, names)
         else:
             look.found.directories.add(nearest_directory(directory))
     return look.found
@@ -40,9 +46,10 @@ def nearest_directory(path: str) -> str:
 
 
 class _Look:
-    def __init__(self, exclude: Sequence[str]) -> None:
+    def __init__(self, exclude: Sequence[str], *, follow_links: bool) -> None:
         self.found = Found({}, {}, set())
-        self._exclude = exclude
+        self._exclude, self._follow_links = exclude, follow_links
+        self._open_to_all: dict[str, bool] = {}  # directories: whether everybody can write to them
         self._listings: dict[str, list[os.DirEntry[str]]] = {}
 
     def walk(self, directory: str, names: tuple[str, ...]) -> None:
@@ -63,9 +70,11 @@ class _Look:
     def _directories(self, directory: str, name: str) -> Iterable[str]:
         if is_plain(name):
             path = os.path.join(directory, name)
-            return [path] if os.path.isdir(path) else []
-        match = name_matcher(name).fullmatch
-        return [entry.path for entry in self._list(directory) if match(entry.name) and _is_directory(entry)]
+            found = [path] if os.path.isdir(path) else []
+        else:
+            match = name_matcher(name).fullmatch
+            found = [entry.path for entry in self._list(directory) if match(entry.name) and _is_directory(entry)]
+        return [path for path in found if self._may_follow(directory, path)]
 
     def _take(self, directory: str, name: str) -> None:
         for path in self._names(directory, name):
@@ -82,9 +91,47 @@ class _Look:
                 self.found.refused[path] = os.strerror(error.errno or 0)
                 continue
             if stat.S_ISREG(seen.st_mode):
-                self.found.files[path] = seen
+                if self._may_follow(directory, path, seen):
+                    self.found.files[path] = seen
             else:
                 self.found.refused[path] = f"{_kind(seen.st_mode)}, not a file"
+
+    def may_enter(self, directory: str) -> bool:
+        """Return True unless one of the directories on the way is a link that somebody may have planted."""
+        above, parts = "/", directory.strip("/").split("/")
+        for part in parts:
+            path = os.path.join(above, part)
+            if not self._may_follow(above, path):
+                return False
+            above = path
+        return True
+
+    def _may_follow(self, directory: str, path: str, target: os.stat_result | None = None) -> bool:
+        """Return True unless `path` is a link that somebody may have planted; then it is refused."""
+        if self._follow_links or not self._is_open_to_all(directory):
+            return True
+        try:
+            link = os.lstat(path)
+            owner = (target or os.stat(path)).st_uid
+        except OSError:
+            return False
+        if not stat.S_ISLNK(link.st_mode) or link.st_uid in (_ROOT, os.geteuid(), owner):
+            return True
+        self.found.refused[path] = (
+            f"a link of user {link.st_uid} to what is not theirs, in a directory that everybody can write to;"
+            " follow_links: true follows it"
+        )
+        return False
+
+    def _is_open_to_all(self, directory: str) -> bool:
+        found = self._open_to_all.get(directory)
+        if found is None:
+            try:
+                found = bool(os.stat(directory).st_mode & stat.S_IWOTH)
+            except OSError:
+                found = True
+            self._open_to_all[directory] = found
+        return found
 
     def _names(self, directory: str, name: str) -> Iterator[str]:
         if is_plain(name):
