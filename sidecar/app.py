@@ -73,7 +73,7 @@ class Sidecar:
         self.config_state = ConfigState(generation=1, loaded_s=self.started_s, error=None)
         self._loaded = loaded  # what `config` was made of
         self._naming: frozenset[str] | None = None  # the tails whose events name the address; None: not looked at yet
-        self._address = OwnAddress(self._find_address, boot_clock)
+        self._address = OwnAddress(loaded.address, host_address, boot_clock)
         self._sockets: Sockets | None = None
         self._tails: Tails | None = None
         self._reloaders: list[Callable[[Config], None]] = []
@@ -96,7 +96,7 @@ class Sidecar:
     @property
     def nameless(self) -> str | None:
         """By which address events name this host, since its own is not known; None: by its own."""
-        return self.config.defaults.ip if self._address.loopback_used else None
+        return self.config.defaults.ip if self._address.loopback_used and self._address.known is None else None
 
     @property
     def sockets_wait(self) -> str | None:
@@ -127,14 +127,18 @@ class Sidecar:
         async with self._reloading:
             try:
                 loaded = self._load()
-                config, at_restart = merge_reloadable(self.config, loaded.config)
+                address = self._address.known or loaded.address
+                wanted = loaded.with_address(address) if loaded.with_address and address else loaded.config
+                config, at_restart = merge_reloadable(self.config, wanted)
             except ConfigError as error:
                 self._note_config(error=str(error))
                 raise Refused(400, str(error)) from None
+            before, self._loaded, self._naming = self._loaded, loaded, None
             if not await self._put_in_force(config):
+                self._loaded, self._naming = before, None
                 self._note_config(error="requests under way did not end")
                 raise Refused(503, "requests under way did not end in time; try again")
-            self._loaded, self._naming = loaded, None
+            self._address.took(address)
             self._note_config(error=None)
         logger.info("configuration reloaded", generation=self.config_state.generation, at_restart=",".join(at_restart))
         return Reloaded(self.config_state.generation, at_restart)
@@ -154,44 +158,25 @@ class Sidecar:
                 reload(self.config)
         return done
 
-    def _find_address(self) -> str | None:
-        """Return this host's address, which the configuration may say."""
-        return host_address() if self._loaded.with_address is not None else self.config.defaults.ip
-
     def _expect_address(self, tail: str) -> None:
         """Raises Unavailable while the events of `tail` would name an address that is not known yet."""
-        if self._address.known is None and tail in self._name_address():
-            self._address.expect()
-
-    def _name_address(self) -> frozenset[str]:
-        """Return the tails whose events name this host's address: what differs if that is another one."""
-        if self._naming is None:
-            with_address = self._loaded.with_address or (lambda _: self.config)
-            one, other = (with_address(address) for address in _EXAMPLES)
-            by_default = one.defaults.own_target != other.defaults.own_target
-            self._naming = frozenset(
-                name
-                for name, tail in one.tails.items()
-                if (by_default and tail.event.target is None) or tail != other.tails[name]
-            )
-        return self._naming
+        if self._address.known is None:
+            naming = self._naming
+            if naming is None:
+                naming = self._naming = _naming_address(self._loaded)
+            if tail in naming:
+                self._address.expect()
 
     async def _look_for_address(self) -> None:
         """Let all that names this host go by its new address."""
-        found = self._address.look()
-        if found is None or self._loaded.with_address is None:
+        if self._loaded.with_address is None or self._address.another() is None:
             return
         async with self._reloading:
-            changed = self._loaded.with_address(found)
-            raws = {name: stream.raw for name, stream in changed.streams.items()}
-            streams = {
-                name: msgspec.structs.replace(stream, raw=raws.get(name, stream.raw))
-                for name, stream in self.config.streams.items()
-            }
-            config = msgspec.structs.replace(
-                self.config, defaults=changed.defaults, tails=changed.tails, streams=streams
-            )
-            logger.info("this host has another address", address=found, was=self.config.defaults.ip)
+            found, with_address = self._address.another(), self._loaded.with_address
+            if found is None or with_address is None or self.stopping:
+                return
+            config = _named_anew(self.config, with_address(found))
+            logger.info("this host has another address", address=found, was=self._address.known or "none")
             for reload in self._reloaders:
                 reload(config)
             if self._sockets is not None:
@@ -199,6 +184,7 @@ class Sidecar:
             if self._tails is not None and _tails_differ(self.config, config):
                 await self._tails.reload(config.tails, make_makers(config, **_limits(config)))
             self.config = config
+            self._address.took(found)
 
     def _note_config(self, *, error: str | None) -> None:
         now = self.config_state
@@ -356,6 +342,28 @@ def _limits(config: Config) -> _Limits:
     """How large an event may be, and what is stored together, so that it fits the bodies of requests."""
     body_bytes = config.proxy.max_body - _ENVELOPE_BYTES
     return {"block_bytes": max(1, body_bytes // _CHUNKS_IN_A_BODY), "event_bytes": body_bytes}
+
+
+def _naming_address(loaded: Loaded) -> frozenset[str]:
+    """Return the tails whose events name this host's address: what differs if that is another one."""
+    if loaded.with_address is None:
+        return frozenset()
+    one, other = (loaded.with_address(address) for address in _EXAMPLES)
+    by_default = one.defaults.own_target != other.defaults.own_target
+    return frozenset(
+        name
+        for name, tail in one.tails.items()
+        if (by_default and tail.event.target is None) or tail != other.tails[name]
+    )
+
+
+def _named_anew(config: Config, named: Config) -> Config:
+    """Return `config`, with what `named`, from the same files, says where an address may stand, and nothing else."""
+    streams = {
+        name: msgspec.structs.replace(stream, raw=named.streams[name].raw if name in named.streams else stream.raw)
+        for name, stream in config.streams.items()
+    }
+    return msgspec.structs.replace(config, defaults=named.defaults, tails=named.tails, streams=streams)
 
 
 def _agent_configuration(config: Config) -> bytes:

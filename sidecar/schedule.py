@@ -52,7 +52,7 @@ class Schedule:
         )
         self._scheduler.add_listener(self._ended, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
         self._woken: dict[str, bool] = {}
-        self._every: dict[str, float] = {}  # the seconds between two runs, of the jobs that have an interval
+        self._due_s: dict[str, float] = {}  # when jobs with an interval are to run next, on the monotonic clock
         self._running: set[str] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -88,9 +88,10 @@ class Schedule:
         """A job that runs every `seconds`."""
 
         async def run() -> None:
+            self._due_s[name] = time.monotonic() + seconds
             await self._quietly(job)
 
-        self._every[name] = seconds
+        self._due_s[name] = time.monotonic() + seconds
         self._scheduler.add_job(run, _Every(seconds), id=name)
 
     def is_running(self, name: str) -> bool:
@@ -155,7 +156,7 @@ class Schedule:
         if abs(offset_s - self._offset_s) > _CLOCK_JUMP_S:
             log.info("the clock was set", by_s=round(offset_s - self._offset_s, 1))
             self._offset_s = offset_s
-            for name, seconds in self._every.items():
-                self._run_in(name, seconds)
+            for name, due_s in self._due_s.items():
+                self._run_in(name, max(0.0, due_s - time.monotonic()))
             self.wake_all()
         self._clock_watch = asyncio.get_running_loop().call_later(_CLOCK_EVERY_S, self._watch_clock)

@@ -37,20 +37,22 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """A valid configuration, the files it came from, and the place each value came from (else it is a default).
 
     `with_address`: what the same files make of another address of this host. None: the address is not looked for,
-    since HOST_IP is set.
+    since HOST_IP is set. `address`: the one that `config` was made of; None: none was found, loopback stands in.
     """
 
     config: Config
     files: tuple[Path, ...]
     origins: dict[str, str]
     with_address: Callable[[str], Config] | None = None
+    address: str | None = None
 
 
 def load_config(options: Options, environ: Mapping[str, str], *, need_proxy: bool = True) -> Loaded:
     """Raises ConfigError with every problem. Without `need_proxy` a missing `proxy.urls` is none of them."""
     problems: list[str] = []
     texts: dict[Path, str] = {}
-    files, tree = _tree(options, environ, problems, texts)
+    address = environ["HOST_IP"] if "HOST_IP" in environ else host_address()
+    files, tree = _tree(options, {**environ, "HOST_IP": address or LOOPBACK}, problems, texts)
     binder = Binder(environ)
     config = binder.bind(Config, tree)
     problems += binder.problems
@@ -64,7 +66,7 @@ def load_config(options: Options, environ: Mapping[str, str], *, need_proxy: boo
         return changed if isinstance(changed, Config) else config
 
     looked_for = None if "HOST_IP" in environ else with_address
-    return Loaded(config=config, files=tuple(files), origins=binder.origins, with_address=looked_for)
+    return Loaded(config=config, files=tuple(files), origins=binder.origins, with_address=looked_for, address=address)
 
 
 def load_good_parts(options: Options, environ: Mapping[str, str]) -> Loaded:

@@ -29,10 +29,11 @@ _LEAP_YEARS_APART = 8
 """At most, around a year such as 2100."""
 _DIRECTIVE = re.compile(r"%(.)", re.DOTALL)
 _AS_IN_C = {
+    "X": "%H:%M:%S", "c": "%a %b %d %H:%M:%S %Y", "x": "%m/%d/%y",
     "D": "%m/%d/%y", "F": "%Y-%m-%d", "R": "%H:%M", "T": "%H:%M:%S", "e": "%d", "h": "%b", "k": "%H", "l": "%I",
 }  # fmt: skip
-"""What date(1) and the C library know, and Python does not."""
-_YEAR, _MONTH, _DAY, _IN_YEAR, _TIME = (frozenset(each) for each in ("YyGcx", "mbBcx", "dcx", "jUWV", "HIcX"))
+"""What date(1) and the C library know, and Python does not; and what stands for several others."""
+_YEAR, _MONTH, _DAY, _IN_YEAR, _TIME = (frozenset(each) for each in ("YyG", "mbB", "d", "jUWV", "HI"))
 _NAME = re.compile(r"\s*%Z")
 _WEEKDAY = frozenset("aAwu")
 _SAMPLE = datetime(2024, 11, 25, 1, 2, 3, tzinfo=UTC)
@@ -93,7 +94,7 @@ def by_format(text: str, zone: tzinfo | None) -> Clock:
     def whole(seconds: str, missing: str) -> int | None:
         found: str | None = seconds
         if form.named:
-            found = without_name(seconds) if form.named == "beside offset" else with_offset(seconds, names)
+            found = without_name(seconds, names) if form.named == "beside offset" else with_offset(seconds, names)
         if found is None:
             return None
         if offset_last and _SHORT_OFFSET.search(found):  # PostgreSQL's +08

@@ -17,6 +17,8 @@ _HOURS = {
 }  # fmt: skip
 _COMMON = {name: timedelta(hours=hours) for name, hours in _HOURS.items()}
 _WORD = re.compile(r"(?<![A-Za-z])[A-Za-z]{1,5}(?![A-Za-z])")
+_NUMBER = re.compile(r"(?<![0-9])[+-][0-9]{2}(?:[0-9]{2})?(?![0-9:])")
+_SHORT_NUMBER = re.compile(r"(?<![0-9])[+-][0-9]{2}(?![0-9:])")
 _SUMMER_AND_WINTER = (datetime(2026, 1, 15, 12), datetime(2026, 7, 15, 12))
 
 
@@ -32,20 +34,29 @@ def zone_names(zone: tzinfo | None) -> Mapping[str, str]:
 
 
 def with_offset(text: str, names: Mapping[str, str]) -> str | None:
-    """Return `text` with the last word that is the name of a zone as an offset; None if there is none."""
-    for word in reversed(list(_WORD.finditer(text))):
-        offset = names.get(word[0].upper())
-        if offset is not None:
-            return f"{text[: word.start()]}{offset}{text[word.end() :]}"
-    return None
+    """Return `text` with the last word that is the name of a zone as an offset; None if there is none.
+
+    Some zones are called by their offset, such as +08 or -0530.
+    """
+    word = _name_in(text, names)
+    if word is not None:
+        return f"{text[: word.start()]}{names[word[0].upper()]}{text[word.end() :]}"
+    number = _last(_NUMBER, text)
+    return None if number is None else f"{text[: number.start()]}{number[0]:0<5}{text[number.end() :]}"
 
 
-def without_name(text: str) -> str | None:
-    """Return `text` without its last word, which is the name of a zone; None if there is none."""
-    word = None
-    for word in _WORD.finditer(text):  # noqa: B007
-        pass
-    return None if word is None else text[: word.start()].rstrip() + text[word.end() :]
+def without_name(text: str, names: Mapping[str, str]) -> str | None:
+    """Return `text` without the name of a zone; None if there is none. An offset in four digits is no name here."""
+    found = _name_in(text, names) or _last(_SHORT_NUMBER, text) or _last(_WORD, text)
+    return None if found is None else text[: found.start()].rstrip() + text[found.end() :]
+
+
+def _name_in(text: str, names: Mapping[str, str]) -> re.Match[str] | None:
+    return next((word for word in reversed(list(_WORD.finditer(text))) if word[0].upper() in names), None)
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    return next(reversed(list(pattern.finditer(text))), None)
 
 
 def _written(offset: timedelta) -> str:

@@ -21,6 +21,7 @@ class BooksRecord:
         self._path = path
         self._file = -1  # its descriptor; -1: not open
         self._totals = Books()
+        self._is_stale = False  # what stands there was written by the last run
 
     def went_back(self, books: Books) -> int:
         """Return how many events more than `books` say were accepted, or delivered, when this was last written."""
@@ -31,21 +32,23 @@ class BooksRecord:
         return 0
 
     def open(self, books: Books) -> None:
-        """Begin with `books`, which may be less than what stands there."""
-        self.close()
-        self._totals = books
+        """Begin with `books`, which may be less than what stands there: that stays until something is committed."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        self._totals, self._is_stale = books, True
         with contextlib.suppress(OSError):
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self._write()
 
     def add(self, accepted: int, delivered: int) -> None:
         """Count what has just been committed. It goes into the page cache, which outlives the process."""
-        if accepted or delivered:
+        if accepted or delivered or self._is_stale:
             self._totals = Books(self._totals.accepted + accepted, 0, self._totals.delivered + delivered)
             self._write()
 
     def close(self) -> None:
-        """May be called twice."""
+        """Write once more; may be called twice."""
+        self._write()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -53,5 +56,6 @@ class BooksRecord:
     def _write(self) -> None:
         line = f"accepted={self._totals.accepted:020d} delivered={self._totals.delivered:020d}\n"
         if self._file >= 0:
+            self._is_stale = False
             with contextlib.suppress(OSError):
                 os.pwrite(self._file, line.encode(), 0)

@@ -105,6 +105,7 @@ class Queue:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._reading, self._reader.close)
         self._reading.shutdown(wait=False)
+        self.look()
         timeout_s = _SAVE_S if self._writer.lost else timeout_s
         if not await asyncio.to_thread(self._writer.stop, timeout_s):
             raise TimeoutError("the queue's writer did not stop in time")

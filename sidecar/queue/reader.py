@@ -11,7 +11,7 @@ from sidecar.errors import StartError
 from sidecar.model import Books, Checkpoint, Chunk, Loss, StreamKey
 from sidecar.queue.codec import Codec
 from sidecar.queue.records import QueueLane, QueueStream, load_checkpoints, load_losses, load_streams
-from sidecar.queue.schema import chunk_id, end_id, lowest_id, open_reader
+from sidecar.queue.schema import chunk_id, end_id, is_corrupt, lowest_id, open_reader
 
 _LOOK_AHEAD_CHUNKS = 4096
 
@@ -47,30 +47,30 @@ class Reader:
         Raises sqlite3.Error, or Damaged if the first of them cannot be read; what stands before such a one is read.
         """
         zero, after = chunk_id(lane, 0), chunk_id(lane, after_seq)
-        first = last = None
+        found: list[tuple[int, int]] = []  # ids and events of what fits
         left = budget_bytes
-        for number, size in self._execute(
-            "SELECT id, bytes FROM chunk WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
+        for number, size, events in self._execute(
+            "SELECT id, bytes, events FROM chunk WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
             (after, end_id(lane), _LOOK_AHEAD_CHUNKS),
         ):
-            if last is not None and size > left:
+            if found and size > left:
                 break
-            first, last, left = first or number, number, left - size - 1
-        if first is None:
-            return []
+            found.append((number, events))
+            left -= size + 1
         chunks: list[Chunk] = []
-        number, events = first, 0
-        try:
-            for number, events, size, codec, body, rules in self._execute(
-                "SELECT id, events, bytes, codec, body, rules FROM chunk WHERE id > ? AND id <= ? ORDER BY id",
-                (after, last),
-            ):
+        for number, events in found:  # one by one: SQLite looks at the next row before it shows this one
+            try:
+                row = self._execute("SELECT bytes, codec, body, rules FROM chunk WHERE id = ?", (number,)).fetchone()
+                if row is None:  # dropped by a policy meanwhile
+                    continue
+                size, codec, body, rules = row
                 chunks.append(Chunk(number - zero, self._codec.unpack(codec, body, size), events, rules))
-        except (ValueError, sqlite3.DatabaseError) as error:
-            if not chunks:
-                if isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+            except (ValueError, sqlite3.DatabaseError) as error:
+                if isinstance(error, sqlite3.DatabaseError) and not is_corrupt(error):
                     raise
-                raise Damaged(number - zero, events, str(error)) from None
+                if not chunks:
+                    raise Damaged(number - zero, events, str(error)) from None
+                break
         return chunks
 
     def oldest_ms(self, lanes: list[int]) -> dict[int, int]:

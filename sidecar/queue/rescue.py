@@ -1,13 +1,17 @@
 """Saves what an open database holds whose file has lost its name."""
 
+import errno
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 _PAGES_AT_ONCE = 4096
 
 
-def save_copy(connection: sqlite3.Connection, path: Path) -> Path:
+def save_copy(
+    connection: sqlite3.Connection, path: Path, *, before_it_has_its_name: Callable[[], None] = lambda: None
+) -> Path:
     """Copy the database into a new file at `path`, or beside it if that is taken; return which.
 
     Raises OSError or sqlite3.Error. The new file has its name only once all of it is on disk.
@@ -23,6 +27,7 @@ def save_copy(connection: sqlite3.Connection, path: Path) -> Path:
         finally:
             copy.close()
         _sync(part)
+        before_it_has_its_name()
         target = _link(part, path)
         _sync(path.parent)
         return target
@@ -39,6 +44,11 @@ def _link(part: Path, path: Path) -> Path:
             os.link(part, target)
         except FileExistsError:
             number += 1
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS) or target.exists():
+                raise
+            part.rename(target)  # a file system without hard links
+            return target
         else:
             return target
 

@@ -15,8 +15,10 @@ chunks of one lane in order. The numbers begin a million above the lowest key, s
 puts its front part below.
 """
 
+import errno
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -124,9 +126,14 @@ def end_id(lane: int) -> int:
     return (lane + 1) << SEQ_BITS
 
 
+def is_corrupt(error: BaseException) -> bool:
+    """Return True if what stands in the file makes no sense to SQLite; it may be one row only."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
+
+
 def open_writer(path: Path, durability: Literal["full", "normal"]) -> sqlite3.Connection:
     """The connection that writes, with the schema brought up to date. Raises StartError, OSError or sqlite3.Error."""
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    _make_file(path)
     connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
     try:
         for pragma in (
@@ -143,6 +150,21 @@ def open_writer(path: Path, durability: Literal["full", "normal"]) -> sqlite3.Co
         connection.close()
         raise
     return connection
+
+
+def _make_file(path: Path) -> None:
+    """Make the file, if it is not there, for its owner only. Raises OSError, also for a link.
+
+    A file that is there is not opened: when a process closes any descriptor of a file, the kernel drops all its locks
+    on it, those of SQLite too (fcntl(2)), and the next stranger who opens the database believes to be alone.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    else:
+        if stat.S_ISLNK(found.st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

@@ -48,7 +48,7 @@ from sidecar.queue.records import (
     take_over,
 )
 from sidecar.queue.rescue import save_copy
-from sidecar.queue.schema import open_writer
+from sidecar.queue.schema import is_corrupt, open_writer
 from sidecar.queue.steady import SteadyClock
 
 _GROUP_BYTES = 8_000_000
@@ -144,28 +144,24 @@ class Writer:
                 self._pace.committed(time.monotonic(), _appends(group))
         if self._connection is not None:
             self._close(self._connection)
+        elif self.lost:
+            log.error("what the lost file holds could not be saved", events=self._books().queued, error=self.broken)
 
     def _close(self, connection: sqlite3.Connection) -> None:
         self._record.close()
-        self._look()
-        if self.lost:
+        self.lost = self.watch.look()
+        if self.lost and not self.watch.is_there():  # if only the log is gone, closing puts all of it into the file
             self._save(connection)
-            connection.close()
-            return
         connection.close()
 
     def _save(self, connection: sqlite3.Connection) -> None:
         queued = self._books().queued
         try:
-            saved = save_copy(connection, self._path)
+            saved = save_copy(connection, self._path, before_it_has_its_name=self.watch.remove_log)
         except (OSError, sqlite3.Error) as error:
             log.error("what the lost file holds could not be saved", events=queued, error=str(error))
         else:
             log.warning("what the lost file holds is saved", events=queued, file=str(saved))
-
-    def _look(self) -> None:
-        """Notice what has happened to the file since the event loop last looked."""
-        self.lost = self.watch.look()
 
     def _books(self) -> Books:
         return sum((stream.books for stream in list(self.streams.values())), Books())
@@ -265,6 +261,8 @@ class Writer:
                 raise ArithmeticError(f"stream {stream.id}: this commit would unbalance the books: {delta}")
             save_stream(self._connection, stream, delta)
         tx.execute("COMMIT")
+        self._steady.committed()
+        self._record_books(tx, gone)
         for stream, delta in tx.deltas.items():
             apply_delta(stream, delta)
             self._unmeasured_bytes += abs(delta.bytes)
@@ -272,14 +270,17 @@ class Writer:
             forget_stream(stream)
         if self._unmeasured_bytes >= min(_SIZE_EVERY_BYTES, self.room.bytes // _PARTS_OF_ROOM) or not appends:
             self._measure()
-        self._record.add(
-            sum([delta.accepted for delta in tx.deltas.values()]),
-            sum([delta.delivered for delta in tx.deltas.values()]),
-        )
         if self.broken:
             log.info("storage works again", was=self.broken)
             self.broken = None
         return tx.grown
+
+    def _record_books(self, tx: Transaction, gone: Sequence[QueueStream]) -> None:
+        """Note what the commit changes in all; what `gone` streams had counted is in the counts of their heirs."""
+        self._record.add(
+            sum([delta.accepted for delta in tx.deltas.values()]) - sum([stream.books.accepted for stream in gone]),
+            sum([delta.delivered for delta in tx.deltas.values()]) - sum([stream.books.delivered for stream in gone]),
+        )
 
     def _keep_room(self, tx: Transaction) -> None:
         room = self.room
@@ -296,15 +297,19 @@ class Writer:
         self._unmeasured_bytes = 0
 
     def _recover(self, error: Exception) -> None:
-        if not self.broken:
+        """Roll back. After a failed write, start over from the file; after anything else the connection is as good."""
+        is_write = isinstance(error, sqlite3.Error | OSError) and not is_corrupt(error)
+        if is_write and not self.broken:
             log.error("cannot commit, nothing is acknowledged", error=str(error))
-        self.broken = str(error)
+        self.broken = str(error) if is_write else self.broken
         if self._connection is None:
             return
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            self.lost = self.watch.look()
+            if is_full or not is_write or self.lost:  # a file without a name cannot be opened again
                 return
         except sqlite3.Error:
             pass

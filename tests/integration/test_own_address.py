@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import Proxy, Sidecar, wait_until
+from sidecar.own_address import OwnAddress
+from tests.support.process import Proxy, Sidecar, run_command, wait_until
 
 
 class Networkless(Sidecar):
@@ -60,6 +61,9 @@ def test_lines_wait_for_the_address_and_then_name_it_and_the_next_one_too(host: 
         host.network.unlink()
         host.write("gone")
         assert host.arrived("gone") == "0:2001:db8::7"
+        assert run_command("reload", "--config", str(sidecar.config)).returncode == 0
+        host.write("reloaded")
+        assert host.arrived("reloaded") == "0:2001:db8::7"
 
 
 def test_lines_that_waited_for_long_go_out_with_the_loopback_address_and_a_reason(host: Host) -> None:
@@ -79,3 +83,50 @@ def test_who_names_the_target_need_not_wait(host: Host) -> None:
     with host.start(3600.0, defaults={"target": "7:here"}) as sidecar:
         assert host.arrived("early") == "7:here"
         assert sidecar.status()["reasons"] == []
+
+
+def test_a_tail_that_is_added_while_there_is_no_address_waits_too(host: Host) -> None:
+    second = host.directory / "second.log"
+    second.write_text("second\n")
+    with host.start(3600.0, defaults={"target": "7:here"}) as sidecar:
+        sidecar.settings["tails"]["second"] = {
+            "paths": [str(second)], "stream": "app-events", "start_at": "beginning", "event": {"target": "x:${HOST_IP}"},
+        }  # fmt: skip
+        sidecar.arguments()
+        assert run_command("reload", "--config", str(sidecar.config)).returncode == 0
+        wait_until(
+            lambda: any("has no address yet" in reason for reason in sidecar.status()["reasons"]), what="a reason"
+        )
+        host.network.write_text("10.20.30.40")
+        assert host.arrived("second") == "x:10.20.30.40"
+
+
+def test_a_reason_goes_when_the_configuration_says_the_address(host: Host) -> None:
+    host.write("early")
+    with host.start(0.2) as sidecar:
+        assert host.arrived("early") == "0:127.0.0.1"
+        assert sidecar.status()["state"] == "degraded"
+        sidecar.settings["defaults"] = {"ip": "10.9.9.9"}
+        sidecar.arguments()
+        assert run_command("reload", "--config", str(sidecar.config)).returncode == 0
+        host.write("late")
+        assert host.arrived("late") == "0:10.9.9.9"
+        assert sidecar.status()["reasons"] == []
+
+
+def test_an_address_that_is_there_for_a_moment_is_not_taken() -> None:
+    now_s, found = [0.0], ["10.0.0.1"]
+    address = OwnAddress("10.0.0.1", lambda: found[0], lambda: now_s[0])
+    assert address.another() is None
+    found[0] = "2001:db8::1"
+    assert address.another() is None
+    now_s[0] = 4.0
+    found[0] = "10.0.0.1"
+    assert address.another() is None
+    found[0] = "10.0.0.2"
+    assert address.another() is None
+    now_s[0] = 9.5
+    assert address.another() == "10.0.0.2"
+    assert address.known == "10.0.0.1", "until all have been told"
+    address.took("10.0.0.2")
+    assert (address.known, address.another()) == ("10.0.0.2", None)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.errors import Unavailable
 from sidecar.model import BEFORE_ALL, Block, Books
 from sidecar.queue import Queue, books_on_disk
 from sidecar.queue.filters import DeadFilter
@@ -153,3 +154,32 @@ def test_whatever_bit_of_a_body_is_flipped_the_rows_around_it_are_read(tmp_path:
         assert queue.stream(KEY).books == Books(accepted=6, delivered=4, dead=2)
 
     play(path, scenario)
+
+
+def test_a_row_whose_pages_lead_nowhere_takes_no_good_row_with_it(tmp_path: Path) -> None:
+    """The number of the next page of a body is damaged: SQLite itself cannot read the row, nor delete it."""
+    path = tmp_path / "queue.db"
+    bodies = [random.Random(number).randbytes(20_000).hex().encode() for number in range(3)]
+    fill(path, *bodies)
+    with sqlite3.connect(path) as connection:
+        (stored,) = connection.execute("SELECT body FROM chunk ORDER BY id LIMIT 1 OFFSET 1").fetchone()
+    connection.close()
+    whole = bytearray(path.read_bytes())
+    page = next(page for page in range(0, len(whole), 8192) if whole[page + 4 : page + 104] in stored)
+    whole[page] ^= 0x40  # the next page's number
+    path.write_bytes(whole)
+
+    async def scenario() -> None:
+        queue = Queue(path, durability="full", chunk_bytes=1, room=ENOUGH)
+        queue.open()
+        lane = queue.stream(KEY).fresh
+        (first,) = await queue.read(lane, BEFORE_ALL, 10**6)
+        assert first.body == bodies[0]
+        await queue.acknowledge(lane, first.seq, keep=False)
+        with pytest.raises(Unavailable, match="malformed"):
+            await queue.read(lane, BEFORE_ALL, 10**6)
+        assert queue.broken is None  # no other stream has to do with it
+        assert queue.stream(KEY).books == Books(accepted=6, queued=4, delivered=2)
+        await queue.close(10)
+
+    asyncio.run(scenario())

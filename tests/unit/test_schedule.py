@@ -256,6 +256,28 @@ def test_jobs_with_an_interval_go_on_when_the_clock_is_set_and_missed_runs_are_n
     assert max(listed) == 1
 
 
+def test_a_clock_that_is_set_again_and_again_keeps_no_job_from_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule_module, "_CLOCK_EVERY_S", 0.01)
+
+    async def scenario(schedule: Schedule) -> None:
+        runs = 0
+
+        async def job() -> None:
+            nonlocal runs
+            runs += 1
+
+        schedule.add_every("seldom", 0.3, job)
+        steps = 0
+        real = time.time
+        while not runs and steps < 200:
+            steps += 1
+            monkeypatch.setattr(schedule_module.time, "time", lambda ahead_s=3600.0 * (steps % 2): real() + ahead_s)
+            await asyncio.sleep(0.05)
+        assert runs
+
+    play(scenario)
+
+
 def set_clock(monkeypatch: pytest.MonkeyPatch, by_s: float) -> None:
     """Let the wall clock be `by_s` seconds ahead, for the schedule and for APScheduler."""
     wall = time.time

@@ -79,6 +79,7 @@ class Tails:
         self._settings: dict[str, Tail] = {}
         self._counts: dict[str, TailCounts] = {}
         self._in_memory = 0
+        self._stopped = False
         self._lock = threading.Lock()
 
     @property
@@ -91,6 +92,7 @@ class Tails:
 
         Raises sqlite3.Error if the queue cannot be read.
         """
+        known = await self._load(tails)
         begun = {name: asyncio.Event() for name in tails}
         for name, settings in tails.items():
             rules = Rules(
@@ -105,7 +107,7 @@ class Tails:
             self._workers[name] = worker = Worker(
                 name,
                 settings,
-                await self._checkpoints.load(name),
+                known[name],
                 rules=rules,
                 queue=_QueueOfTail(self, name, settings.stream, makers[name].kind),
                 watcher=self._watcher,
@@ -116,15 +118,21 @@ class Tails:
             worker.start()
         await self._wait_for(begun)
 
+    async def _load(self, tails: Mapping[str, Tail]) -> dict[str, tuple[int, list[Checkpoint]] | None]:
+        return {name: await self._checkpoints.load(name) for name in tails}
+
     async def stop(self) -> None:
         """Reads nothing more; what was handed over is still committed. May be called twice."""
+        self._stopped = True
         await self._end(list(self._workers))
         await asyncio.to_thread(self._watcher.stop)
 
     async def reload(self, tails: Mapping[str, Tail], makers: Mapping[str, Maker]) -> None:
         """From now on `tails` count: each goes on where it was."""
+        await self._load(tails)  # if that fails, all goes on as it was
         await self._end(list(self._workers))
-        await self.start(tails, makers)
+        if not self._stopped:
+            await self.start(tails, makers)
 
     def shown(self) -> list[ShownTail]:
         """How the tails stand."""
