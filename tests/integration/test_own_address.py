@@ -90,7 +90,8 @@ def test_a_tail_that_is_added_while_there_is_no_address_waits_too(host: Host) ->
     second.write_text("second\n")
     with host.start(3600.0, defaults={"target": "7:here"}) as sidecar:
         sidecar.settings["tails"]["second"] = {
-            "paths": [str(second)], "stream": "app-events", "start_at": "beginning", "event": {"target": "x:${HOST_IP}"},
+            "paths": [str(second)], "stream": "app-events", "start_at": "beginning",
+            "event": {"target": "x:${HOST_IP}"},
         }  # fmt: skip
         sidecar.arguments()
         assert run_command("reload", "--config", str(sidecar.config)).returncode == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.config import Listen, Socket
 from sidecar.errors import StartError
 from sidecar.inputs.socket.peer import Allowed, Peer, peer_of
 from sidecar.listening import listen_tcp, listen_udp, listen_unix
@@ -104,4 +105,5 @@ def test_who_is_at_the_other_end(tmp_path: Path) -> None:
     ],
 )
 def test_who_may_use_a_socket(users: tuple[str, ...], groups: tuple[str, ...], *, allowed: bool) -> None:
-    assert Allowed.of(users, groups).allows(Peer(1, 1000, frozenset((1000, 7)))) is allowed
+    settings = Socket(listen=Listen("unix", path="/run/s"), allow_users=users, allow_groups=groups)  # type: ignore[arg-type]
+    assert Allowed.of(settings).allows(Peer(1, 1000, frozenset((1000, 7)))) is allowed
