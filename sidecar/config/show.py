@@ -1,7 +1,7 @@
 """The effective configuration as rows of key, value and origin, secrets masked."""
 
 from collections.abc import Iterator
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -11,6 +11,9 @@ from sidecar.config.readers import READERS
 from sidecar.units import BodyBytes, Bytes, Interval, LineBytes, QueueBytes, Seconds, Share, format_duration
 
 MASK = "********"
+_DURATIONS = (Seconds, Interval)
+_SIZES = (Bytes, BodyBytes, LineBytes, QueueBytes)
+_UNITS = (*_DURATIONS, *_SIZES, Share)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -52,9 +55,10 @@ def _shown(value: Any, kind: Any, name: str) -> str:
         return f"{value:04o}"
     if value is None:
         return "unlimited" if name == "proxy.rate" else "-"
-    if kind in (Seconds, Interval):
+    kind = next((part for part in get_args(kind) if part in _UNITS), kind)  # of Interval | None
+    if kind in _DURATIONS:
         return format_duration(value) if value else "0s"
-    if kind in (Bytes, BodyBytes, LineBytes, QueueBytes):
+    if kind in _SIZES:
         return f"{value:,} bytes"
     if kind is Share:
         return f"{value * 100:g}%"

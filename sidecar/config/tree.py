@@ -32,11 +32,12 @@ class List(msgspec.Struct, frozen=True):
 
 
 class Map(msgspec.Struct, frozen=True):
-    """A mapping; `places` holds where each key stands."""
+    """A mapping; `places` holds where each key stands, `overriding` the keys that are to win over earlier files."""
 
     items: dict[str, "Node"]
     places: dict[str, str]
     place: str
+    overriding: frozenset[str] = frozenset()
 
 
 Node = Leaf | List | Map
@@ -52,6 +53,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+_OVERRIDE = "!override"
 _Loader.yaml_implicit_resolvers = {
     first: kept
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -86,13 +88,29 @@ def _merge(first: Map, second: Map, above: str, problems: list[str]) -> Map:
     items, places = dict(first.items), dict(first.places)
     for key, node in second.items.items():
         name, old = f"{above}{key}", items.get(key)
-        if old is None:
+        if old is None or key in second.overriding or (_is_null(old) and isinstance(node, Map)):
             items[key], places[key] = node, second.places[key]
+        elif _is_null(node) and isinstance(old, Map):
+            continue  # a key whose values are all commented out
         elif isinstance(old, Map) and isinstance(node, Map):
             items[key] = _merge(old, node, f"{name}.", problems)
         else:
-            problems.append(f"{second.places[key]}: {name}: set twice, first at {places[key]}; keep one of them")
+            problems.append(
+                f"{second.places[key]}: {name}: set twice, first at {places[key]}; keep one of them, or write"
+                f" `{key}: !override ...` here"
+            )
     return Map(items, places, first.place)
+
+
+def _is_null(node: Node) -> bool:
+    return isinstance(node, Leaf) and node.value is None
+
+
+def _loader_tag(node: yaml.Node) -> str:
+    """Return the tag that a scalar has without the one that was written."""
+    if not isinstance(node, yaml.ScalarNode) or node.style is not None:
+        return "tag:yaml.org,2002:str"
+    return str(_Loader("").resolve(yaml.ScalarNode, node.value, (True, False)))  # type: ignore[no-untyped-call]
 
 
 class _Reader:
@@ -147,13 +165,17 @@ class _Reader:
     def _map(self, node: yaml.MappingNode, depth: int) -> Map:
         items: dict[str, Node] = {}
         places: dict[str, str] = {}
+        overriding = set()
         for key, value in self._pairs(node):
             if key in items:
                 self.problems.append(f"{self._place(value)}: {key}: set twice, first at {places[key]}; keep one")
                 continue
             places[key] = self._place(value)
+            if value.tag == _OVERRIDE:
+                overriding.add(key)
+                value.tag = _loader_tag(value)
             items[key] = self._node(value, depth + 1)
-        return Map(items, places, self._place(node))
+        return Map(items, places, self._place(node), frozenset(overriding))
 
     def _pairs(self, node: yaml.MappingNode) -> Iterator[tuple[str, yaml.Node]]:
         for key, value in node.value:

@@ -4,12 +4,15 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from sidecar.config.model import Event, Multiline, Socket, Stream, Tail
 from tests.support.pem import Authority
 from tests.support.process import TOKEN, Proxy, Sidecar, run_command
 from tests.support.reports import event, report
@@ -37,15 +40,8 @@ def test_the_shipped_conf_d_works_as_it_stands(tmp_path: Path) -> None:
 
 def test_every_comment_of_the_shipped_conf_d_shows_a_default_or_a_good_example(tmp_path: Path) -> None:
     """Uncommented, every key is valid, and those said to be defaults are."""
-    for name in ("00-sidecar.yml", "20-streams.yml", "30-sockets.yml"):
-        text = (ROOT / "conf.d" / name).read_text()
-        (tmp_path / name).write_text(re.sub(r"^( *)#(?=\S| {2,}\S)", r"\1", text, flags=re.MULTILINE))
-    (tmp_path / "token").write_text("secret")
-    text = (tmp_path / "20-streams.yml").read_text()
-    (tmp_path / "20-streams.yml").write_text(text.replace("/etc/sidecar/app-events.token", str(tmp_path / "token")))
-    text = (tmp_path / "30-sockets.yml").read_text().replace("/etc/sidecar/remote.tokens", str(tmp_path / "token"))
-    text = text.replace("owner: sidecar", "owner: root").replace("[app, 1001]", "[root, 1001]")
-    (tmp_path / "30-sockets.yml").write_text(text.replace("allow_remote: false", "allow_remote: true"))
+    text = (ROOT / "conf.d" / "00-sidecar.yml").read_text()
+    (tmp_path / "00-sidecar.yml").write_text(re.sub(r"^( *)#(?=\S| {2,}\S)", r"\1", text, flags=re.MULTILINE))
     authority = Authority(tmp_path)
     authority.issue("client")
     text = (tmp_path / "00-sidecar.yml").read_text()
@@ -70,14 +66,51 @@ def test_every_comment_of_the_shipped_conf_d_shows_a_default_or_a_good_example(t
         "proxy.via",
     }
     assert set(set_here) >= set(defaults) - {"defaults.target"}
-    assert shown["sockets.local.stream"]["value"] == "app-events"
-    assert shown["sockets.local.max_line"]["value"] == "1,000,000 bytes"
-    assert shown["sockets.dgram.listen"]["value"] == "unixgram:/run/sidecar/dgram.sock"
-    assert shown["sockets.tcp.tokens"]["value"] == "[********]"
     for key in set_here:
         if key not in without_default | {"state"}:
             assert shown[key]["value"] == defaults[key]["value"], key
-    assert shown["streams.app-events.kind"]["value"] == "event"
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A conf.d with all examples, and what they name."""
+    shutil.copy(ROOT / "conf.d" / "00-sidecar.yml", tmp_path)
+    for path in (ROOT / "examples").iterdir():
+        text = re.sub(r"/etc/sidecar/[\w-]+\.tokens?", str(tmp_path / "token"), path.read_text())
+        (tmp_path / path.name).write_text(text)
+    (tmp_path / "token").write_text("secret")
+    return tmp_path
+
+
+@pytest.mark.parametrize("left_out", [None, "sockets.yml", "tails.yml"])
+def test_the_examples_are_good_as_they_stand_each_and_all_together(copied: Path, left_out: str | None) -> None:
+    if left_out:
+        (copied / left_out).unlink()
+    done = run_command("check", "--config", str(copied), "--json")
+    assert done.returncode == 0, done.stderr
+    if left_out != "tails.yml":
+        tried = run_command("test", "--config", str(copied))
+        assert tried.returncode == 0, tried.stdout + tried.stderr
+
+
+def test_every_comment_of_the_examples_is_good_too(copied: Path) -> None:
+    """But for the other ways, of which only one may be gone."""
+    other_way = ("#format: raw", "#continue:", "#where_not")
+    for name in ("streams.yml", "sockets.yml", "tails.yml"):
+        lines = [line for line in (copied / name).read_text().splitlines() if not any(way in line for way in other_way)]
+        text = re.sub(r"^( *)#(?=\S| {2,}\S)", r"\1", "\n".join(lines), flags=re.MULTILINE)
+        text = text.replace("owner: sidecar", "owner: root").replace("[app, 1001]", "[root, 1001]")
+        (copied / name).write_text(text)
+    done = run_command("check", "--config", str(copied), "--json")
+    assert done.returncode == 0, done.stderr
+    shown = {row["key"]: row["value"] for row in json.loads(done.stdout)}
+    assert shown["sockets.local.max_line"] == "1,000,000 bytes"
+    assert shown["sockets.dgram.listen"] == "unixgram:/run/sidecar/dgram.sock"
+    assert shown["sockets.tcp.tokens"] == "[********]"
+    assert shown["tails.app.poll"] == "1.0s"
+    known = {f.encode_name for kind in (Tail, Socket, Stream, Event, Multiline) for f in msgspec.structs.fields(kind)}
+    text = "".join((ROOT / "examples" / name).read_text() for name in ("streams.yml", "sockets.yml", "tails.yml"))
+    assert {name for name in known if not re.search(rf"\b{name}(_file)?\b", text)} == set()
 
 
 def test_check_names_every_mistake_and_exits_78(tmp_path: Path) -> None:

@@ -62,8 +62,9 @@ def test_every_configuration_key_is_documented_and_no_other() -> None:
     assert documented(DOCS["docs/configuration.md"]) == set(keys(Config))
 
 
-def test_every_configuration_key_is_in_the_shipped_conf_d() -> None:
-    shipped = "".join(path.read_text() for path in sorted((ROOT / "conf.d").glob("*.yml")))
+def test_every_configuration_key_is_in_the_shipped_conf_d_or_the_examples() -> None:
+    files = [path for name in ("conf.d", "examples") for path in sorted((ROOT / name).glob("*.yml"))]
+    shipped = "".join(path.read_text() for path in files)
     for key in keys(Config):
         assert re.search(rf"^\s*#?\s*{key.split('.')[-1]}(_file)?:", shipped, re.MULTILINE), key
 
@@ -176,5 +177,5 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
 def test_the_top_level_is_as_agreed() -> None:
     assert {name.split("/")[0] for name in TRACKED} <= {
         "pyproject.toml", "README.md", "sidecar", "conf.d", "tests", "packaging", "systemd", "docs", "Makefile",
-        "CHANGELOG.md", "LICENSE", "constraints.txt", ".ci", ".gitignore",
+        "CHANGELOG.md", "LICENSE", "constraints.txt", ".ci", ".gitignore", "examples",
     }  # fmt: skip

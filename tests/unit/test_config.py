@@ -222,7 +222,12 @@ def test_files_merge_in_lexical_order_and_a_value_is_set_once(conf_d: ConfD) -> 
     config = conf_d.config("queue: {max_size: 1GB}\nstreams: {a: {data_id: 1, access_token: x}}\n")
     assert (config.queue.max_size, config.queue.max_age, list(config.streams)) == (10**9, 86_400, ["a", "b"])
     problems = conf_d.problems(GOOD + "queue: {max_age: 2d}\n")
-    assert problems == ["20.yaml:1: queue.max_age: set twice, first at 10.yml:2; keep one of them"]
+    assert problems == [
+        (
+            "20.yaml:1: queue.max_age: set twice, first at 10.yml:2; keep one of them, "
+            "or write `max_age: !override ...` here"
+        )
+    ]
 
 
 def test_a_token_is_never_in_an_error(conf_d: ConfD) -> None:
@@ -345,3 +350,29 @@ def test_the_effective_configuration_shows_origins_and_no_secrets(conf_d: ConfD)
     assert rows["streams.a.access_token"].value == rows["streams.b.access_token"].value == MASK
     assert rows["streams.b.access_token"].origin == f"{conf_d.path}/10.yml:5"
     assert "very-secret" not in str(rows)
+
+
+@pytest.mark.parametrize("first", ["tails:\n", "tails: {}\n", "tails:\n  #app: {}\n", ""])
+@pytest.mark.parametrize("last", ["", "tails:\n"])
+def test_a_key_with_only_comments_below_it_is_as_if_it_were_not_there(conf_d: ConfD, first: str, last: str) -> None:
+    conf_d.write("00.yml", GOOD + "streams: {s: {data_id: 5, access_token: t}}\n" + first)
+    conf_d.write("50.yml", "tails: {a: {paths: [/x/*.log], stream: s}}\n")
+    conf_d.write("90.yml", last)
+    assert list(conf_d.load().config.tails) == ["a"]
+
+
+def test_a_later_file_may_take_the_place_of_a_value_on_purpose_and_only_so(conf_d: ConfD) -> None:
+    conf_d.write("00.yml", GOOD + "queue: {max_age: 1d, durability: full}\nhttp: {allowed_hosts: [a, b]}\n")
+    conf_d.write(
+        "50.yml",
+        "queue: {max_age: !override 3d}\nhttp: {allowed_hosts: !override [c], allow_remote: !override true}\n"
+        "proxy: {connections: !override 5}\n"
+        "streams: !override {s: {data_id: !override 7, access_token: !override '5'}}\n",
+    )
+    config = conf_d.load().config
+    assert (config.queue.max_age, config.queue.durability) == (3 * 86_400.0, "full")
+    assert (config.http.allowed_hosts, config.http.allow_remote, config.proxy.connections) == (("c",), True, 5)
+    assert (config.streams["s"].data_id, config.streams["s"].access_token) == (7, "5")
+    conf_d.write("60.yml", "queue: {max_age: 2d}\n")
+    with pytest.raises(ConfigError, match=r"60.yml:1: queue.max_age: set twice, first at .*50.yml:1; .*!override"):
+        conf_d.load()

@@ -26,22 +26,6 @@ def load(tmp_path: Path, text: str) -> Config:
     return load_config(Options(config=path, state=tmp_path), {"HOST_IP": "10.0.0.9"}).config
 
 
-def test_the_shipped_example_of_a_tail(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "conf.d" / "40-tails.yml").read_text()
-    block = text.split("  #app:\n")[1].split("\n\n")[0].replace("app-events", "app")
-    one_of_two = ("format: raw", "continue:")
-    lines = [f"  {line[3:]}\n" for line in block.splitlines() if not any(part in line for part in one_of_two)]
-    tail = load(tmp_path, "".join(lines)).tails["a"]
-    assert tail.exclude == ("*.gz",)
-    assert tail.where == {"level": ("ERROR", "FATAL")}
-    assert tail.where_not == {"level": ("DEBUG",)}
-    assert tail.event.timestamp.timezone == "Asia/Shanghai"
-    assert tail.parse.regex is not None
-    assert tail.parse.regex.groups == ("time", "level", "message")
-    assert tail.max_line == 262_144
-    assert tail.poll == 1.0
-
-
 def test_short_forms(tmp_path: Path) -> None:
     tail = load(tmp_path, GOOD + "    parse: json\n    where: {code: 500, ok: true, none: null}\n").tails["a"]
     assert tail.parse.format == "json"
