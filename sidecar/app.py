@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypedDict
 
 import msgspec
 import structlog
@@ -46,8 +45,6 @@ from sidecar.web import HttpServer
 
 _DATABASE = "queue.db"
 _CONTROL_SOCKET = "control.sock"
-_CHUNKS_IN_A_BODY = 12  # so that a body is at least eleven twelfths full
-_ENVELOPE_BYTES = 4096  # more than the longest token in its longest spelling
 _STOP_S = 10.0
 _ADDRESS_EVERY_S = 1.0
 _FEW_CONNECTIONS = 256
@@ -151,7 +148,7 @@ class Sidecar:
         done = await self._dispatch.reload(config)
         if done:
             if self._tails is not None and _tails_differ(self.config, config):
-                await self._tails.reload(config.tails, make_makers(config, **_limits(config)))
+                await self._tails.reload(config.tails, make_makers(config))
             self.config = config
         else:
             for reload in self._reloaders:
@@ -182,7 +179,7 @@ class Sidecar:
             if self._sockets is not None:
                 self._sockets.configuration = _agent_configuration(config)
             if self._tails is not None and _tails_differ(self.config, config):
-                await self._tails.reload(config.tails, make_makers(config, **_limits(config)))
+                await self._tails.reload(config.tails, make_makers(config))
             self.config = config
             self._address.took(found)
 
@@ -202,11 +199,10 @@ class Sidecar:
         undo.callback(StateLock(config.state).acquire().release)
         hops = Hops(_own_id(config.state))
 
-        limits = _limits(config)
         queue = Queue(
             database(config.state),
             durability=config.queue.durability,
-            chunk_bytes=limits["block_bytes"],
+            chunk_bytes=config.proxy.block_bytes,
             room=Room(config.queue.max_size, "max_size"),
             drop_oldest=config.queue.when_full == "drop_oldest",
         )
@@ -230,7 +226,8 @@ class Sidecar:
             directory,
             queue,
             config.queue,
-            **limits,
+            block_bytes=config.proxy.block_bytes,
+            event_bytes=config.proxy.event_bytes,
             clock=time.time,
             boot_clock=boot_clock,
             skew_s=lambda: dispatch.skew_s,
@@ -260,7 +257,7 @@ class Sidecar:
         undo.push_async_callback(tails.stop)
         undo.callback(intake.stop)
         schedule.add_every("address", _ADDRESS_EVERY_S, self._look_for_address)
-        await tails.start(config.tails, make_makers(config, **limits))
+        await tails.start(config.tails, make_makers(config))
         self.starting = False
 
         spare_the_collector()
@@ -331,17 +328,6 @@ class Sidecar:
         )
         if not books.balanced:
             logger.error("the books do not balance; please report this bug", books=str(books))
-
-
-class _Limits(TypedDict):
-    block_bytes: int
-    event_bytes: int
-
-
-def _limits(config: Config) -> _Limits:
-    """How large an event may be, and what is stored together, so that it fits the bodies of requests."""
-    body_bytes = config.proxy.max_body - _ENVELOPE_BYTES
-    return {"block_bytes": max(1, body_bytes // _CHUNKS_IN_A_BODY), "event_bytes": body_bytes}
 
 
 def _naming_address(loaded: Loaded) -> frozenset[str]:

@@ -8,19 +8,19 @@ from sidecar.parsing import Grouping, Maker, Shape, by_format, by_unit
 from sidecar.templates import Template
 
 
-def make_makers(config: Config, *, block_bytes: int, event_bytes: int) -> dict[str, Maker]:
-    """The maker of each tail, by its name."""
-    return {name: make_maker(config, name, block_bytes=block_bytes, event_bytes=event_bytes) for name in config.tails}
+def make_makers(config: Config) -> dict[str, Maker]:
+    """Build the maker of each tail, by its name."""
+    return {name: make_maker(config, name) for name in config.tails}
 
 
-def make_maker(config: Config, name: str, *, block_bytes: int, event_bytes: int) -> Maker:
-    """The maker of the tail called `name`."""
+def make_maker(config: Config, name: str) -> Maker:
+    """Build the maker of the tail called `name`."""
     tail = config.tails[name]
     return Maker(
         _shape(config, name, tail),
         _grouping(tail),
-        block_bytes=block_bytes,
-        event_bytes=event_bytes,
+        block_bytes=config.proxy.block_bytes,
+        event_bytes=config.proxy.event_bytes,
         cpu_clock=time.thread_time,
     )
 

@@ -36,6 +36,7 @@ INPUT_COUNTERS = {
 TAIL_GAUGES = {
     "files": "Files that the tail follows.",
     "lag_bytes": "Bytes of these files that are not in the queue yet.",
+    "unreadable": "Files and directories that the sidecar's user may not read.",
 }
 QUEUE_GAUGES = {
     "bytes": "Bytes in use by the queue.",

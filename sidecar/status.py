@@ -143,7 +143,8 @@ class InputStatus(msgspec.Struct, frozen=True):
     `connections` are those of now; None where there are none to count. Only of a tail: `files` that it follows now,
     with `lag_bytes` that are not on disk; `lines` by what became of them, beside events, and `recent` those of the last
     ten minutes that say that something is to be mended; `losses`, receipts for bytes that may be lost; `polling`, why
-    changes of files are not heard of, though they should be; `waiting`, why nothing is read.
+    changes of files are not heard of, though they should be; `waiting`, why nothing is read;
+    `unreadable`, how many files or directories cannot be read, and the first of them.
     """
 
     name: str
@@ -163,6 +164,8 @@ class InputStatus(msgspec.Struct, frozen=True):
     losses: int | None = None
     polling: str | None = None
     waiting: str | None = None
+    unreadable: int | None = None
+    unreadable_first: str | None = None
 
 
 class ConfigStatus(msgspec.Struct, frozen=True):
@@ -263,6 +266,13 @@ def worries(
         for peer in crowded
     ]
     found += [f"tail {tail.name} waits, nothing is lost: {tail.waiting}" for tail in inputs if tail.waiting]
+    found += [
+        f"tail {tail.name} cannot read {tail.unreadable} of its files or directories, the first is"
+        f" {tail.unreadable_first}; let the sidecar's user read it (setfacl -m u:sidecar:rX PATH, also for the"
+        " directories on the way)"
+        for tail in inputs
+        if tail.unreadable
+    ]
     found += [f"tail {tail.name} looks at its files every second: {tail.polling}" for tail in inputs if tail.polling]
     found += [
         f"tail {tail.name}: {_AMISS[name].format(n=count)}, in the last 10 to 20 minutes"

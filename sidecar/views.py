@@ -323,6 +323,8 @@ def _tail(counts: TailCounts, shown: ShownTail) -> InputStatus:
         losses=counts.losses,
         polling=shown.polling if shown.polling != AS_CONFIGURED else None,
         waiting=shown.waiting,
+        unreadable=shown.unreadable,
+        unreadable_first=shown.unreadable_first,
     )
 
 

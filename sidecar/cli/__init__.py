@@ -4,7 +4,9 @@
 """
 
 import importlib
+import io
 import keyword
+import os
 import sys
 from pathlib import Path
 
@@ -19,7 +21,7 @@ _BEAT = "bkmonitorbeat"
 
 _COMMANDS = (
     "run", "check", "test", "try", "send", "status", "tails", "why", "dead", "retry", "reload", "replay", "drain",
-    "proxy", "demo",
+    "proxy", "demo", "version",
 )  # fmt: skip
 
 
@@ -39,7 +41,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="sidecar")
+@click.version_option(__version__, "-v", "-V", "--version", prog_name="sidecar")
 def cli() -> None:
     """A durable local agent in front of BlueKing Monitor's cloud-area proxy.
 
@@ -49,8 +51,17 @@ def cli() -> None:
     """
 
 
+def _use_any_locale() -> None:
+    """Take arguments for UTF-8, whatever the locale says, and write what it cannot write with escapes."""
+    sys.argv = [os.fsencode(argument).decode("utf-8", "surrogateescape") for argument in sys.argv]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Runs the command line and exits. Called by the name of `bkmonitorbeat`, it is `sidecar send`."""
+    _use_any_locale()
     by_name = ["send"] if Path(sys.argv[0]).name.startswith(_BEAT) else []
     try:
         cli([*by_name, *sys.argv[1:]])

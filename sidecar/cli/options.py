@@ -24,7 +24,7 @@ _PROXY = click.option(
     help="The cloud area's proxy, such as http://10.0.0.1:10205; may be given several times.",
 )  # fmt: skip
 _CONFIG = click.option(
-    "--config", type=click.Path(path_type=Path, exists=True), envvar="SIDECAR_CONFIG", show_envvar=True,
+    "-c", "--config", type=click.Path(path_type=Path, exists=True), envvar="SIDECAR_CONFIG", show_envvar=True,
     help="A conf.d directory or one file. Default: /etc/sidecar/conf.d if it exists, else ./conf.d.",
 )  # fmt: skip
 

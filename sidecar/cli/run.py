@@ -15,7 +15,9 @@ from sidecar import log
 from sidecar.app import Sidecar
 from sidecar.cli.options import configured, options_of
 from sidecar.config import load_config
+from sidecar.errors import Refused
 
+_LAST_LINES_S = 1.0
 logger = structlog.get_logger("sidecar")
 
 
@@ -34,21 +36,28 @@ def run(
     """Run the sidecar in the foreground.
 
     Takes reports on http.listen (127.0.0.1:10205) like the proxy itself, keeps them on disk, and forwards them.
-    SIGTERM or Ctrl-C stops it in order; a second one at once.
+    SIGTERM or Ctrl-C stops it in order; a second one at once. SIGUSR1 reads the configuration again.
     """
+    hold_standard_descriptors()
     os.umask(0o077)
     options = options_of(config, proxies, state)
     sidecar = Sidecar(lambda: load_config(options, os.environ), os.environ)
     log.set_up(log_format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(sidecar))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(sidecar))
+    finally:
+        log.flush(_LAST_LINES_S)
 
 
 async def _run(sidecar: Sidecar) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, _signalled, stop)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) wants it to stay ignored
+            loop.add_signal_handler(number, _signalled, stop)
+    reloads: set[asyncio.Task[None]] = set()
+    loop.add_signal_handler(signal.SIGUSR1, _reload, sidecar, reloads)
     starting, told = asyncio.create_task(sidecar.start()), asyncio.create_task(stop.wait())
     await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
@@ -59,8 +68,33 @@ async def _run(sidecar: Sidecar) -> None:
     await sidecar.stop()
 
 
+def _reload(sidecar: Sidecar, reloads: set[asyncio.Task[None]]) -> None:
+    """Reload as `sidecar reload` does; who sends a signal finds the outcome in the log."""
+    task = asyncio.get_running_loop().create_task(_reload_and_say(sidecar), name="reload")
+    reloads.add(task)
+    task.add_done_callback(reloads.discard)
+
+
+async def _reload_and_say(sidecar: Sidecar) -> None:
+    if sidecar.starting or sidecar.stopping:
+        logger.warning("not reloaded, since it is starting or stopping")
+        return
+    with contextlib.suppress(Refused):  # which it has logged
+        await sidecar.reload()
+
+
+def hold_standard_descriptors() -> None:
+    """Let no socket get the number of a standard stream that was closed: whatever prints there would write into it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free is this one
+
+
 def _signalled(stop: asyncio.Event) -> None:
     if stop.is_set():
         logger.warning("forced to stop; what was acknowledged is on disk")
+        log.flush(_LAST_LINES_S)
         os._exit(1)
     stop.set()

@@ -9,8 +9,6 @@ from sidecar.config import Config
 from sidecar.makers import make_maker
 from sidecar.parsing import HEAD_BYTES, Counts, Place, codec_of, take_lines
 
-_BLOCK_BYTES = 41_000
-_EVENT_BYTES = 495_904
 _READ_BYTES = 4 << 20
 _split = msgspec.json.Decoder(list[Any]).decode
 
@@ -28,7 +26,7 @@ def sample(
 ) -> Iterator[Sample]:
     """What the tail called `tail` makes of what `read` gives, as if it were a file at `path`, part by part."""
     settings = config.tails[tail]
-    maker = make_maker(config, tail, block_bytes=_BLOCK_BYTES, event_bytes=_EVENT_BYTES)
+    maker = make_maker(config, tail)
     data, offset, inside, ended = b"", 0, False, False
     codec = None
     while not ended or data:

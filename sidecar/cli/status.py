@@ -1,8 +1,10 @@
 """`sidecar status`: the books and the state of everything, from the running sidecar or from the disk."""
 
+import os
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import msgspec
@@ -10,38 +12,82 @@ from rich.console import Console
 from rich.table import Table
 
 from sidecar.app import database
-from sidecar.cli.control import NotRunningError, ask
+from sidecar.cli.control import NotRunningError, SilentError, ask, ask_over_http
 from sidecar.cli.options import configured, load_to_ask
 from sidecar.cli.output import console, counted, print_json, table
-from sidecar.errors import StartError
+from sidecar.config import Options, load_readable
+from sidecar.errors import ConfigError, SidecarError, StartError
 from sidecar.model import Books
 from sidecar.queue import books_on_disk
 from sidecar.status import InputStatus, Status, StreamStatus
 from sidecar.units import format_duration, format_size
 
+_OK, _WARNING, _CRITICAL, _UNKNOWN = range(4)
+_NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 _COLOURS = {"ok": "green", "degraded": "yellow", "failing": "red"}
 
 
 @click.command()
 @configured
 @click.option("--json", "as_json", is_flag=True, help="The status document, as GET /status gives it.")
-def status(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, as_json: bool) -> None:
+@click.option("--check", is_flag=True, help="One line, and the exit code of a monitoring plugin: 0, 1, 2 or 3.")
+def status(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, as_json: bool, check: bool) -> None:
     """Show the books, the queue, the streams, the proxies and the inputs.
 
-    Exits 1 if the sidecar is failing, or not running; then the books come from the disk.
+    Exits 1 if the sidecar is failing, or not running; then the books come from the disk. Who may not use its own
+    socket is answered over HTTP (http.listen).
     """
-    directory = load_to_ask(config, proxies, state).config.state
     try:
-        answer = ask(directory, "/status")
-    except NotRunningError:
-        _show_stopped(directory, as_json=as_json)
+        answer = _ask(config, proxies, state)
+    except NotRunningError as error:
+        if check:
+            _exit_as_plugin(_CRITICAL, str(error))
+        _show_stopped(load_to_ask(config, proxies, state).config.state, as_json=as_json)
         sys.exit(1)
+    except SilentError as error:
+        if check:
+            _exit_as_plugin(_CRITICAL, str(error))
+        raise
+    except SidecarError as error:
+        if check:
+            _exit_as_plugin(_UNKNOWN, str(error))
+        raise
     document = msgspec.json.decode(answer, type=Status)
+    if check:
+        _check(document)
     if as_json:
         print_json(answer)
     else:
         _show(document, console())
     sys.exit(1 if document.state == "failing" else 0)
+
+
+def _ask(config: Path | None, proxies: tuple[str, ...], state: Path | None) -> bytes:
+    """Return the status document. Raises ConfigError, NotRunningError or SilentError."""
+    try:
+        return ask(load_to_ask(config, proxies, state).config.state, "/status")
+    except NotRunningError as error:
+        if not isinstance(error.__cause__, PermissionError):
+            raise
+    except ConfigError:
+        if config is not None or state is not None:
+            raise
+    return ask_over_http(load_readable(Options(config=config), os.environ).config.http.listen)
+
+
+def _check(document: Status) -> NoReturn:
+    books = document.books
+    words = "; ".join(document.reasons) or f"{books.delivered} events delivered, {books.queued} wait"
+    figures = " ".join(f"{name}={getattr(books, name)}" for name in ("queued", "dead", "dropped"))
+    used = f"queue={document.queue.bytes}B;;;0;{document.queue.max_bytes}"
+    _exit_as_plugin({"ok": _OK, "degraded": _WARNING, "failing": _CRITICAL}[document.state], words, f"{figures} {used}")
+
+
+def _exit_as_plugin(code: int, words: str, figures: str = "") -> NoReturn:
+    """Print one line and exit, as the Monitoring Plugins guidelines have it."""
+    line = " ".join(words.replace("|", "/").split())
+    click.echo(f"SIDECAR {_NAMES[code]} - {line}{f' | {figures}' if figures else ''}")
+    sys.exit(code)
 
 
 def _show(document: Status, out: Console) -> None:

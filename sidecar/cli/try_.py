@@ -52,7 +52,9 @@ def try_(loaded: Loaded, name: str, path: str | None, limit: int | None, file: B
         read = _Inside(open_source(where)).read
     shown, totals = (
         0,
-        dict.fromkeys(("filtered", "unparsed", "dropped", "untimed", "cut", "replaced", "late", "blank"), 0),
+        dict.fromkeys(
+            ("filtered", "unparsed", "dropped", "untimed", "cut", "replaced", "late", "blank", "nul_bytes"), 0
+        ),
     )
     dead = 0
     for part in sample(loaded.config, name, read, where, socket.gethostname(), int(time.time() * 1000)):

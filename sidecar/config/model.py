@@ -67,6 +67,10 @@ class Listen(msgspec.Struct, frozen=True):
         return f"{self.scheme}:{self.path or self.address}"
 
 
+ENVELOPE_BYTES = 4096
+_BLOCKS_IN_A_BODY = 12
+
+
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     """The cloud area's proxies and how to treat them. `via`: the HTTP proxy on the way to them, if there is one."""
 
@@ -83,6 +87,16 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     isolation: Share = Share(0.05)
     connections: int = 64
     via: HttpProxy | None = None
+
+    @property
+    def event_bytes(self) -> int:
+        """The largest event that fits a body, with the longest token beside it in its longest spelling."""
+        return self.max_body - ENVELOPE_BYTES
+
+    @property
+    def block_bytes(self) -> int:
+        """How much is stored together, so that a body can be nearly full (eleven twelfths)."""
+        return max(1, self.event_bytes // _BLOCKS_IN_A_BODY)
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):

@@ -48,7 +48,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 class Counts(msgspec.Struct):
     """Lines that became no event, or not quite the one they were to be, by what happened to them.
 
-    `late_in` are the keys of the patterns that took too long.
+    `late_in` are the keys of the patterns that took too long. `nul_bytes` were passed over before lines.
     """
 
     filtered: int = 0
@@ -60,6 +60,7 @@ class Counts(msgspec.Struct):
     late: int = 0
     late_in: frozenset[str] = frozenset()
     blank: int = 0
+    nul_bytes: int = 0
 
     def too_late(self, lines: int, key: str) -> None:
         """The pattern of `key` took too long for so many lines."""

@@ -6,11 +6,16 @@
 A line that is longer than `max_line` is cut there, and the rest of it passed over, so that it never stops the file.
 """
 
+import re
+
 import msgspec
 
 from sidecar.parsing.encodings import Codec
 
 _BOM = "\ufeff"
+_LONG_RUN = b"\n" + bytes(1024)
+"""A run of NULs that is read as a block of its own, so that it is no part of a line, however long it is."""
+_NULS = re.compile("\n\0+")
 MAX_LINES = 16_384
 """Of a block, so that what is made of it has a limit too."""
 
@@ -20,6 +25,7 @@ class Lines(msgspec.Struct, frozen=True):
 
     `skipped` bytes stand in front of the first; `consumed` is all of it together. `cut` are the numbers of lines that
     were cut; `inside_line`: so was the last one, and what follows is the rest of it. `replaced` characters were none.
+    `nuls` are the bytes before lines that nobody wrote.
     """
 
     text: str
@@ -31,6 +37,7 @@ class Lines(msgspec.Struct, frozen=True):
     cut: frozenset[int] = frozenset()
     inside_line: bool = False
     replaced: int = 0
+    nuls: int = 0
 
     def sizes(self) -> list[int]:
         """The bytes that each line takes in the file, its end included."""
@@ -55,19 +62,50 @@ def take_lines(
         if not skipped:
             whole = len(data) if at_end else len(data) - len(data) % codec.width
             return Lines("", 0, whole, whole, b"", codec.newline, inside_line=not at_end)
+    nuls = _nuls(data, skipped, max_line, codec)
+    skipped += nuls
+    if skipped == len(data) and nuls:
+        return Lines("", 0, skipped, skipped, b"", codec.newline, nuls=nuls)
     limit, count = _limit(data, skipped, codec)
+    limit = _before_nuls(data, skipped, limit, codec) or limit
     end = _last_end(data, skipped, limit, codec)
-    if at_end and len(data) - limit < codec.width:  # also half a unit, which is no character
+    if at_end and limit == len(data) - len(data) % codec.width:  # also half a unit, which is no character
         end = len(data)
     elif limit - end > max_line:
-        return _with_long(data, skipped, limit, codec, max_line, at_start=at_start)
+        return _noting(nuls, _with_long(data, skipped, limit, codec, max_line, at_start=at_start))
     raw = data[skipped:end]
     if _has_long(raw, max_line, codec):
-        return _with_long(data, skipped, end, codec, max_line, at_start=at_start)
+        return _noting(nuls, _with_long(data, skipped, end, codec, max_line, at_start=at_start))
     text, replaced = _text(raw, codec, at_start=at_start)
     if codec.width > 1 or not raw.endswith(b"\n"):
         count = text.count("\n")
-    return Lines(text, count, skipped, end, raw, codec.newline, replaced=replaced)
+    if codec.width == 1 and "\n\0" in text:  # short runs, inside the block
+        clean = _NULS.sub("\n", text)
+        nuls, text = nuls + len(text) - len(clean), clean
+    return Lines(text, count, skipped, end, raw, codec.newline, replaced=replaced, nuls=nuls)
+
+
+def _noting(nuls: int, lines: Lines) -> Lines:
+    return msgspec.structs.replace(lines, nuls=nuls) if nuls else lines
+
+
+def _nuls(data: bytes, start: int, max_line: int, codec: Codec) -> int:
+    """Return the number of NUL bytes at `start` that nobody wrote: a file system leaves them after a power cut.
+
+    Those at the end of the data may still be written over, unless there are more than a line can have.
+    """
+    if codec.width > 1 or data[start : start + 1] != b"\0":
+        return 0
+    rest = len(data[start:].lstrip(b"\0"))
+    nuls = len(data) - start - rest
+    return nuls if rest or nuls > max_line else 0
+
+
+def _before_nuls(data: bytes, start: int, limit: int, codec: Codec) -> int:
+    """Return where a long run of NULs begins at the beginning of a line; 0 if there is none."""
+    if codec.width > 1:
+        return 0
+    return data.find(_LONG_RUN, start, limit) + 1
 
 
 def last_end(data: bytes, codec: Codec) -> int:

@@ -71,7 +71,7 @@ class Maker:
         self, lines: Lines, place: Place, *, offset: int, now_ms: int, skew_ms: int = 0, at_end: bool = False
     ) -> Made:
         """The events of `lines`, which begin at `offset` of the file; `at_end`: no line will follow."""
-        counts = Counts(replaced=lines.replaced)
+        counts = Counts(replaced=lines.replaced, nul_bytes=lines.nuls)
         if self._plain and not lines.cut:
             blocks = self._at_once(lines, place, now_ms)
             if blocks is not None:

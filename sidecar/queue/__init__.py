@@ -4,7 +4,7 @@
 """
 
 from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
-from sidecar.queue.lock import StateLock
+from sidecar.queue.lock import StateLock, holder_of
 from sidecar.queue.lookup import DeadLetter, Found, Lookup
 from sidecar.queue.queue import Queue
 from sidecar.queue.reader import books_on_disk
@@ -23,4 +23,5 @@ __all__ = [
     "QueueStream",
     "StateLock",
     "books_on_disk",
+    "holder_of",
 ]

@@ -8,6 +8,22 @@ from typing import Self
 from sidecar.errors import StartError
 
 
+def holder_of(directory: Path) -> str | None:
+    """Return the number of the process that has the state directory; None if none has, or nobody may know."""
+    try:
+        number = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return os.pread(number, 64, 0).decode(errors="replace").strip() or "unknown"
+    else:
+        return None
+    finally:
+        os.close(number)
+
+
 class StateLock:
     """An exclusive lock on a state directory, which it creates (0700) when missing."""
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -385,3 +386,66 @@ def test_polling_where_nothing_is_told(tailed: Tailed) -> None:
         tailed.write("two")
         tailed.expect("one", "two")
         assert tailed.shown()["tails"][0]["polling"] == "as configured"
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="only root can be let read nothing")
+def test_a_file_or_directory_that_is_closed_is_a_reason_until_it_is_open(tailed: Tailed) -> None:
+    tailed.write("one")
+    tailed.log.chmod(0o000)
+    closed = tailed.logs / "closed"
+    closed.mkdir(mode=0o000)
+    settings = {"tails": {"app": {
+        "paths": [f"{tailed.logs}/**/*.log"], "stream": "app-events", "start_at": "beginning", "poll": "200ms",
+    }}}  # fmt: skip
+    tailed.sidecar = Unprivileged(tailed.directory, tailed.proxy.url, settings)
+    with tailed.sidecar.start() as sidecar:
+        reason = wait_until(lambda: "".join(r for r in sidecar.status()["reasons"] if "cannot read 2" in r))
+        assert "Permission denied" in reason
+        assert "setfacl" in reason
+        assert sidecar.status()["state"] == "degraded"
+        assert 'sidecar_tail_unreadable{tail="app"} 2.0' in sidecar.get("/metrics").text
+        assert sidecar.text().count("level=warning logger=inputs.tail") == 2
+        tailed.log.chmod(0o644)
+        closed.chmod(0o755)
+        tailed.expect("one")
+        wait_until(lambda: sidecar.status()["state"] == "ok")
+
+
+class Unprivileged(Sidecar):
+    """Root without the right to read everything."""
+
+    def spawn(self) -> None:
+        with self.output.open("ab") as output:
+            command = [sys.executable, "-m", *self.program, *self.arguments()]
+            caps = "-dac_override,-dac_read_search"
+            self.process = subprocess.Popen(
+                ["setpriv", f"--bounding-set={caps}", f"--inh-caps={caps}", *command],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            )  # fmt: skip
+
+
+def test_directories_that_live_a_second_are_no_fault_of_inotify(tailed: Tailed) -> None:
+    paths = [f"{tailed.logs}/**/*.log"]
+    with tailed.start(paths=paths, start_at="beginning") as sidecar:
+        for number in range(150):
+            place = tailed.logs / f"pod{number}" / "ctr"
+            place.mkdir(parents=True)
+            (place / "0.log").write_text(f"pod {number}\n")
+            if number >= 20:
+                shutil.rmtree(tailed.logs / f"pod{number - 20}")
+            assert not any("looks at its files every second" in reason for reason in sidecar.status()["reasons"])
+        assert "changes are not told" not in sidecar.text()
+
+
+def test_the_limits_of_events_are_those_of_the_running_sidecar(tailed: Tailed) -> None:
+    tailed.settings = {
+        "proxy": {"max_body": "20KB"},
+        "tails": {"app": {"paths": [str(tailed.log)], "stream": "app-events", "start_at": "beginning"}},
+    }
+    tailed.write("x" * 60_000)
+    tailed.sidecar = Sidecar(tailed.directory, tailed.proxy.url, tailed.settings)
+    with tailed.sidecar.start() as sidecar:
+        tried = run_command("try", "--tail", "app", "--config", str(sidecar.config), str(tailed.log))
+        content = json.loads(tried.stdout)["event"]["content"]
+        assert len(content) < 15_904
+        tailed.expect(content)

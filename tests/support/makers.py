@@ -5,7 +5,10 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from sidecar.config import Options, load_config
+from sidecar.config.model import ENVELOPE_BYTES
 from sidecar.makers import make_maker
 from sidecar.model import Block
 from sidecar.parsing import Counts, Maker, Place, codec_of, take_lines
@@ -30,7 +33,8 @@ def maker(event_bytes: int = 495_000, **settings: Any) -> Maker:
         path = Path(directory) / "c.yml"
         path.write_text(json.dumps(document))
         config = load_config(Options(config=path, state=Path(directory)), {"HOST_IP": "10.0.0.9"}).config
-    return make_maker(config, "app", block_bytes=40_000, event_bytes=event_bytes)
+    proxy = msgspec.structs.replace(config.proxy, max_body=event_bytes + ENVELOPE_BYTES)
+    return make_maker(msgspec.structs.replace(config, proxy=proxy), "app")
 
 
 def make(made_by: Maker, text: str, *, path: str = "/x.log", at_end: bool = True) -> Outcome:

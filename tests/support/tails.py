@@ -149,7 +149,7 @@ class Tailer:
     def _make(self) -> Worker:
         settings = self.config.tails["app"]
         rules = Rules(
-            maker=make_maker(self.config, "app", block_bytes=40_000, event_bytes=495_000),
+            maker=make_maker(self.config, "app"),
             encoding=settings.encoding,
             max_line=settings.max_line,
             host="host",

@@ -41,7 +41,7 @@ INPUT = InputStatus(
 )  # fmt: skip
 TAIL = InputStatus(
     "app", "tail", events=10, rejected=2, repaired=1, bytes=900, connections=None, connections_refused=0, dropped_by={},
-    files=7, lag_bytes=800, lines={"filtered": 3, "cut": 1}, losses=2,
+    files=7, lag_bytes=800, unreadable=0, lines={"filtered": 3, "cut": 1}, losses=2,
 )  # fmt: skip
 
 
@@ -164,6 +164,11 @@ def test_a_tail_that_waits_or_polls_for_want_of_watches_is_named() -> None:
     late, untimed = worried(inputs=[amiss])
     assert "its pattern took too long for 3 lines" in late
     assert "no time could be read from 1 lines" in untimed
+    closed = msgspec.structs.replace(TAIL, unreadable=2, unreadable_first="/x/a.log: Permission denied")
+    (reason,) = worried(inputs=[closed])
+    assert "cannot read 2 of its files or directories, the first is /x/a.log: Permission denied" in reason
+    assert "setfacl" in reason
+    assert samples(status(inputs=[closed]))["sidecar_tail_unreadable,app"] == 2
     polls = msgspec.structs.replace(TAIL, polling="the limit is reached")
     assert worried(inputs=[waits, polls]) == [
         "tail app waits, nothing is lost: the queue is full",
@@ -174,6 +179,7 @@ def test_a_tail_that_waits_or_polls_for_want_of_watches_is_named() -> None:
 def test_a_tail_in_the_metrics() -> None:
     found = samples(status())
     assert found["sidecar_tail_files,app"] == 7
+    assert found["sidecar_tail_unreadable,app"] == 0
     assert found["sidecar_tail_lag_bytes,app"] == 800
     assert found["sidecar_tail_lines_total,app,filtered"] == 3
     assert found["sidecar_tail_losses_total,app"] == 2

@@ -211,3 +211,33 @@ def test_a_planted_link_is_not_followed_unless_it_is_wished(open_to_all: Path, m
 def test_links_of_root_and_of_ourselves_are_followed_everywhere(open_to_all: Path) -> None:
     (open_to_all / "ours.log").symlink_to(open_to_all.parent / "secret")
     assert set(discover([f"{open_to_all}/*.log"], ()).files) == {f"{open_to_all}/own.log", f"{open_to_all}/ours.log"}
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_what_is_closed_to_us_is_named(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o000)
+    found = discover([f"{tmp_path}/*/*.log", f"{tmp_path}/closed/x/*.log"], ())
+    assert found.closed == {f"{tmp_path}/closed", f"{tmp_path}/closed/x"}
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+def test_a_directory_that_cannot_be_listed_is_named_and_one_that_is_gone_is_not(
+    tmp_path: Path, error: OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("closed", "gone", "open"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "open" / "a.log").write_text("")
+    real = os.scandir
+
+    def scandir(path: str) -> Any:
+        if path.endswith("closed"):
+            raise error
+        if path.endswith("gone"):
+            raise FileNotFoundError(2, "No such file or directory")
+        return real(path)
+
+    monkeypatch.setattr("sidecar.inputs.tail.discovery.os.scandir", scandir)
+    found = discover([f"{tmp_path}/*/*.log"], ())
+    assert found.refused == {f"{tmp_path}/closed": error.strerror}
+    assert found.closed == {f"{tmp_path}/closed"}
+    assert list(found.files) == [f"{tmp_path}/open/a.log"]

@@ -571,3 +571,40 @@ def test_half_a_character_at_the_end_is_taken_with_the_rest(encoding: str, text:
     assert (taken.consumed, taken.text.splitlines(), taken.replaced) == (len(data), lines, 1)
     assert sum(taken.sizes()) == len(data)
     assert take(data, encoding=encoding).text == text[: text.find("\n") + 1], "it may go on"
+
+
+NULS = bytes(3338)
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "nuls", "consumed"),
+    [
+        (NULS + b"one\ntwo\n", "one\ntwo\n", 3338, 3346),
+        (b"before\n" + b"\0" * 5 + b"after\n\0\0last\n", "before\nafter\nlast\n", 7, 25),
+        (b"\0" * 50, "", 0, 0),  # it may still be written over
+        (b"\0" * 5000, "", 5000, 5000),  # more than a line can have
+        (NULS + b"no end", "", 3338, 3338),
+        (b"in\0side\n", "in\0side\n", 0, 8),
+    ],
+)
+def test_bytes_that_nobody_wrote_are_passed_over(data: bytes, text: str, nuls: int, consumed: int) -> None:
+    lines = take(data, max_line=4000)
+    assert (lines.text, lines.nuls, lines.consumed) == (text, nuls, consumed)
+    assert sum(lines.sizes()) + lines.skipped == consumed
+
+
+@pytest.mark.parametrize("run", [4096, 200_000, 700_000])
+def test_a_long_run_of_nuls_swallows_no_line_however_it_is_cut_into_blocks(run: int) -> None:
+    data = b"before\n" + bytes(run) + b"the line after the crash\nnext\n"
+    text, place, nuls = "", 0, 0
+    while place < len(data):
+        lines = take(data[place : place + 512 * 1024], max_line=256 * 1024)
+        assert lines.consumed
+        assert not lines.cut
+        text, nuls, place = text + lines.text, nuls + lines.nuls, place + lines.consumed
+    assert (text, nuls) == ("before\nthe line after the crash\nnext\n", run)
+
+
+def test_a_line_of_utf_16_may_begin_with_a_zero_byte() -> None:
+    data = "ab\ncd\n".encode("utf-16-be")
+    assert take(data, "utf-16-be").text == "ab\ncd\n"

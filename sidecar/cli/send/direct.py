@@ -17,7 +17,6 @@ from sidecar.errors import Refused
 from sidecar.forward.client import push_url
 from sidecar.report import Envelope, check_items
 
-ENVELOPE_BYTES = 4096
 """Left free for what stands around the events."""
 
 
@@ -39,14 +38,14 @@ class _Checked:
 
     def __init__(self, config: Config) -> None:
         self._directory = Directory(config)
-        self._own_target, self._max_body_bytes = config.defaults.own_target, config.proxy.max_body
+        self._own_target, self._event_bytes = config.defaults.own_target, config.proxy.event_bytes
 
     def __call__(self, report: Report) -> tuple[bytes, str]:
         """Raises Refused."""
         pipe = report.pipe
         route = self._directory.resolve(Envelope(pipe.data_id, pipe.token, pipe.stream, b"", repaired=False))
         rules = msgspec.structs.replace(route.local_rules, max_ahead_ms=0)
-        limit_bytes = self._max_body_bytes - ENVELOPE_BYTES
+        limit_bytes = self._event_bytes
         checked = check_items(
             b"[%b]" % report.events(self._own_target), rules,
             now_ms=int(time.time() * 1000), block_bytes=limit_bytes, event_bytes=limit_bytes,

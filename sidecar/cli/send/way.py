@@ -6,10 +6,11 @@ import msgspec
 
 from sidecar.cli.send.beat import Beat
 from sidecar.cli.send.destination import Finder, NoSidecarError, max_line_bytes, own_sockets, same_socket
-from sidecar.cli.send.direct import ENVELOPE_BYTES, open_proxy
+from sidecar.cli.send.direct import open_proxy
 from sidecar.cli.send.link import Link, SendError
 from sidecar.cli.send.report import Limits
 from sidecar.config import Readable
+from sidecar.config.model import ENVELOPE_BYTES
 from sidecar.config.readers import parse_url
 
 _EVENTS, _BYTES = 200, 200_000

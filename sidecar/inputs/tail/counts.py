@@ -11,7 +11,7 @@ from sidecar.inputs.tail.messages import Batch
 from sidecar.meter import Recent
 from sidecar.parsing import Counts
 
-NAMES = ("filtered", "unparsed", "untimed", "cut", "blank", "late")
+NAMES = ("filtered", "unparsed", "untimed", "cut", "blank", "late", "nul_bytes")
 AMISS = ("untimed", "late")
 """What of these says that something is to be mended, and is a reason in status for `_LATELY_S`."""
 _LATELY_S = 600.0

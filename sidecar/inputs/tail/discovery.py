@@ -13,11 +13,15 @@ _ROOT = 0
 
 
 class Found(msgspec.Struct):
-    """What one look found: files by path; what matches and is none, with the reason; directories to be watched."""
+    """What one look found: files by path; what matches and is none, with the reason; directories to be watched.
+
+    `closed` are those of the refused that might be read if somebody let us: files, and directories on the way.
+    """
 
     files: dict[str, os.stat_result]
     refused: dict[str, str]
     directories: set[str]
+    closed: set[str]
     more: bool = False
 
 
@@ -35,6 +39,7 @@ def discover(patterns: Sequence[str], exclude: Sequence[str], *, follow_links: b
                 look.walk(directory, names)
         else:
             look.found.directories.add(nearest_directory(directory))
+            look.note_closed(directory)
     return look.found
 
 
@@ -47,7 +52,7 @@ def nearest_directory(path: str) -> str:
 
 class _Look:
     def __init__(self, exclude: Sequence[str], *, follow_links: bool) -> None:
-        self.found = Found({}, {}, set())
+        self.found = Found({}, {}, set(), set())
         self._exclude, self._follow_links = exclude, follow_links
         self._open_to_all: dict[str, bool] = {}  # directories: whether everybody can write to them
         self._listings: dict[str, list[os.DirEntry[str]]] = {}
@@ -88,13 +93,22 @@ class _Look:
             except FileNotFoundError:  # gone meanwhile, or a link to nowhere
                 continue
             except OSError as error:
-                self.found.refused[path] = os.strerror(error.errno or 0)
+                self._close(path, error)
                 continue
             if stat.S_ISREG(seen.st_mode):
                 if self._may_follow(directory, path, seen):
                     self.found.files[path] = seen
             else:
                 self.found.refused[path] = f"{_kind(seen.st_mode)}, not a file"
+
+    def note_closed(self, directory: str) -> None:
+        """Note if `directory` cannot be reached for want of a permission, and not since it is not there."""
+        try:
+            os.stat(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            self._close(directory, error)
 
     def may_enter(self, directory: str) -> bool:
         """Return True unless one of the directories on the way is a link that somebody may have planted."""
@@ -144,17 +158,31 @@ class _Look:
 
     def _list(self, directory: str) -> list[os.DirEntry[str]]:
         if directory not in self._listings:
-            self._listings[directory] = list_directory(directory)
+            try:
+                self._listings[directory] = _entries(directory)
+            except (FileNotFoundError, NotADirectoryError):
+                self._listings[directory] = []
+            except OSError as error:
+                self._listings[directory] = []
+                self._close(directory, error)
         return self._listings[directory]
+
+    def _close(self, path: str, error: OSError) -> None:
+        self.found.refused[path] = os.strerror(error.errno or 0)
+        self.found.closed.add(path)
 
 
 def list_directory(directory: str) -> list[os.DirEntry[str]]:
-    """What is in it; nothing if it cannot be read."""
+    """Return what is in it; nothing if it cannot be read."""
     try:
-        with os.scandir(directory) as entries:
-            return list(entries)
+        return _entries(directory)
     except OSError:
         return []
+
+
+def _entries(directory: str) -> list[os.DirEntry[str]]:
+    with os.scandir(directory) as entries:
+        return list(entries)
 
 
 def _is_directory(entry: os.DirEntry[str], *, follow: bool = True) -> bool:

@@ -54,6 +54,11 @@ class Following:
         """Paths that match and are not followed, with the reason."""
         return self._refusals.shown
 
+    @property
+    def closed(self) -> set[str]:
+        """Paths that could be read if the sidecar's user were let."""
+        return self._refusals.closed
+
     def look(self, now_s: float, now_ms: int) -> None:
         """Brings everything up to date with what is there now."""
         self._since_ms, self._again = self._alive_ms, None

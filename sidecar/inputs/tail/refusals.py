@@ -10,10 +10,11 @@ log = structlog.get_logger("inputs.tail")
 
 
 class Refusals:
-    """`shown` are all of them, by path."""
+    """`shown` are all of them, by path; `closed` those that somebody could let us read."""
 
     def __init__(self, tail: str) -> None:
         self.shown: dict[str, str] = {}
+        self.closed: set[str] = set()
         self._tail = tail
         self._here: dict[str, str] = {}
 
@@ -26,6 +27,7 @@ class Refusals:
             log.warning("too many files match; not all are followed", tail=self._tail)
         self._here = {path: why for path, why in self._here.items() if path in found.files}
         self.shown = found.refused | self._here
+        self.closed = found.closed
 
     def refuse(self, path: str, why: str) -> None:
         """A file that was found, and cannot be followed."""

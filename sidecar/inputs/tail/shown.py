@@ -42,7 +42,10 @@ class ShownLoss(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownTail(msgspec.Struct, frozen=True, kw_only=True):
-    """One tail. `polling`: why changes are not heard of; `waiting`: why nothing is read."""
+    """One tail. `polling`: why changes are not heard of; `waiting`: why nothing is read.
+
+    So many files or directories are `unreadable`; the first of them, with the reason.
+    """
 
     name: str
     stream: str
@@ -50,6 +53,8 @@ class ShownTail(msgspec.Struct, frozen=True, kw_only=True):
     lag_bytes: int
     polling: str | None
     waiting: str | None
+    unreadable: int = 0
+    unreadable_first: str | None = None
 
 
 class ShownTails(msgspec.Struct, frozen=True):
@@ -63,6 +68,7 @@ class ShownTails(msgspec.Struct, frozen=True):
 def show_tail(worker: Worker, stream: str) -> ShownTail:
     """How a tail stands."""
     files = list(worker.register.files.values())
+    unreadable = _unreadable(worker, files)
     return ShownTail(
         name=worker.name,
         stream=stream,
@@ -70,7 +76,15 @@ def show_tail(worker: Worker, stream: str) -> ShownTail:
         lag_bytes=sum([file.lag_bytes for file in files]),
         polling=worker.polling,
         waiting=worker.waiting,
+        unreadable=len(unreadable),
+        unreadable_first=next((f"{text_of(path)}: {why}" for path, why in unreadable), None),
     )
+
+
+def _unreadable(worker: Worker, files: list[TailedFile]) -> list[tuple[str, str]]:
+    refused, closed = worker.following.refused, worker.following.closed
+    found = [(file.at, file.why) for file in files if file.why is not None and not file.ended]
+    return found + [(path, why) for path, why in list(refused.items()) if path in closed]
 
 
 def show_files(worker: Worker, now_s: float, now_ms: int) -> list[ShownFile]:

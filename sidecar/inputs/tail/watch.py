@@ -58,6 +58,9 @@ class Watcher:
                     self._reader = InotifyFD()
                     self._thread.start()
                 made.number = self._reader.add_callback(os.fsencode(directory), _mask(), made, id(made))
+        except (FileNotFoundError, NotADirectoryError):  # it lived too short, which is no fault of inotify
+            listener(directory, False)
+            return None
         except OSError as error:
             return _reason(error)
         self._directories[directory, listener] = made
