@@ -41,13 +41,21 @@ class _Every(BaseTrigger):  # type: ignore[misc]  # the library has no types
         return now + self._interval
 
 
+class _Executor(AsyncIOExecutor):  # type: ignore[misc]  # the library has no types
+    """Runs jobs on the event loop; one that is cancelled by a stop, perhaps before it began, is no error."""
+
+    def _run_job_error(self, job_id: str, exc: BaseException, traceback: object = None) -> None:
+        if not isinstance(exc, asyncio.CancelledError):
+            super()._run_job_error(job_id, exc, traceback)
+
+
 class Schedule:
     """An AsyncIOScheduler with jobs that answer when they want to run next."""
 
     def __init__(self) -> None:
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
-            executors={"default": AsyncIOExecutor()},
+            executors={"default": _Executor()},
             job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None},
         )
         self._scheduler.add_listener(self._ended, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)

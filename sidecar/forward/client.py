@@ -17,7 +17,7 @@ import httpx
 
 from sidecar import __version__
 from sidecar.forward.outcome import Failure, Reply
-from sidecar.forward.turns import Turns
+from sidecar.forward.turns import Standing, Turns
 from sidecar.forward.wire import ANSWER_MAX_BYTES, Length, WatchedStream, watched_pool
 
 _PUSH = "/v2/push/"
@@ -61,9 +61,11 @@ class Client:
         self._lines: dict[str, _Line] = {}
         self._turns: dict[str, Turns] = {}
 
-    def turn(self, base_url: str, stream: Hashable, size: int) -> AbstractAsyncContextManager[bool]:
-        """Waits for the turn of `stream` to post about `size` bytes. False: it has to think again first."""
-        return self._turns_of(base_url).turn(stream, size)
+    def turn(
+        self, base_url: str, stream: Hashable, size: int, standing: Standing = "proven"
+    ) -> AbstractAsyncContextManager[bool]:
+        """Wait for the turn of `stream` to post about `size` bytes. False: it has to think again first."""
+        return self._turns_of(base_url).turn(stream, size, standing)
 
     def is_contended(self, base_url: str) -> bool:
         """Whether anybody waits for a turn."""
@@ -136,9 +138,10 @@ class Client:
             async with asyncio.timeout(within_s):
                 return await _exchange(line, request)
         except TimeoutError:
-            return Failure(f"no complete answer within {within_s:g} s")
+            return Failure(f"no complete answer within {within_s:g} s", hung=True)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-            return Failure(f"{type(error).__name__}: {self._why(error, base_url)}".rstrip(": "))
+            hung = isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout)
+            return Failure(f"{type(error).__name__}: {self._why(error, base_url)}".rstrip(": "), hung=hung)
 
     def _why(self, error: Exception, base_url: str) -> str:
         if isinstance(error, httpx.TimeoutException):

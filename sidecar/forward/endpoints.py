@@ -20,6 +20,8 @@ FailedAt = Mapping[str, float]
 _FORGET_S = 300.0
 """For so long a stream that failed at a proxy which others can use prefers another one."""
 _MOST_RELAPSES = 6
+_LATELY_S = 60.0
+_PATIENT_S, _PATIENT_FACTOR = 2.0, 10.0
 _NEVER = float("-inf")
 
 
@@ -37,6 +39,17 @@ class Endpoint:
         self.last_error: str | None = None
         self.skew_s: float | None = None
         self.body = BodyLimit(max_body_bytes)
+        self._answer_s: float | None = None  # how long answers take, smoothed; None: there was none yet
+
+    def answered(self, seconds: float) -> None:
+        """Note how long an answer took."""
+        self._answer_s = seconds if self._answer_s is None else self._answer_s + (seconds - self._answer_s) / 8
+
+    def patience_s(self, now_s: float) -> float | None:
+        """Return how long an answer may take at most, as others of late say; None: nobody can know."""
+        if self._answer_s is None or now_s - self.worked_at_s > _LATELY_S:
+            return None
+        return max(_PATIENT_S, _PATIENT_FACTOR * self._answer_s)
 
 
 class Endpoints:

@@ -14,7 +14,7 @@ While a batch is on its way the next one is read, if the queue holds more than o
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -31,6 +31,7 @@ from sidecar.forward.outcome import (
     Busy,
     DataFault,
     Delivered,
+    Failure,
     Looped,
     Misrouted,
     Outcome,
@@ -45,6 +46,7 @@ from sidecar.forward.outcome import (
     skew_s,
 )
 from sidecar.forward.source import Settings, Source
+from sidecar.forward.turns import Standing
 from sidecar.forward.way import Way
 from sidecar.future import latest_ms
 from sidecar.meter import Meter
@@ -92,6 +94,7 @@ class Forwarder:
         self._sent_seq = BEFORE_ALL
         self._too_large_in_a_row = 0
         self._stopping = False
+        self._standing: Standing = "new"  # how its last request ended
 
     def stop(self) -> None:
         """Ends `run` after the request that is under way."""
@@ -134,7 +137,7 @@ class Forwarder:
             if endpoint is None:
                 continue
             size = min(self._source.queued_bytes, self._room(endpoint))
-            async with self._client.turn(endpoint.url, self, size) as granted:
+            async with self._client.turn(endpoint.url, self, size, self._standing) as granted:
                 # Only now is anything read or spent: while it waited for its turn, all may have changed.
                 if granted and not self._stopping and self.way.pick() is endpoint and await self._wait_s() == 0:
                     ahead = await self._send_one(endpoint, ahead)
@@ -259,11 +262,35 @@ class Forwarder:
 
     async def _post(self, endpoint: Endpoint, body: bytes) -> Outcome:
         sent_s = self._settings.wall_clock()
-        answer = await self._client.post(endpoint.url, body, self._headers())
+        answer = await self._patiently(endpoint, self._client.post(endpoint.url, body, self._headers()))
+        if isinstance(answer, Reply):
+            self._standing = "proven"
+            endpoint.answered(self._settings.wall_clock() - sent_s)
+        elif answer.hung:
+            self._standing = "hung"
         if isinstance(answer, Reply) and is_own(answer):
             learned = skew_s(answer, sent_s, self._settings.wall_clock())
             endpoint.skew_s = endpoint.skew_s if learned is None else learned
         return judge(answer, datetime.now(UTC), secret=self._key.token)
+
+    async def _patiently(self, endpoint: Endpoint, post: Awaitable[Reply | Failure]) -> Reply | Failure:
+        """Wait for the answer; a stream that was never answered lets others have its connection if that takes long.
+
+        How long that is, the answers to other streams say. A slow proxy that answers is no hanging one.
+        """
+        patience_s = endpoint.patience_s(self._settings.clock())
+        if self._standing != "new" or patience_s is None:
+            return await post
+        asking = asyncio.ensure_future(post)
+        try:
+            await asyncio.wait((asking,), timeout=patience_s)
+            if not asking.done() and self._client.is_contended(endpoint.url):
+                return Failure(f"no answer within {patience_s:.1f} s, while other streams wait to be sent", hung=True)
+            return await asking
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.wait((asking,))
 
     async def _act(
         self, outcome: Outcome, endpoint: Endpoint, chunks: Sequence[Chunk], size: int, started_s: float

@@ -1,16 +1,27 @@
 """Who may use one of a proxy's few connections next: deficit round robin by bytes, so that no stream crowds others out.
 
 waiting streams in a circle; each visit adds a quantum to a stream's deficit; it goes when that covers its bytes
+
+A stream whose requests hang holds a connection for as long as a request may take. With more of these than connections
+nothing else would ever go out. So there is a circle for each standing, and a part of the connections that it may have:
+
+    proven    its last request was answered      all of them
+    new       nothing is known of it yet         half of them, with those that hang
+    hung      its last request was not           an eighth of them
 """
 
 import asyncio
 import contextlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Hashable
+from typing import Literal
 
 import msgspec
 
 _QUANTUM_BYTES = 64_000
+_NEW_PART, _HUNG_PART = 2, 8
+Standing = Literal["proven", "new", "hung"]
+_Circle = OrderedDict[Hashable, "_Waiting"]
 
 
 class _Waiting(msgspec.Struct):
@@ -23,55 +34,76 @@ class Turns:
     """At most `limit` requests at a time; each stream has at most one waiting."""
 
     def __init__(self, limit: int) -> None:
-        self._free = limit
-        self._circle: OrderedDict[Hashable, _Waiting] = OrderedDict()
+        self._limit = limit
+        self._in_use: Counter[Standing] = Counter()
+        self._circles: dict[Standing, _Circle] = {
+            "proven": OrderedDict(), "new": OrderedDict(), "hung": OrderedDict(),
+        }  # fmt: skip
 
     @property
     def contended(self) -> bool:
         """Whether somebody waits."""
-        return bool(self._circle)
+        return any(self._circles.values())
 
     @contextlib.asynccontextmanager
-    async def turn(self, stream: Hashable, size: int) -> AsyncIterator[bool]:
-        """Waits until `stream` may send about `size` bytes. False: it may not, since `dismiss` was called."""
-        if self._free > 0 and not self._circle:
-            self._free -= 1
-        elif not await self._wait(stream, size):
+    async def turn(self, stream: Hashable, size: int, standing: Standing = "proven") -> AsyncIterator[bool]:
+        """Wait until `stream` may send about `size` bytes. False: it may not, since `dismiss` was called."""
+        if self._has_room(standing) and not self._circles[standing]:
+            self._in_use[standing] += 1
+        elif not await self._wait(stream, size, standing):
             yield False
             return
         try:
             yield True
         finally:
-            self._free += 1
-            self._next()
+            self._give_back(standing)
 
     def dismiss(self) -> None:
-        """Sends all away that wait: there is something new to think about."""
-        waiting, self._circle = list(self._circle.values()), OrderedDict()
+        """Send all away that wait: there is something new to think about."""
+        waiting = [each for circle in self._circles.values() for each in circle.values()]
+        for circle in self._circles.values():
+            circle.clear()
         for each in waiting:
             if not each.turn.done():
                 each.turn.set_result(False)
 
-    async def _wait(self, stream: Hashable, size: int) -> bool:
+    async def _wait(self, stream: Hashable, size: int, standing: Standing) -> bool:
         waiting = _Waiting(size, asyncio.get_running_loop().create_future())
-        self._circle[stream] = waiting
+        circle = self._circles[standing]
+        circle[stream] = waiting
         try:
             return await waiting.turn
         except asyncio.CancelledError:
-            self._circle.pop(stream, None)
+            circle.pop(stream, None)
             if waiting.turn.done() and not waiting.turn.cancelled() and waiting.turn.result():
-                self._free += 1  # its turn came at the same moment
-                self._next()
+                self._give_back(standing)  # its turn came at the same moment
             raise
 
-    def _next(self) -> None:
-        while self._free > 0 and self._circle:
-            stream, waiting = next(iter(self._circle.items()))
+    def _has_room(self, standing: Standing) -> bool:
+        """Return True if a connection is free for such a stream. Of a single connection there are no parts."""
+        used = self._in_use
+        if used.total() >= self._limit:
+            return False
+        if standing == "proven" or self._limit == 1:
+            return True
+        if standing == "hung" and used["hung"] >= max(1, self._limit // _HUNG_PART):
+            return False
+        return used["new"] + used["hung"] < max(1, self._limit // _NEW_PART)
+
+    def _give_back(self, standing: Standing) -> None:
+        self._in_use[standing] -= 1
+        for each in self._circles:
+            self._next(each)
+
+    def _next(self, standing: Standing) -> None:
+        circle = self._circles[standing]
+        while circle and self._has_room(standing):
+            stream, waiting = next(iter(circle.items()))
             waiting.deficit += _QUANTUM_BYTES
             if waiting.deficit < waiting.size:
-                self._circle.move_to_end(stream)
+                circle.move_to_end(stream)
                 continue
-            del self._circle[stream]
+            del circle[stream]
             if not waiting.turn.done():  # else it was cancelled, and will hear of it in a moment
-                self._free -= 1
+                self._in_use[standing] += 1
                 waiting.turn.set_result(True)

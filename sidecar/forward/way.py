@@ -61,13 +61,14 @@ class Way:
             self._wake_all()
 
     def failed(self, endpoint: Endpoint, outcome: ProxyDown | Misrouted, started_s: float) -> None:
-        """Blames the proxy; or this lane alone, if others got through there meanwhile."""
+        """Blame the proxy; or this lane alone, if others got through there meanwhile."""
         now_s, reason = self._clock(), outcome.reason
         at_least_s = outcome.retry_after_s or 0.0 if isinstance(outcome, ProxyDown) else 0.0
         failed_before_s = self._failed_at.get(endpoint.url, float("inf"))
         self._failed_at[endpoint.url] = now_s
         self._hold.failed(reason)
-        if failed_before_s < endpoint.worked_at_s:
+        hung_alone = isinstance(outcome, ProxyDown) and outcome.hung and started_s < endpoint.worked_at_s
+        if failed_before_s < endpoint.worked_at_s or hung_alone:
             if self.endpoints.pick(now_s, self._failed_at) is endpoint:
                 self._hold.back_off("held", self._backoff, at_least_s=at_least_s)
             return

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import structlog
 
@@ -46,6 +46,7 @@ _SETTLED_S = 5.0
 MAX_STREAMS_OF_A_PEER = 250
 """Pass-through streams of one other host, or of all programs of this one: a quarter of all."""
 TOO_MANY_STREAMS = "too many streams"
+T = TypeVar("T")
 _Names = tuple[int | None, str, str | None]
 
 
@@ -112,7 +113,7 @@ class Intake:
     def stop(self) -> None:
         """Refuse reports from now on. Lines and frames that clients could still write are taken."""
         self._stopping = True
-        self._checkers.shutdown(wait=False, cancel_futures=True)
+        self._checkers.shutdown(wait=False)
 
     def take(self, body: bytes, done: Done, sender: Sender = THIS_HOST) -> Taken:
         """Takes one report; `done` is called with None once it is on disk, or with Unavailable.
@@ -144,19 +145,29 @@ class Intake:
         try:
             self._expect_going_on()
             now_ms = self._now_ms()
-            envelope = await aside(open_envelope, body)
+            envelope = await aside(self._unless_stopping, open_envelope, body)
+            self._expect_going_on()
             if not sender.local:
                 _check_token(envelope, self._remote_tokens, "http.tokens")
             known = _Known(self._directory.resolve(envelope, lend=sender.local))  # not for long: rules may be reloaded
             limits = self._limits()
-            checked = await aside(lambda: check_items(envelope.data, known.route.rules, now_ms=now_ms, **limits))
+            check = partial(check_items, rules=known.route.rules, now_ms=now_ms, **limits)
+            checked = await aside(self._unless_stopping, check, envelope.data)
             self._expect_going_on()
             taken(self._accept(envelope, known, checked, now_ms, sender, done))
         except (Refused, Unavailable) as error:
             done(error)
+        except asyncio.CancelledError:
+            done(Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S))
+            raise
         except Exception as error:  # a client must not wait for ever for what nobody foresaw
             log.exception("a large report could not be taken")
             done(Unavailable(f"{type(error).__name__}: {error}", retry_after_s=_STOPPING_RETRY_S))
+
+    def _unless_stopping(self, work: Callable[[bytes], T], data: bytes) -> T:
+        """Run in a thread of the checkers: what still waits at a stop is refused at once."""
+        self._expect_going_on()
+        return work(data)
 
     def _expect_going_on(self) -> None:
         """Raises Unavailable."""

@@ -373,7 +373,10 @@ class Queue:
                 operation.stream.pending -= 1
             if error is not None and not isinstance(error, Stale):
                 error = Unavailable(f"storage: {error}", retry_after_s=_RETRY_STORAGE_S)
-            operation.done(error)
+            try:
+                operation.done(error)
+            except Exception:  # one client's trouble must keep no other from its answer, nor the events from leaving
+                log.exception("whoever waited for a commit could not be told")
         if grown:
             self.on_commit(grown)
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import socket
+import struct
 import time
 import zlib
 from pathlib import Path
@@ -244,6 +245,20 @@ def test_a_client_cannot_black_out_the_log(sidecar: Sidecar, proxy: Proxy) -> No
     sidecar.post(report(event(), data_id=3110, token="refused-token"))
     sidecar.wait_for(r'ts=20\S+ level=error logger=forward event="not delivered.*" stream=3110 ')
     proxy.fault("none")
+
+
+def test_a_client_that_resets_its_connection_in_the_middle_takes_nobody_with_it(proxy: Proxy, sidecar: Sidecar) -> None:
+    chunked = request(b"", "Transfer-Encoding: chunked")
+    item = event()
+    body = dump(report(event()))
+    chunk = f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+    for _ in range(20):
+        with connect(sidecar) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.sendall(chunked + chunk + chunked[:40])
+    assert sidecar.post(report(item)).status_code == 200
+    wait_until(lambda: item["dimension"]["id"] in proxy.ids(), what="delivery goes on")
+    assert "Exception" not in sidecar.text()
 
 
 def test_after_all_that_it_is_well_and_the_books_balance(sidecar: Sidecar) -> None:

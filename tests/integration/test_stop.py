@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from sidecar.queue import books_on_disk
 from tests.support import agent
-from tests.support.process import Proxy, Sidecar, read_answer, wait_until
+from tests.support.process import TOKEN, Proxy, Sidecar, read_answer, wait_until
 from tests.support.reports import DATA_ID, dump, event, report
 
 
@@ -217,3 +218,25 @@ def test_a_client_that_half_closes_gets_its_answer_on_a_socket(
             lines = read_answer(client, silence_s=5).splitlines()
         assert {"acked": 1} in map(json.loads, lines)
         assert len(lines) == 2
+
+
+def test_large_reports_under_way_are_all_answered_at_a_stop(tmp_path: Path, proxy: Proxy) -> None:
+    """They are looked at by other threads, which a stop ends; some were still waiting for one."""
+    with Sidecar(tmp_path, proxy.url) as sidecar:
+        sidecar.start()
+        deep = "[" * 900 + "]" * 900
+        made = dump(event(x=0)).decode().replace('"x":0', f'"x":{deep}').replace('"x": 0', f'"x": {deep}')
+        body = b'{"data_id":1500006,"access_token":"%b","data":[%b]}' % (
+            TOKEN.encode(),
+            ",".join([made] * 600).encode(),
+        )
+        with ThreadPoolExecutor(20) as pool:
+            answers = [pool.submit(lambda: sidecar.post(body).status_code) for _ in range(20)]
+            wait_until(lambda: sidecar.get("/healthz").status_code == 200)
+            assert sidecar.stop() == 0
+        codes = [answer.result() for answer in answers if answer.exception() is None]
+        assert set(codes) <= {200, 503}
+        assert "Traceback" not in sidecar.text()
+        assert "level=error" not in sidecar.text()
+        books, _ = books_on_disk(sidecar.state / "queue.db")
+        assert books.accepted == 600 * codes.count(200)

@@ -96,7 +96,7 @@ class FakeClient:
         self.judge: Callable[[bytes], Reply | Failure] = lambda _: GOOD
 
     @contextlib.asynccontextmanager
-    async def turn(self, base_url: str, stream: Hashable, size: int) -> AsyncIterator[bool]:
+    async def turn(self, base_url: str, stream: Hashable, size: int, standing: str = "proven") -> AsyncIterator[bool]:
         self.before_turn()
         yield True
 

@@ -21,6 +21,7 @@ GUARD = Guard("127.0.0.1", ["sidecar.local"])
         {b"host": b"127.0.0.1:10205", b"origin": b"http://127.0.0.1:10205", b"sec-fetch-site": b"same-origin"},
         {b"host": b"localhost", b"sec-fetch-site": b"none"},
         {b"host": b"localhost:10205", b"origin": b"http://LOCALHOST:10205"},
+        {b"host": b"localhost:"},
         {b"host": b"localhost:80", b"origin": b"http://localhost"},
     ],
 )
@@ -65,3 +66,15 @@ def test_a_listener_for_other_hosts_takes_any_address_but_no_unknown_name() -> N
     guard.check({b"host": b"10.0.0.9:10205"})
     with pytest.raises(Refused):
         guard.check({b"host": b"evil.example"})
+
+
+def test_a_link_on_another_site_may_lead_to_the_page_and_to_nothing_else() -> None:
+    link = {b"host": b"localhost", b"sec-fetch-site": b"cross-site", b"sec-fetch-mode": b"navigate"}
+    GUARD.check(link | {b"sec-fetch-dest": b"document"}, is_page=True)
+    for headers, is_page in (
+        (link | {b"sec-fetch-dest": b"document"}, False),
+        (link | {b"sec-fetch-dest": b"iframe"}, True),
+        (link | {b"sec-fetch-dest": b"document", b"host": b"evil.example"}, True),
+    ):
+        with pytest.raises(Refused):
+            GUARD.check(headers, is_page=is_page)

@@ -28,6 +28,10 @@ PIECES = [
 ]  # fmt: skip
 
 
+class Task:
+    def add_done_callback(self, _: object) -> None: ...
+
+
 class Loop:
     """A loop whose time is set by hand."""
 
@@ -55,7 +59,7 @@ class Loop:
 
     def create_task(self, coroutine: Any, **_: Any) -> Any:
         self.tasks.append(coroutine)
-        return SimpleNamespace(add_done_callback=lambda _: None)
+        return Task()
 
     @property
     def live(self) -> list[asyncio.TimerHandle]:
@@ -302,3 +306,40 @@ def test_a_report_that_cannot_be_taken_is_answered_and_the_next_one_heard() -> N
     made.unsettled.pop(0)(Unavailable("no room", retry_after_s=1))
     made.answer()
     assert made.transport.written.count(b"HTTP/1.1 503") == made.transport.written.count(b"HTTP/1.1 200") == 1
+
+
+def test_a_client_that_is_gone_is_answered_nothing_and_its_timer_ends() -> None:
+    made = Connection()
+    made.send(CHUNKED + POST[:30])  # in one piece: the second has begun before the first is answered
+    made.protocol.connection_lost(ConnectionResetError())
+    made.transport.write = _closed  # type: ignore[method-assign]  # as uvloop's does
+    made.answer()
+    assert made.loop.live == []
+
+
+def _closed(_: bytes) -> None:
+    raise RuntimeError("unable to perform operation on a closed transport")
+
+
+def test_a_request_that_is_answered_before_it_is_whole_is_answered_once() -> None:
+    made = Connection()
+    made.send(b"POST /nix HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+    made.answer()
+    made.send(b"zz\r\n")
+    assert made.transport.written.count(b"HTTP/1.1") == 1
+    assert made.transport.is_closing()
+
+
+def test_a_trailer_is_no_header() -> None:
+    made = Connection()
+    made.send(CHUNKED.replace(b"0\r\n\r\n", b"0\r\nHost: evil\r\n\r\n"))
+    made.answer()
+    assert made.transport.written.startswith(b"HTTP/1.1 200")
+
+
+def test_the_absolute_form_needs_no_path() -> None:
+    made = Connection()
+    made.send(b"GET http://localhost:10205 HTTP/1.1\r\nHost: localhost:10205\r\n\r\n")
+    assert made.protocol.cycle.scope["path"] == "/"
+    made.answer()
+    made.end()

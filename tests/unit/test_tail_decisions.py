@@ -204,8 +204,34 @@ def test_a_planted_link_is_not_followed_unless_it_is_wished(open_to_all: Path, m
     assert set(found.refused) == {str(planted), str(directory)}
     assert "a link of user 12345 to what is not theirs" in found.refused[str(planted)]
     assert len(discover(patterns, (), follow_links=True).files) == 3
-    open_to_all.chmod(0o755)  # nobody else can have put it there
-    assert len(discover(patterns, ()).files) == 3
+
+
+def test_no_link_on_the_way_may_be_planted_however_far_it_is(
+    open_to_all: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = open_to_all.parent / "secret"
+    own = open_to_all / "app"  # a directory that anybody may have made
+    own.mkdir(mode=0o755)
+    (own / "x.log").symlink_to(secret)
+    second = open_to_all / "second"
+    second.symlink_to(secret)
+    (open_to_all.parent / "roots.log").symlink_to(second)
+    foreign_link(monkeypatch, own / "x.log", second)
+    patterns = [f"{own}/*.log", f"{open_to_all}/*/x.log", f"{open_to_all}/**/x.log", f"{open_to_all.parent}/roots.log"]
+    for pattern in patterns:
+        assert discover([pattern], ()).files == {}, pattern
+
+
+def test_a_file_that_is_exchanged_for_a_link_while_it_is_looked_at_is_not_taken_for_what_the_link_leads_to(
+    open_to_all: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, secret = os.stat, open_to_all.parent / "secret"
+
+    def stat(path: Any, **more: Any) -> os.stat_result:
+        return real(secret if str(path).endswith("own.log") else path, **more)  # it was a link a moment ago
+
+    monkeypatch.setattr("sidecar.inputs.tail.discovery.os.stat", stat)
+    assert discover([f"{open_to_all}/*.log"], ()).files == {}
 
 
 def test_links_of_root_and_of_ourselves_are_followed_everywhere(open_to_all: Path) -> None:

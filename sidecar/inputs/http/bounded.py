@@ -17,6 +17,7 @@ A connection is in one of these phases at every moment, and each of them ends by
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,7 @@ _PIECE_BYTES = 2048
 _AT_ONCE = 32
 """Requests of one connection that are looked at before all others have their turn."""
 _END_OF_HEAD = b"\r\n\r\n"
+_NO_PATH = re.compile(rb"https?://[^/?#]+")
 
 
 class Limits:
@@ -74,6 +76,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._began_s = self._heard_s = self._idle_since_s = self._deaf_since_s = self.loop.time()
         self._asked_before = False  # the first request has its own patience
         self._closing_since_s: float | None = None
+        self._lost = False  # the connection is gone: nothing can be written, and no time is kept any more
+        self._in_head = False  # of a message; what comes later looks like headers, and are trailers
+        self.running: Any = None  # the cycle whose turn it is
         self._timer: asyncio.TimerHandle | None = None
 
     # -- the connection
@@ -86,6 +91,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._keep_time()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        for cycle in (self.running, *(waiting for waiting, _ in self.pipeline)):
+            if cycle is not None:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
         if self._timer is not None:
             self._timer.cancel()
@@ -204,19 +214,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self._held = b""
         if not self._hear_no_more():
             self._heard_all = True
+            if self._in_message and not self._in_head and self.cycle.response_complete:
+                self.transport.close()  # its answer was given before it was whole
+                return
             self.transport.write(answers.refusal(status, why, close=True))
             self.transport.close()
 
     # -- called by the parser
 
     def on_message_begin(self) -> None:
-        self._in_message = True
+        self._in_message = self._in_head = True
         self._asked_before = True
         self._began_s = self.loop.time()
         self._body_left, self._hosts = 0, 0
         self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer, which nobody asked for
         if len(self.headers) >= _MAX_HEADERS:
             raise ValueError("too many headers")  # httptools makes a parser error of it
         super().on_header(name, value)
@@ -234,6 +249,9 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._hosts == 1 or (self._hosts == 0 and self.parser.get_http_version() != "1.1")
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
+        if _NO_PATH.fullmatch(self.url):
+            self.url += b"/"  # the absolute form of a request for the root (RFC 9112, 3.2.2)
         url, headers, expect = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()  # makes what only a cycle of uvicorn's own needs
         self.url, self.expect_100_continue = url, expect
@@ -274,6 +292,10 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._feed()
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
     # -- time
 
     def _due_s(self, now_s: float) -> float:
@@ -292,6 +314,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _keep_time(self) -> None:
         """Let the timer fire not later than the present phase ends."""
+        if self._lost:
+            return
         due_s = self._due_s(self.loop.time())
         if self._timer is None or self._timer.when() > due_s:
             if self._timer is not None:

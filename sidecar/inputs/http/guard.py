@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from sidecar.errors import Refused
 
-_AUTHORITY = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+_AUTHORITY = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{0,5})?")
 """A host and perhaps a port, with nobody's name before it and nothing behind it (RFC 9110, 7.2)."""
 _SAME_SITE = (b"same-origin", b"none")
 
@@ -24,8 +24,11 @@ class Guard:
         self._remote = not _is_loopback_ip(listen_host) and listen_host != "localhost"
         self._known: set[bytes] = set()
 
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
-        """Raises Refused (403). Names of `headers` are in lower case."""
+    def check(self, headers: Mapping[bytes, bytes], *, is_page: bool = False) -> None:
+        """Raise Refused (403) for what a foreign page asks. Names of `headers` are in lower case.
+
+        `is_page`: to the page itself a link on another site may lead.
+        """
         host = headers.get(b"host")
         if host is not None and host not in self._known:
             self._check_host(host)
@@ -34,7 +37,8 @@ class Guard:
         origin = headers.get(b"origin")
         if origin is not None and not _same_origin(origin, host):
             raise Refused(403, "Origin: a page of another site may not use this endpoint")
-        if headers.get(b"sec-fetch-site", b"none") not in _SAME_SITE:
+        is_link = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
+        if headers.get(b"sec-fetch-site", b"none") not in _SAME_SITE and not (is_page and is_link):
             raise Refused(403, "Sec-Fetch-Site: a page of another site may not use this endpoint")
 
     def _check_host(self, host: bytes) -> None:

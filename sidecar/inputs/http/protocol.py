@@ -45,7 +45,7 @@ class IntakeProtocol(BoundedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        for cycle in (self.cycle, *(waiting for waiting, _ in self.pipeline)):
+        for cycle in (self.running, self.cycle, *(waiting for waiting, _ in self.pipeline)):
             if isinstance(cycle, Push):
                 cycle.disconnected = True
                 cycle.drop_body()
@@ -82,11 +82,13 @@ class IntakeProtocol(BoundedProtocol):
         if push is None:
             push = self._repeated = Push(self, self._shared, keep_alive=True)
         push.response_complete = False
-        self.cycle = self._newest_whole = push
+        self._asked_before = True
+        self.cycle = self.running = self._newest_whole = push
         push.take(data[end:])
         return True
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         if _path_of(self.url) in PUSH_PATHS and self.parser.get_method() == b"POST":
             self._begin_push()
         else:
@@ -142,6 +144,7 @@ class IntakeProtocol(BoundedProtocol):
         previous, self.cycle = self.cycle, push
         if previous is None or previous.response_complete:
             self._remember_head(push, headers)
+            self.running = push
             self._start(push)
         else:
             self.flow.pause_reading()
@@ -173,6 +176,7 @@ class IntakeProtocol(BoundedProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """uvicorn calls this for a pipelined request whose turn has come."""
         if isinstance(cycle, Push):
+            self.running = cycle
             self._start(cycle)
             if cycle.complete and not cycle.response_complete:
                 cycle.run()

@@ -153,7 +153,9 @@ class Push:
             self._connection.cut_off(self)
 
     def run(self) -> None:
-        """Hands the complete body over; the answer follows now or after the commit."""
+        """Hand the complete body over; the answer follows now or after the commit. Once answered, this does nothing."""
+        if self.response_complete:
+            return
         body = b"".join(self._parts)
         self.drop_body()
         if self._refusal is not None:

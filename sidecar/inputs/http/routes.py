@@ -140,7 +140,8 @@ class _Guarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             _expect_host(scope)
-            self._guard.check(dict(scope["headers"]))
+            is_page = scope["path"] == "/" and scope["method"] in ("GET", "HEAD")
+            self._guard.check(dict(scope["headers"]), is_page=is_page)
             if not self._to_other_hosts and scope["path"] in _STATUS_PATHS:
                 self._expect_own_host(scope)
         except Refused as refused:

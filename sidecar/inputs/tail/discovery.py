@@ -10,6 +10,8 @@ from sidecar.globs import ANY_DEPTH, is_excluded, is_plain, name_matcher, split_
 
 _MAX_FILES = 100_000
 _ROOT = 0
+_MOST_LINKS = 40
+"""In a row, as in the kernel."""
 
 
 class Found(msgspec.Struct):
@@ -55,6 +57,7 @@ class _Look:
         self.found = Found({}, {}, set(), set())
         self._exclude, self._follow_links = exclude, follow_links
         self._open_to_all: dict[str, bool] = {}  # directories: whether everybody can write to them
+        self._enterable: dict[str, bool] = {}  # directories: whether no link on the way to them may be planted
         self._listings: dict[str, list[os.DirEntry[str]]] = {}
 
     def walk(self, directory: str, names: tuple[str, ...]) -> None:
@@ -79,7 +82,7 @@ class _Look:
         else:
             match = name_matcher(name).fullmatch
             found = [entry.path for entry in self._list(directory) if match(entry.name) and _is_directory(entry)]
-        return [path for path in found if self._may_follow(directory, path)]
+        return [path for path in found if self._may_follow(path)]
 
     def _take(self, directory: str, name: str) -> None:
         for path in self._names(directory, name):
@@ -96,7 +99,7 @@ class _Look:
                 self._close(path, error)
                 continue
             if stat.S_ISREG(seen.st_mode):
-                if self._may_follow(directory, path, seen):
+                if self._may_follow(path, seen):
                     self.found.files[path] = seen
             else:
                 self.found.refused[path] = f"{_kind(seen.st_mode)}, not a file"
@@ -112,38 +115,58 @@ class _Look:
 
     def may_enter(self, directory: str) -> bool:
         """Return True unless one of the directories on the way is a link that somebody may have planted."""
-        above, parts = "/", directory.strip("/").split("/")
-        for part in parts:
-            path = os.path.join(above, part)
-            if not self._may_follow(above, path):
-                return False
-            above = path
-        return True
+        if self._follow_links:
+            return True
+        known = self._enterable.get(directory)
+        if known is None:
+            above = os.path.dirname(directory)
+            known = directory == "/" or (self.may_enter(above) and self._judged(directory) is not None)
+            self._enterable[directory] = known
+        return known
 
-    def _may_follow(self, directory: str, path: str, target: os.stat_result | None = None) -> bool:
-        """Return True unless `path` is a link that somebody may have planted; then it is refused."""
-        if self._follow_links or not self._is_open_to_all(directory):
+    def _may_follow(self, path: str, target: os.stat_result | None = None) -> bool:
+        """Return True unless `path` leads over a link that somebody may have planted; then it is refused.
+
+        `target` is what was found there a moment ago. If it is something else by now, it is looked at next time.
+        """
+        if self._follow_links:
             return True
-        try:
-            link = os.lstat(path)
-            owner = (target or os.stat(path)).st_uid
-        except OSError:
+        if not self.may_enter(os.path.dirname(path)):
             return False
-        if not stat.S_ISLNK(link.st_mode) or link.st_uid in (_ROOT, os.geteuid(), owner):
-            return True
-        self.found.refused[path] = (
-            f"a link of user {link.st_uid} to what is not theirs, in a directory that everybody can write to;"
-            " follow_links: true follows it"
-        )
-        return False
+        found = self._judged(path)
+        return found is not None and (target is None or os.path.samestat(found, target))
+
+    def _judged(self, path: str) -> os.stat_result | None:
+        """Return what `path` is, behind all links; None if it is gone, or one of the links may be planted."""
+        try:
+            target, place = os.stat(path), path
+            for _ in range(_MOST_LINKS):
+                found = os.lstat(place)
+                if not stat.S_ISLNK(found.st_mode):
+                    return found
+                trusted = found.st_uid in (_ROOT, os.geteuid(), target.st_uid)
+                if not trusted and self._is_open_to_all(os.path.dirname(place)):
+                    self.found.refused[path] = (
+                        f"a link of user {found.st_uid} to what is not theirs, in a directory that everybody can write"
+                        " to; follow_links: true follows it"
+                    )
+                    return None
+                place = os.path.normpath(os.path.join(os.path.dirname(place), os.readlink(place)))
+                if not self.may_enter(os.path.dirname(place)):
+                    return None
+        except OSError:
+            pass
+        return None
 
     def _is_open_to_all(self, directory: str) -> bool:
+        """Return True if everybody can write to `directory`, or to one above it, and so make one like it."""
         found = self._open_to_all.get(directory)
         if found is None:
             try:
                 found = bool(os.stat(directory).st_mode & stat.S_IWOTH)
             except OSError:
                 found = True
+            found = found or (directory != "/" and self._is_open_to_all(os.path.dirname(directory)))
             self._open_to_all[directory] = found
         return found
 
