@@ -19,6 +19,7 @@ from sidecar.forward import (
     Budget,
     ByteLimiter,
     BytesSnapshot,
+    Causes,
     Client,
     Endpoint,
     Endpoints,
@@ -62,6 +63,7 @@ class Dispatch:
         self._remembered: dict[str, tuple[str, bytes]] = {}
         self._written: dict[str, bytes] = {}
         self._reloading = False
+        self._causes = Causes(boot_clock)
         self._set_up(config)
 
     def _set_up(self, config: Config) -> None:
@@ -83,6 +85,7 @@ class Dispatch:
             clock=boot_clock,
             wall_clock=time.time,
             random=random.random,
+            causes=self._causes,
         )
 
     async def start(self) -> None:
@@ -104,6 +107,7 @@ class Dispatch:
                 return False
             for lane, forwarder in self.forwarders.items():
                 self._schedule.remove(_job(lane))
+                forwarder.end()
                 if forwarder.delivered_through is not None:
                     self._unacknowledged[lane] = forwarder.delivered_through
             self.forwarders.clear()
@@ -145,7 +149,9 @@ class Dispatch:
         for stream in streams:
             for lane in stream.lanes:
                 self._unacknowledged.pop(lane, None)
-                if self.forwarders.pop(lane, None) is not None:
+                forwarder = self.forwarders.pop(lane, None)
+                if forwarder is not None:
+                    forwarder.end()
                     self._schedule.remove(_job(lane))
         left = [self._directory.sent_as(stream.key) for stream in self._queue.streams()]
         tokens, data_ids = {key.token for key in left}, {key.data_id for key in left}

@@ -14,6 +14,12 @@ _NEARLY_FULL = 0.8
 _FAR_AHEAD_MS = 600_000
 _FULL_SOON_S = 3600.0
 _CLOCK_OFF_S = 60.0
+_NAMES_SHOWN = 5
+_CURES = {
+    "unauthorized": "configure the data_id with the right token, then `sidecar reload`; nothing is lost meanwhile",
+    "rate_limited": "other hosts use the same token; this one takes its part",
+}
+"""What to do about streams in such a state."""
 _WAL_GROWN_BYTES = 64_000_000
 _AMISS = {
     "late": "its pattern took too long for {n} lines, which count as not parsed; simplify it (see `sidecar try`)",
@@ -279,7 +285,13 @@ def worries(
         for tail in inputs
         for name, count in tail.recent.items()
     ]
-    found += [f"proxy {proxy.url} is down: {proxy.last_error}" for proxy in proxies if proxy.state == "down"]
+    down = [proxy for proxy in proxies if proxy.state == "down"]
+    failing = [stream for stream in streams if stream.last_error and stream.queued]
+    waiting = [each for each in failing if len(down) == len(proxies) and each.state in ("held", "sending", "idle")]
+    wait = (
+        "; 1 stream waits for it" if len(waiting) == 1 else f"; {len(waiting)} streams wait for it" if waiting else ""
+    )
+    found += [f"proxy {proxy.url} is down: {proxy.last_error}{wait}" for proxy in down]
     found += [
         f"clocks differ: that of proxy {proxy.url} is {abs(proxy.clock_ahead_s):.0f} s "
         f"{'ahead of' if proxy.clock_ahead_s > 0 else 'behind'} this host's"
@@ -299,12 +311,27 @@ def worries(
         for stream in streams
         if stream.damaged
     ]
-    failing = (stream for stream in streams if stream.last_error and stream.queued)
-    found += [f"stream {stream.name} is {stream.state}: {stream.last_error}" for stream in failing]
+    found += _failing([stream for stream in failing if stream not in waiting])
     if queue.max_bytes >= queue.bytes > _NEARLY_FULL * queue.max_bytes:
         found.append(f"the queue is {100 * queue.bytes // queue.max_bytes} % full")
     elif queue.full_in_s is not None and queue.full_in_s < _FULL_SOON_S:
         found.append(f"the queue will be full in {queue.full_in_s / 60:.0f} min")
+    return found
+
+
+def _failing(streams: Sequence[StreamStatus]) -> list[str]:
+    """Return a reason for each cause: many streams of one cause are one reason."""
+    by_cause: dict[tuple[str, str], list[str]] = {}
+    for stream in streams:
+        by_cause.setdefault((stream.state, stream.last_error or ""), []).append(stream.name)
+    found = []
+    for (state, error), names in by_cause.items():
+        cure = f" ({_CURES[state]})" if state in _CURES else ""
+        if len(names) == 1:
+            found.append(f"stream {names[0]} is {state}: {error}{cure}")
+        else:
+            shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+            found.append(f"{len(names)} streams are {state}: {error}{cure}; they are {shown}")
     return found
 
 

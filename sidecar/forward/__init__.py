@@ -9,6 +9,7 @@ from sidecar.forward.backoff import Backoff
 from sidecar.forward.budget import Budget
 from sidecar.forward.byte_limiter import ByteLimiter
 from sidecar.forward.byte_limiter import Snapshot as BytesSnapshot
+from sidecar.forward.causes import Causes
 from sidecar.forward.client import Client
 from sidecar.forward.endpoints import Endpoint, Endpoints
 from sidecar.forward.forwarder import Forwarder, token_digest
@@ -22,6 +23,7 @@ __all__ = [
     "Budget",
     "ByteLimiter",
     "BytesSnapshot",
+    "Causes",
     "Client",
     "Endpoint",
     "Endpoints",

@@ -21,6 +21,7 @@ _FORGET_S = 300.0
 """For so long a stream that failed at a proxy which others can use prefers another one."""
 _MOST_RELAPSES = 6
 _LATELY_S = 60.0
+_TELL_AGAIN_S = 60.0
 _PATIENT_S, _PATIENT_FACTOR = 2.0, 10.0
 _NEVER = float("-inf")
 
@@ -39,7 +40,21 @@ class Endpoint:
         self.last_error: str | None = None
         self.skew_s: float | None = None
         self.body = BodyLimit(max_body_bytes)
+        self.told = False  # that it is down is in the log, and not yet that it is back
+        self._told_at_s = _NEVER
         self._answer_s: float | None = None  # how long answers take, smoothed; None: there was none yet
+
+    def tell_down(self, now_s: float) -> bool:
+        """Return True if the log is to say that it is down: once for an outage, however often that goes up and down."""
+        if self.told or now_s - self._told_at_s < _TELL_AGAIN_S:
+            return False
+        self.told, self._told_at_s = True, now_s
+        return True
+
+    def tell_up(self) -> bool:
+        """Return True if the log is to say that it is back, since it said that it was down."""
+        told, self.told = self.told, False
+        return told
 
     def answered(self, seconds: float) -> None:
         """Note how long an answer took."""

@@ -79,7 +79,7 @@ class Forwarder:
         headers: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self.name, self.lane = name, lane
-        self.hold = Hold(name, settings.clock, settings.random)
+        self.hold = Hold(name, settings.clock, settings.random, settings.causes)
         self.requests = Meter()
         self.next_attempt_s: float | None = None
         self.budget = budget
@@ -100,6 +100,10 @@ class Forwarder:
         """Ends `run` after the request that is under way."""
         self._stopping = True
 
+    def end(self) -> None:
+        """Leave nothing behind; it is not run any more."""
+        self.hold.end()
+
     def go_on(self) -> None:
         """Takes `stop` back."""
         self._stopping = False
@@ -115,11 +119,11 @@ class Forwarder:
         try:
             wait_s = await self._send_all()
         except Unavailable as error:
-            self.hold.failed(error.message)
+            self.hold.failed(error.message, "storage")
             wait_s = self.hold.back_off("held", self._settings.backoff)
         except Exception as error:  # a lane that fails in a way nobody foresaw must not stop the others
             log.exception("forwarding failed", stream=self.name)
-            self.hold.failed(f"{type(error).__name__}: {error}")
+            self.hold.failed(f"{type(error).__name__}: {error}", "internal")
             wait_s = self.hold.back_off("held", self._settings.slow_backoff)
         self.next_attempt_s = None if wait_s is None else self._settings.clock() + wait_s
         return wait_s
@@ -285,7 +289,8 @@ class Forwarder:
         try:
             await asyncio.wait((asking,), timeout=patience_s)
             if not asking.done() and self._client.is_contended(endpoint.url):
-                return Failure(f"no answer within {patience_s:.1f} s, while other streams wait to be sent", hung=True)
+                why = f"no answer within {patience_s:.1f} s, while other streams wait to be sent"
+                return Failure(why, hung=True, gave_way=True)
             return await asking
         finally:
             if not asking.done():
@@ -315,17 +320,17 @@ class Forwarder:
             case TooLarge(reason, status):
                 await self._too_large(endpoint, reason, status, chunks, size)
             case Unauthorized(reason):
-                self.hold.failed(reason, logging.ERROR)
+                self.hold.failed(reason, "unauthorized", logging.ERROR)
                 self.hold.back_off("unauthorized", self._settings.slow_backoff)
             case Refused(reason) | Looped(reason):
-                self.hold.failed(reason, logging.ERROR)
+                self.hold.failed(reason, "loop" if isinstance(outcome, Looped) else "refused", logging.ERROR)
                 self.hold.back_off("held", self._settings.slow_backoff)
             case Throttled(reason, retry_after_s):
-                self.hold.failed(reason)
+                self.hold.failed(reason, "rate_limited")
                 self.budget.limiter.refused(self._settings.clock(), started_s, retry_after_s)
                 await self._write_budget()
             case Busy(reason, retry_after_s):
-                self.hold.failed(reason)
+                self.hold.failed(reason, "busy")
                 self.hold.back_off("held", self._settings.backoff, at_least_s=retry_after_s or 0.0)
         return False
 
@@ -354,7 +359,7 @@ class Forwarder:
         """Something that takes no size at all is out of order: it shall not make dead letters of everything."""
         self._too_large_in_a_row += 1
         if self._too_large_in_a_row >= _TOO_LARGE_IN_A_ROW:
-            self.hold.failed(reason, logging.ERROR)
+            self.hold.failed(reason, "too_large", logging.ERROR)
             self.hold.back_off("held", self._settings.slow_backoff)
 
     def _linger(self, size: int, started_s: float) -> None:

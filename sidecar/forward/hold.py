@@ -1,22 +1,23 @@
-"""Why and until when one lane sends nothing, and since when it fails. The first failure of a row is logged."""
+"""Why and until when one lane sends nothing, and since when it fails for this reason."""
 
 import logging
 from collections.abc import Callable
 from typing import Literal
 
-import structlog
-
 from sidecar.forward.backoff import Backoff
+from sidecar.forward.causes import Causes, Kind
 
 State = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
-log = structlog.get_logger("forward")
 
 
 class Hold:
     """The failures of one lane. Times are in seconds on a clock that never jumps."""
 
-    def __init__(self, name: str, clock: Callable[[], float], random: Callable[[], float]) -> None:
+    def __init__(
+        self, name: str, clock: Callable[[], float], random: Callable[[], float], causes: Causes | None = None
+    ) -> None:
         self.name = name
+        self._causes = causes or Causes(clock)
         self.state: State = "idle"
         self.last_error: str | None = None
         self.failures = 0
@@ -28,12 +29,11 @@ class Hold:
         """Seconds that are left."""
         return max(0.0, self._until_s - now_s)
 
-    def failed(self, reason: str, level: int = logging.WARNING) -> None:
-        """Counts a failure."""
+    def failed(self, reason: str, kind: Kind, level: int = logging.WARNING) -> None:
+        """Count a failure. Another cause than that of the last one is dated anew; the pauses go on growing."""
         self.last_error = reason
-        if not self.failures:
+        if self._causes.failed(self, self.name, kind, reason, level):
             self.failing_since_s = self._clock()
-            log.log(level, "not delivered, will be tried again", stream=self.name, error=reason)
         self.failures += 1
 
     def back_off(self, state: State, backoff: Backoff, *, at_least_s: float = 0.0) -> float:
@@ -52,8 +52,10 @@ class Hold:
 
     def recovered(self) -> None:
         """The proxy took something."""
-        if self.failing_since_s is not None:
-            seconds = round(self._clock() - self.failing_since_s, 1)
-            log.info("delivering again", stream=self.name, failures=self.failures, after_s=seconds)
+        self._causes.recovered(self)
         self.failures, self.last_error, self.failing_since_s = 0, None, None
         self.release()
+
+    def end(self) -> None:
+        """Belong to no cause any more, since the lane is gone."""
+        self._causes.forget(self)

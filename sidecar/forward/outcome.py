@@ -41,10 +41,14 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """No answer, or none that could be read. `hung`: the request was sent, and nothing came in time."""
+    """No answer, or none that could be read. `hung`: the request was sent, and nothing came in time.
+
+    `gave_way`: it was ended for others to be sent, which says nothing about the proxy.
+    """
 
     error: str
     hung: bool = False
+    gave_way: bool = False
 
 
 class Delivered(msgspec.Struct, frozen=True):
@@ -104,11 +108,12 @@ class Busy(msgspec.Struct, frozen=True):
 
 
 class ProxyDown(msgspec.Struct, frozen=True):
-    """Nothing was decided, or nobody knows: the address is at fault, another one may do better. `hung`: see Failure."""
+    """Nothing was decided, or nobody knows: the address is at fault, another one may do better. See Failure."""
 
     reason: str
     retry_after_s: float | None = None
     hung: bool = False
+    gave_way: bool = False
 
 
 Outcome = Delivered | DataFault | TooLarge | Unauthorized | Refused | Looped | Misrouted | Throttled | Busy | ProxyDown
@@ -120,7 +125,7 @@ def judge(answer: Reply | Failure, now: datetime, *, secret: str) -> Outcome:
     Words of the other side that hold a part of `secret`, the access token, are not repeated.
     """
     if isinstance(answer, Failure):
-        return ProxyDown(_one_line(answer.error, secret), hung=answer.hung)
+        return ProxyDown(_one_line(answer.error, secret), hung=answer.hung, gave_way=answer.gave_way)
     words = _words(answer.body, secret)
     reason = f"HTTP {answer.status}: {words}" if words else f"HTTP {answer.status}"
     later_s = retry_after_s(answer.headers.get("retry-after"), now)

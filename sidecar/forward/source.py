@@ -6,6 +6,7 @@ from typing import Protocol
 import msgspec
 
 from sidecar.forward.backoff import Backoff
+from sidecar.forward.causes import Causes
 from sidecar.model import Chunk
 from sidecar.units import ByteRate
 
@@ -46,6 +47,8 @@ class Source(Protocol):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that all forwarders have in common. `clock` is in seconds and never jumps, `wall_clock` since 1970.
 
+    `causes`: why lanes fail, each said once for all of them; None: each lane for itself.
+
     `clean_again`: what becomes of events that an older version accepted by other rules.
     """
 
@@ -57,3 +60,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
     random: Callable[[], float]
+    causes: Causes | None = None

@@ -57,7 +57,8 @@ class Way:
         """The proxy answered as only a proxy does, whatever it said."""
         self._failed_at.pop(endpoint.url, None)
         if self.endpoints.worked(endpoint, self._clock()):
-            log.info("proxy is back", proxy=endpoint.url)
+            if endpoint.tell_up():
+                log.info("proxy is back", proxy=endpoint.url)
             self._wake_all()
 
     def failed(self, endpoint: Endpoint, outcome: ProxyDown | Misrouted, started_s: float) -> None:
@@ -66,13 +67,16 @@ class Way:
         at_least_s = outcome.retry_after_s or 0.0 if isinstance(outcome, ProxyDown) else 0.0
         failed_before_s = self._failed_at.get(endpoint.url, float("inf"))
         self._failed_at[endpoint.url] = now_s
-        self._hold.failed(reason)
-        hung_alone = isinstance(outcome, ProxyDown) and outcome.hung and started_s < endpoint.worked_at_s
+        self._hold.failed(reason, "proxy")
+        hung_alone = (
+            isinstance(outcome, ProxyDown) and outcome.hung and (started_s < endpoint.worked_at_s or outcome.gave_way)
+        )
         if failed_before_s < endpoint.worked_at_s or hung_alone:
             if self.endpoints.pick(now_s, self._failed_at) is endpoint:
                 self._hold.back_off("held", self._backoff, at_least_s=at_least_s)
             return
-        if self.endpoints.failed(endpoint, reason, started_s=started_s, now_s=now_s, at_least_s=at_least_s):
+        self.endpoints.failed(endpoint, reason, started_s=started_s, now_s=now_s, at_least_s=at_least_s)
+        if endpoint.tell_down(now_s):
             if isinstance(outcome, Misrouted):
                 log.error("not a proxy's address, events wait", proxy=endpoint.url, error=reason)
             else:

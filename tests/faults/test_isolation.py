@@ -96,3 +96,31 @@ def test_kill_9_in_the_middle_of_a_search_loses_nothing_and_repeats_at_most_the_
                 "accepted": 3_000, "queued": 0, "delivered": 3_000 - len(bad), "dead": len(bad), "dropped": 0,
                 "balanced": True,
             }  # fmt: skip
+
+
+def test_more_hanging_streams_than_connections_keep_no_good_one_waiting(tmp_path: Path, proxy: Proxy) -> None:
+    """A request may take four minutes here: whatever a hanging stream holds, it holds for the whole test."""
+    hanging, good = list(range(2000, 2040)), list(range(3000, 3010))
+    settings = {"proxy": {"connections": 8, "timeout": "60s"}}
+    with Sidecar(tmp_path, proxy.url, settings) as sidecar:
+        sidecar.start()
+        first = event()
+        assert sidecar.post(report(first)).status_code == 200  # it is known that the proxy answers, and how fast
+        wait_until(lambda: first["dimension"]["id"] in proxy.ids())
+        proxy.fault("hang", data_ids=hanging)
+        made = {}
+        for data_id in [*hanging, *good]:
+            made[data_id] = event()
+            answer = sidecar.post({"data_id": data_id, "access_token": f"token-{data_id}", "data": [made[data_id]]})
+            assert answer.status_code == 200
+        wanted = {made[data_id]["dimension"]["id"] for data_id in good}
+        wait_until(lambda: wanted <= set(proxy.ids()), 50, "the good ones")
+        more = event()
+        assert sidecar.post({"data_id": good[0], "access_token": f"token-{good[0]}", "data": [more]}).status_code == 200
+        wait_until(lambda: more["dimension"]["id"] in proxy.ids(), 20, "what comes after that, at once")
+        status = sidecar.status()
+        assert [each["state"] for each in status["proxies"]] == ["up"]
+        assert "proxy is down" not in sidecar.text()
+        blamed = [each for each in status["streams"] if each["data_id"] in hanging and each["last_error"]]
+        assert blamed
+        assert "while other streams wait" in blamed[0]["last_error"]

@@ -2,7 +2,10 @@
 
 import asyncio
 import math
+from collections import Counter
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -148,3 +151,59 @@ def test_a_stream_that_gives_up_waiting_leaves_its_turn_to_the_next() -> None:
         return order
 
     assert asyncio.run(play()) == ["a", "c", "d"]
+
+
+async def _use(turns: Turns, name: str, standing: Any, until: asyncio.Event, began: list[str]) -> None:
+    async with turns.turn(name, 1000, standing) as granted:
+        if granted:
+            began.append(name)
+            await until.wait()
+
+
+def test_streams_that_hang_have_a_part_of_the_connections_and_the_others_theirs() -> None:
+    async def play() -> list[str]:
+        turns, forever, began = Turns(16), asyncio.Event(), list[str]()
+        waiting = [
+            asyncio.create_task(_use(turns, f"{standing}{number}", standing, forever, began))
+            for standing in ("hung", "new", "proven")
+            for number in range(100)
+        ]
+        await asyncio.sleep(0.01)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return began
+
+    began = asyncio.run(play())
+    counts = Counter(name.rstrip("0123456789") for name in began[:16])
+    assert counts == {"hung": 2, "new": 6, "proven": 8}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 8])
+@pytest.mark.parametrize("standing", ["proven", "new", "hung"])
+def test_with_however_few_connections_each_standing_has_its_turn(limit: int, standing: str) -> None:
+    async def play() -> list[str]:
+        turns, done, began = Turns(limit), asyncio.Event(), list[str]()
+        done.set()
+        await asyncio.gather(*(_use(turns, str(number), standing, done, began) for number in range(20)))
+        return began
+
+    assert len(asyncio.run(play())) == 20
+
+
+def test_a_connection_that_is_given_back_goes_to_whoever_may_have_it() -> None:
+    async def play() -> list[str]:
+        turns, first, forever, began = Turns(2), asyncio.Event(), asyncio.Event(), list[str]()
+        tasks = [asyncio.create_task(_use(turns, "hung", "hung", first, began))]
+        await asyncio.sleep(0)
+        tasks += [asyncio.create_task(_use(turns, name, name, forever, began)) for name in ("new", "proven")]
+        await asyncio.sleep(0.01)
+        assert began == ["hung", "proven"], "half of two connections is one"
+        first.set()
+        await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return began
+
+    assert asyncio.run(play()) == ["hung", "proven", "new"]

@@ -140,8 +140,7 @@ def test_worries_name_what_to_look_at() -> None:
     assert worried(streams=[STREAM], proxies=[PROXY]) == []
     assert worried(streams=[held], proxies=[DOWN], sockets_wait="the queue is full") == [
         "sockets wait, nothing of theirs is lost: the queue is full",
-        "proxy http://a is down: refused",
-        "stream app is held: HTTP 500",
+        "proxy http://a is down: refused; 1 stream waits for it",
     ]
     nearly = msgspec.structs.replace(QUEUE, bytes=81)
     assert worried(queue=nearly) == ["the queue is 81 % full"]
@@ -156,6 +155,19 @@ def test_worries_name_what_to_look_at() -> None:
 
     wrong = msgspec.structs.replace(PROXY, clock_ahead_s=-7200.0)
     assert worried(proxies=[wrong]) == ["clocks differ: that of proxy http://a is 7200 s behind this host's"]
+
+
+def test_many_streams_of_one_cause_are_one_reason() -> None:
+    streams = [msgspec.structs.replace(STREAM, name=f"s{n}", state="held", last_error="refused") for n in range(50)]
+    assert worried(streams=streams, proxies=[DOWN]) == ["proxy http://a is down: refused; 50 streams wait for it"]
+    (reason,) = worried(streams=streams, proxies=[PROXY])
+    assert reason == "50 streams are held: refused; they are s0, s1, s2, s3, s4, ..."
+    bad = msgspec.structs.replace(STREAM, name="bad", state="unauthorized", last_error="HTTP 401")
+    down, other = worried(streams=[*streams, bad], proxies=[DOWN])
+    assert "50 streams wait" in down
+    assert other.startswith("stream bad is unauthorized: HTTP 401 (configure the data_id with the right token")
+    up = msgspec.structs.replace(PROXY, url="http://b")
+    assert len(worried(streams=streams, proxies=[DOWN, up])) == 2, "they do not wait for the one that is down"
 
 
 def test_a_tail_that_waits_or_polls_for_want_of_watches_is_named() -> None:
