@@ -45,6 +45,7 @@ def _shape(config: Config, name: str, tail: Tail) -> Shape:
         content=event.content,
         dimension=event.dimension,
         metrics=event.metrics,
+        units=event.units,
         time_field=stamp.field,
         clock=clock,
         max_ahead_ms=int(config.queue.max_age * 1000),

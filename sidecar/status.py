@@ -23,6 +23,8 @@ _CURES = {
 _WAL_GROWN_BYTES = 64_000_000
 _AMISS = {
     "late": "its pattern took too long for {n} lines, which count as not parsed; simplify it (see `sidecar try`)",
+    "not_numbers": "{n} metrics are no numbers, and were left out; see event.metrics, and event.units for 3ms or 1,234"
+    " (`sidecar try` counts them)",
     "untimed": "no time could be read from {n} lines, which have that of reading; see its event.timestamp"
     " (`sidecar try` shows them)",
 }

@@ -53,7 +53,19 @@ def try_(loaded: Loaded, name: str, path: str | None, limit: int | None, file: B
     shown, totals = (
         0,
         dict.fromkeys(
-            ("filtered", "unparsed", "dropped", "untimed", "cut", "replaced", "late", "blank", "nul_bytes"), 0
+            (
+                "filtered",
+                "unparsed",
+                "dropped",
+                "untimed",
+                "cut",
+                "replaced",
+                "late",
+                "blank",
+                "nul_bytes",
+                "not_numbers",
+            ),
+            0,
         ),
     )
     dead = 0

@@ -208,6 +208,7 @@ class Timestamp(msgspec.Struct, frozen=True, kw_only=True):
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What a line becomes: an event, or with `metrics` an item of a time series.
 
+    `units`: numbers of metrics may have a unit behind them, and commas between thousands, which are left out.
     None: `name` that of the tail, `content` the whole line, `target` this host.
     """
 
@@ -216,6 +217,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     target: Template | None = None
     dimension: dict[str, Template] = msgspec.field(default_factory=lambda: {"file": parse_template("{path}")})
     metrics: dict[str, Template] = {}
+    units: bool = False
     timestamp: Timestamp = Timestamp()
 
 

@@ -21,6 +21,9 @@ from sidecar.templates import Template
 _encode = msgspec.json.Encoder().encode
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
 _INTEGER = re.compile(r"\s*[+-]?\d{1,18}\s*", re.ASCII)
+_WITH_UNIT = re.compile(
+    r"\s*([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*(?:%|[^\W\d_]{1,12}(?:/[^\W\d_]{1,12})?)?\s*"
+)
 _LARGEST = 1e300
 Wanted = Mapping[str, tuple[str, ...]]
 Render = Callable[[Mapping[str, Any]], str]
@@ -40,6 +43,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     content: Template | None
     dimension: Mapping[str, Template]
     metrics: Mapping[str, Template]
+    units: bool
     time_field: str | None
     clock: Clock | None
     max_ahead_ms: int
@@ -49,6 +53,7 @@ class Counts(msgspec.Struct):
     """Lines that became no event, or not quite the one they were to be, by what happened to them.
 
     `late_in` are the keys of the patterns that took too long. `nul_bytes` were passed over before lines.
+    `not_numbers` are metrics that were left out of items of time series.
     """
 
     filtered: int = 0
@@ -61,6 +66,7 @@ class Counts(msgspec.Struct):
     late_in: frozenset[str] = frozenset()
     blank: int = 0
     nul_bytes: int = 0
+    not_numbers: int = 0
 
     def too_late(self, lines: int, key: str) -> None:
         """The pattern of `key` took too long for so many lines."""
@@ -121,7 +127,7 @@ class Careful:
         self, record: Record, fields: Fields | None, all_fields: Fields, stamp_ms: int, counts: Counts
     ) -> bytes | None:
         if self._metrics:
-            return self._sample(all_fields, stamp_ms) if fields is not None else None
+            return self._sample(all_fields, stamp_ms, counts) if fields is not None else None
         if fields is None:
             if self._shape.unparsed != "raw":
                 return None
@@ -142,17 +148,18 @@ class Careful:
         counts.cut += cut or len(encoded) > self._event_bytes
         return encoded if len(encoded) <= self._event_bytes else _shortened(event, len(encoded), self._event_bytes)
 
-    def _sample(self, fields: Fields, stamp_ms: int) -> bytes | None:
-        """A time-series item; None if no metric is there, or one is no number."""
+    def _sample(self, fields: Fields, stamp_ms: int, counts: Counts) -> bytes | None:
+        """Make a time-series item of the metrics that are numbers; None if there are none."""
         metrics: dict[str, float] = {}
         for name, render in self._metrics:
             text = render(fields)
             if not text:
                 continue
-            number = _number(text)
+            number = _number(_without_unit(text) if self._shape.units else text)
             if number is None:
-                return None
-            metrics[name] = number
+                counts.not_numbers += 1
+            else:
+                metrics[name] = number
         if not metrics:
             return None
         item = {
@@ -180,6 +187,12 @@ class Careful:
             counts.untimed += 1
             return now_ms
         return found
+
+
+def _without_unit(text: str) -> str:
+    """Return the number of `3ms`, `12 %` or `1,234` without its unit and its commas; else the text as it is."""
+    found = _WITH_UNIT.fullmatch(text)
+    return found[1].replace(",", "") if found else text
 
 
 def _number(text: str) -> float | None:

@@ -608,3 +608,25 @@ def test_a_long_run_of_nuls_swallows_no_line_however_it_is_cut_into_blocks(run: 
 def test_a_line_of_utf_16_may_begin_with_a_zero_byte() -> None:
     data = "ab\ncd\n".encode("utf-16-be")
     assert take(data, "utf-16-be").text == "ab\ncd\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "plain", "with_units"),
+    [
+        ("3", 3, 3), ("-1.5e3", -1500.0, -1500.0), ("3ms", None, 3), ("12%", None, 12), ("12.5 %", None, 12.5),
+        ("1,234", None, 1234), ("1,234,567.5 B/s", None, 1234567.5), ("+7 µs", None, 7), ("12,34", None, None),
+        ("fast", None, None), ("3 4", None, None), ("%", None, None), ("1e400", None, None), ("3ms5", None, None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("units", [False, True])
+def test_numbers_of_metrics(text: str, plain: float | None, with_units: float | None, *, units: bool) -> None:
+    settings = {"parse": "json", "event": {"metrics": {"a": "{a}", "b": "{b}"}, "units": units}}
+    made = make(maker(**settings), json.dumps({"a": text, "b": 1}) + "\n")
+    expected = with_units if units else plain
+    assert [item["metrics"] for item in made.events] == [{"b": 1} if expected is None else {"a": expected, "b": 1}]
+    assert made.counts.not_numbers == (expected is None)
+
+
+def test_a_line_without_any_number_becomes_nothing_and_is_counted() -> None:
+    made = make(maker(parse="json", event={"metrics": {"a": "{a}"}}), '{"a": "fast"}\n')
+    assert (made.events, made.counts.not_numbers, made.counts.dropped) == ([], 1, 1)

@@ -11,8 +11,8 @@ from sidecar.inputs.tail.messages import Batch
 from sidecar.meter import Recent
 from sidecar.parsing import Counts
 
-NAMES = ("filtered", "unparsed", "untimed", "cut", "blank", "late", "nul_bytes")
-AMISS = ("untimed", "late")
+NAMES = ("filtered", "unparsed", "untimed", "cut", "blank", "late", "nul_bytes", "not_numbers")
+AMISS = ("untimed", "late", "not_numbers")
 """What of these says that something is to be mended, and is a reason in status for `_LATELY_S`."""
 _LATELY_S = 600.0
 _TELL_EVERY_S = 60.0
