@@ -9,8 +9,8 @@ from sidecar.model import Room
 _MIN_FREE_SHARE = 0.05
 _MIN_FREE_BYTES = 32_000_000
 """What the queue itself needs in order to forget what was delivered: its log, several times over."""
-_LOG_FACTOR = 2
-"""The queue may use so many times its room before a log that cannot be emptied counts against `drop_oldest`."""
+_MOST_LOG_BYTES = 64_000_000
+"""A log that cannot be emptied may grow by so much, or by the room, before nothing more is taken with `drop_oldest`."""
 _PENDING_MAX_BYTES = 64_000_000
 _RETRY_FULL_S = 30
 _RETRY_BUSY_S = 1
@@ -34,14 +34,15 @@ def admit(
     pending_bytes: int,
     room: Room,
     when_full: Literal["refuse", "drop_oldest"],
+    log_bytes: int = 0,
 ) -> Take | Refuse:
     """Decides on `incoming` bytes beside `used_bytes` on disk and `pending_bytes` on their way to the disk.
 
-    With `drop_oldest` the queue's writer makes room; but not in its log, which counts in `used_bytes` if it has grown.
+    With `drop_oldest` the queue's writer makes room; but not in its log, which has grown by `log_bytes`.
     """
     if pending_bytes + incoming > _PENDING_MAX_BYTES:
         return Refuse("the disk is slower than the input", _RETRY_BUSY_S)
-    if when_full == "drop_oldest" and incoming <= room.bytes and used_bytes <= _LOG_FACTOR * room.bytes:
+    if when_full == "drop_oldest" and incoming <= room.bytes and log_bytes <= max(_MOST_LOG_BYTES, room.bytes):
         return Take()
     if used_bytes + pending_bytes + incoming <= room.bytes:
         return Take()

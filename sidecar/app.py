@@ -236,6 +236,7 @@ class Sidecar:
         )
         upkeep.on_forgotten = intake.forget
         views = StatusViews(config, directory, queue, dispatch, upkeep, intake, self)
+        upkeep.on_look = views.note_growth
         self._dispatch = dispatch
         self._reloaders = [
             directory.reload,

@@ -67,6 +67,12 @@ class AskTails(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Show every file of every tail."""
 
 
+class SeenDead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody has looked at the dead letters up to this number."""
+
+    through_id: RowId
+
+
 class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Read the configuration again."""
 
@@ -101,6 +107,7 @@ class Control:
             _route("/control/tails/move", MoveTail, self.move_tail),
             _route("/control/dead/retry", DeadRound, self.put_back),
             _route("/control/dead/purge", DeadRound, self.purge),
+            _route("/control/dead/ack", SeenDead, self.see_dead),
             _route("/control/replay", ReplayRound, self.replay),
             _route("/control/replay/cancel", Cancel, self.cancel_replay),
         ]
@@ -132,6 +139,11 @@ class Control:
     async def purge(self, asked: DeadRound) -> Moved:
         """Raises Unavailable."""
         return await self._queue.purge(asked.wanted, asked.after_id)
+
+    async def see_dead(self, asked: SeenDead) -> SeenDead:
+        """Raises Unavailable."""
+        await self._queue.see_dead(asked.through_id)
+        return asked
 
     async def replay(self, asked: ReplayRound) -> Moved:
         """Raises Refused (409) while another replay goes somewhere else, or Unavailable."""

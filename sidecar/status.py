@@ -42,7 +42,7 @@ class BooksStatus(msgspec.Struct, frozen=True):
 
 
 class QueueStatus(msgspec.Struct, frozen=True):
-    """Room and age. `full_in_s` is None while the queue does not grow.
+    """Room and age. `full_in_s` is None while the queue does not grow, `through_in_s` while it does not get shorter.
 
     `limit` says what `max_bytes` comes from: `queue.max_size`, or the disk that should keep `queue.min_free`.
     `wal_bytes` are those of the write-ahead log; what it has grown beyond the usual is part of `bytes`. `went_back`: so
@@ -59,6 +59,7 @@ class QueueStatus(msgspec.Struct, frozen=True):
     refused_by: dict[str, int]
     wal_bytes: int = 0
     went_back: int = 0
+    through_in_s: float | None = None
 
 
 State = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
@@ -105,6 +106,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     """One pipe, with all its tokens. `rate_per_min` counts the requests of the last minute; `lanes` are those in which
     something waits. `waits_for`: which limit of bytes it waits for.
 
+    `dead_unseen` are those that nobody has looked at yet.
     `damaged` is the part of `dead` that could not be read from the disk any more.
     `replayed` is the part of `accepted` that was put in again by `sidecar replay`.
     """
@@ -130,6 +132,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
     tokens: list[TokenStatus] = []
     waits_for: str | None = None
     damaged: int = 0
+    dead_unseen: int = 0
 
 
 class ProxyStatus(msgspec.Struct, frozen=True):
@@ -306,6 +309,12 @@ def worries(
         f"{(due_ms - now_ms) / 60_000:.0f} min; is a clock, or a time zone, wrong?"
         for stream, events, due_ms in later
         if due_ms - now_ms > _FAR_AHEAD_MS
+    ]
+    found += [
+        f"stream {stream.name}: the proxy refused {stream.dead_unseen} more events for good; `sidecar dead list` shows"
+        " them, and that ends this reason (as does `sidecar dead ack`)"
+        for stream in streams
+        if stream.dead_unseen > stream.damaged
     ]
     found += [
         f"stream {stream.name}: {stream.damaged} events could not be read from the disk, and are set aside"

@@ -4,6 +4,7 @@ Pure. It knows nothing of keys or files; the configuration binder adds those to 
 """
 
 import re
+from datetime import UTC, datetime
 from typing import NewType
 
 import msgspec
@@ -124,6 +125,11 @@ def format_size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+def format_moment(at_ms: int) -> str:
+    """Return a time, in milliseconds since 1970, as this host's clocks show it, with their offset."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone().isoformat(" ", "seconds")
 
 
 def format_duration(seconds: float) -> str:

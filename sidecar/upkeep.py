@@ -45,6 +45,7 @@ class Upkeep:
         self._dropped: Counter[str] | None = None
         self._first: asyncio.Task[None] | None = None
         self._directory, self._drained = directory, _Drained()
+        self.on_look: Callable[[], None] = lambda: None
         self.on_forgotten: Callable[[Collection[QueueStream]], None] = lambda _: None
 
     def start(self, schedule: Schedule) -> None:
@@ -69,6 +70,7 @@ class Upkeep:
     async def look(self) -> None:
         """What must be noticed within a second: a disk that fills up, events whose time has come."""
         self._queue.look()
+        self.on_look()
         self.look_at_disk()
         if any(stream.lane("later").events for stream in self._queue.streams()):
             await self._promote()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -38,6 +38,7 @@ from sidecar.status import (
 )
 from sidecar.upkeep import Upkeep
 
+_GROWTH_FROM_S, _GROWTH_OVER_S = 5.0, 30.0
 _CROWDED_S = 120.0
 """For so long a peer that was refused for its many streams is told of."""
 _WORST = ("unauthorized", "held", "rate_limited", "sending", "idle")
@@ -93,22 +94,28 @@ class StatusViews:
     ) -> None:
         self._config, self._directory, self._queue = config, directory, queue
         self._dispatch, self._upkeep, self._intake, self._facts = dispatch, upkeep, intake, facts
-        self._growth = _Growth(boot_clock(), queue.size_bytes)
+        self._growth = _Growth()
 
     def reload(self, config: Config) -> None:
         """From now on `config` counts."""
         self._config = config
 
+    def note_growth(self) -> None:
+        """Note how the queue stands; once a second."""
+        self._growth.note(boot_clock(), self._queue.size_bytes, self._queue.books().queued)
+
     async def status(self) -> Status:
         """The whole document."""
         ages_s, dropped = await self._queue.oldest_age_s(), await self._queue.dropped()
+        due_ms, damaged = await self._queue.due_ms(), await self._queue.damaged()
+        unseen = await self._queue.unseen_dead()
+        # From here on nothing is waited for, so that all the counters are of one moment.
         books = books_status(self._queue.books(), self._upkeep.mismatches)
         queue = self._queue_status(max(ages_s.values(), default=0.0))
-        due_ms, damaged = await self._queue.due_ms(), await self._queue.damaged()
         by_data_id: dict[int, list[QueueStream]] = {}
         for stream in self._queue.streams():
             by_data_id.setdefault(stream.key.data_id, []).append(stream)
-        streams = [self._stream(parts, ages_s, due_ms, dropped, damaged) for parts in by_data_id.values()]
+        streams = [self._stream(parts, ages_s, due_ms, dropped, damaged, unseen) for parts in by_data_id.values()]
         proxies = self._proxies()
         inputs = self._inputs()
         broken = failures(books=books, queue=queue, broken=self._queue.broken, refusing=self._refusing())
@@ -174,6 +181,7 @@ class StatusViews:
             1,
             used_bytes=self._queue.size_bytes,
             pending_bytes=self._queue.pending_bytes,
+            log_bytes=self._queue.log_bytes,
             room=self._queue.room,
             when_full=self._config.queue.when_full,
         )
@@ -181,14 +189,16 @@ class StatusViews:
 
     def _queue_status(self, oldest_age_s: float) -> QueueStatus:
         size, room = self._queue.size_bytes, self._queue.room
-        fill_per_s = self._growth.per_s(boot_clock(), size)
+        fill_per_s, fewer_per_s = self._growth.rates()
+        queued = self._queue.books().queued
         return QueueStatus(
             bytes=size,
             max_bytes=room.bytes,
             limit=room.limit,
             oldest_age_s=round(oldest_age_s, 3),
             fill_per_s=round(fill_per_s, 1),
-            full_in_s=full_in_s(room.bytes - size, fill_per_s),
+            full_in_s=full_in_s(room.bytes - size, fill_per_s) if fewer_per_s <= 0 else None,
+            through_in_s=queued / fewer_per_s if fewer_per_s > 0 and queued else None,
             refused_by=dict(self._intake.refused_by),
             wal_bytes=self._queue.wal_bytes,
             went_back=self._queue.went_back,
@@ -201,6 +211,7 @@ class StatusViews:
         due_ms: Mapping[int, int],
         dropped: Mapping[int, dict[str, int]],
         damaged: Mapping[int, int],
+        unseen: Mapping[int, int],
     ) -> StreamStatus:
         """One row for all streams of a data_id: what came with one token or another, of one kind or the other."""
         lanes = [
@@ -230,6 +241,7 @@ class StatusViews:
             last_delivered_at=max(part.last_delivered_ms or 0 for part in parts) or None,
             dropped_by=dict(dropped_by),
             damaged=sum(damaged.get(part.id, 0) for part in parts),
+            dead_unseen=sum(unseen.get(part.id, 0) for part in parts),
             dead_bytes=sum(part.dead_bytes for part in parts),
             replayed=sum(part.replayed for part in parts),
             lanes=lanes,
@@ -338,17 +350,29 @@ def _state(lanes: Sequence[LaneStatus]) -> State:
 
 
 class _Growth:
-    """How fast the queue grows: between looks at least ten seconds apart, smoothed by that alone."""
+    """How fast the queue grows, in bytes, and becomes shorter, in events: over the last half minute or so.
 
-    def __init__(self, now_s: float, size: int) -> None:
-        self._since_s, self._size, self._rate = now_s, size, 0.0
+    It is told each second how the queue stands, whether anybody asks or not.
+    """
 
-    def per_s(self, now_s: float, size: int) -> float:
-        passed_s = now_s - self._since_s
-        if passed_s >= 10:
-            self._rate = (size - self._size) / passed_s
-            self._since_s, self._size = now_s, size
-        return self._rate
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def note(self, now_s: float, size: int, queued: int) -> None:
+        """Note that the queue has `size` bytes and `queued` events now."""
+        self._seen.append((now_s, size, queued))
+        while len(self._seen) > 1 and now_s - self._seen[1][0] >= _GROWTH_OVER_S:
+            self._seen.popleft()
+
+    def rates(self) -> tuple[float, float]:
+        """Return bytes more, and events less, in a second; nothing before there is something to compare."""
+        if not self._seen:
+            return 0.0, 0.0
+        (then_s, then_size, then_queued), (now_s, size, queued) = self._seen[0], self._seen[-1]
+        passed_s = now_s - then_s
+        if passed_s < _GROWTH_FROM_S:
+            return 0.0, 0.0
+        return (size - then_size) / passed_s, (then_queued - queued) / passed_s
 
 
 def _wall_ms(at_s: float, now_s: float) -> int:

@@ -4,10 +4,9 @@ Pure: it reads the status document, and nothing else.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from sidecar.status import LaneStatus, ProxyStatus, Status, StreamStatus
-from sidecar.units import format_duration
+from sidecar.units import format_duration, format_moment
 
 _LANES = {
     "fresh": "{n} waiting",
@@ -115,7 +114,7 @@ def _ago(at_ms: int, now_ms: int) -> str:
 
 
 def _clock(at_ms: int | None) -> str:
-    return "?" if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return "?" if at_ms is None else format_moment(at_ms)
 
 
 def _events(count: int) -> str:

@@ -1,23 +1,24 @@
 """`sidecar dead`: the events that the proxy refused for good: to be seen, sent again, exported, or dropped."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from sidecar.cli.control import command
+from sidecar.cli.control import CommandError, NotRunningError, SilentError, command
 from sidecar.cli.options import asking
 from sidecar.cli.output import console, counted, print_json, printable, progress, table
 from sidecar.cli.streams import names_of, numbers_of, open_lookup
 from sidecar.cli.times import When
 from sidecar.config import Loaded
-from sidecar.control import DeadRound
+from sidecar.control import DeadRound, SeenDead
 from sidecar.queue import DeadFilter, DeadLetter, Moved
+from sidecar.units import format_moment
 
 _SHOWN_CHARACTERS = 200
 _NUMBER = click.IntRange(0, 2**63 - 1)
@@ -94,6 +95,22 @@ def list_(loaded: Loaded, *, limit: int, as_json: bool, **filters: Any) -> None:
     console().print(shown)
     total = selection.count()
     click.echo(counted(total, "dead letter") + (f", the newest {len(letters)} shown" if total > len(letters) else ""))
+    with contextlib.suppress(NotRunningError, SilentError, CommandError):  # then it is a reason for longer, that is all
+        _acknowledge(loaded)
+
+
+@dead.command()
+@asking
+def ack(loaded: Loaded) -> None:
+    """Take note of all dead letters of now: they are no reason in `sidecar status` any more, and stay."""
+    _acknowledge(loaded)
+    click.echo("taken note of")
+
+
+def _acknowledge(loaded: Loaded) -> None:
+    with open_lookup(loaded) as lookup:
+        last = lookup.last_dead()
+    command(loaded.config.state, "/control/dead/ack", SeenDead(last), SeenDead)
 
 
 @dead.command()
@@ -229,7 +246,7 @@ def _in_rounds(selection: Selection, path: str, doing: str) -> int:
 
 
 def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return format_moment(at_ms)
 
 
 def _excerpt(letter: DeadLetter) -> str:

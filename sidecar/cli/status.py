@@ -100,6 +100,8 @@ def _show(document: Status, out: Console) -> None:
         _books_line(Books(books.accepted, books.queued, books.delivered, books.dead, books.dropped), books.balanced)
     )
     full = f", full in {format_duration(queue.full_in_s)}" if queue.full_in_s is not None else ""
+    if queue.through_in_s is not None:
+        full = f", through in about {format_duration(queue.through_in_s)}"
     oldest = f", oldest event {format_duration(queue.oldest_age_s)} old" if queue.oldest_age_s else ""
     out.print(f"queue: {format_size(queue.bytes)} of {format_size(queue.max_bytes)}{oldest}{full}\n")
     out.print(_streams(document.streams))

@@ -1,7 +1,6 @@
 """`sidecar tails`: every tailed file, how far it was read, what it waits for; and to read it anew, or not at all."""
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +15,7 @@ from sidecar.cli.output import console, counted, print_json, printable, table
 from sidecar.config import Loaded
 from sidecar.control import AskTails, Files, MoveTail
 from sidecar.inputs.tail import ShownFile, ShownLoss, ShownTails
-from sidecar.units import format_duration, format_size
+from sidecar.units import format_duration, format_moment, format_size
 
 _CATCHING_UP_BYTES = 10_000_000
 _LOOK_EVERY_S = 0.5
@@ -134,4 +133,4 @@ def _loss_line(loss: ShownLoss) -> str:
 
 
 def _time(moment_ms: int) -> str:
-    return datetime.fromtimestamp(moment_ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return format_moment(moment_ms)

@@ -4,7 +4,6 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -17,6 +16,7 @@ from sidecar.cli.streams import names_of, open_lookup
 from sidecar.config import Loaded
 from sidecar.queue import DeadFilter, Found, Lookup
 from sidecar.status import Status
+from sidecar.units import format_moment
 from sidecar.why import explain
 
 _PLAIN = re.compile(r"[A-Za-z0-9 _.:@+-]*", re.ASCII)
@@ -37,7 +37,7 @@ def why(loaded: Loaded, what: str, *, as_json: bool) -> None:
         status = ask_status(loaded.config.state)
     except NotRunningError:
         status = None
-    answer = _of_stream(status, what) if status else _of_stopped(loaded, what)
+    answer = (_of_stream(status, what) if status else _of_stopped(loaded, what)) or _of_configured(loaded, what)
     if answer is None:
         answer = _of_event(loaded, status, what)
     if as_json:
@@ -64,6 +64,16 @@ def _of_stopped(loaded: Loaded, name: str) -> dict[str, Any] | None:
     return {"found": True, "lines": lines} if found else None
 
 
+def _of_configured(loaded: Loaded, name: str) -> dict[str, Any] | None:
+    """Answer for a stream of the configuration that no event ever came for."""
+    streams = loaded.config.streams
+    found = [known for known, stream in streams.items() if name in (known, str(stream.data_id))]
+    lines = [
+        f"{each}: configured (data_id {streams[each].data_id}), and no event has come for it yet" for each in found
+    ]
+    return {"found": True, "lines": lines} if found else None
+
+
 def _of_event(loaded: Loaded, status: Status | None, what: str) -> dict[str, Any]:
     """Where the event is; in the queue with why it still is there."""
     matches, needle = matcher(what)
@@ -78,6 +88,8 @@ def _of_event(loaded: Loaded, status: Status | None, what: str) -> dict[str, Any
         )
     if not found:
         lines = [f"nothing is known of {what}: no stream is called so, and no event waits, is dead or is kept with it"]
+        if not loaded.config.queue.keep_delivered:
+            lines.append("delivered events are not kept; queue.keep_delivered: 7d would (see `sidecar replay`)")
     events = [{"stream": names[each.stream], "place": each.place, "lane": each.lane, "at_ms": each.at_ms,
                "due_ms": each.due_ms, "event": each.event} for each in found]  # fmt: skip
     return {"found": bool(found), "events": events, "lines": lines}
@@ -126,4 +138,4 @@ def _excerpt(event: msgspec.Raw) -> str:
 
 
 def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return format_moment(at_ms)

@@ -360,6 +360,7 @@ class Intake:
             size,
             used_bytes=self._queue.size_bytes,
             pending_bytes=self._queue.pending_bytes,
+            log_bytes=self._queue.log_bytes,
             room=self._queue.room,
             when_full=self._settings.when_full,
         )

@@ -72,6 +72,11 @@ class Lookup:
         """How many dead letters are meant."""
         return self._count("coalesce(sum(events), 0)", "dead", wanted)
 
+    def last_dead(self) -> int:
+        """Return the highest number of a dead letter; 0 if there is none."""
+        (found,) = self._connection.execute("SELECT coalesce(max(id), 0) FROM dead").fetchone()
+        return int(found)
+
     def count_kept(self, wanted: KeptFilter) -> int:
         """How many kept events are meant."""
         return self._count("coalesce(sum(events), 0)", "kept", wanted)

@@ -36,6 +36,7 @@ from sidecar.queue.operations import (
     PutBack,
     PutOff,
     Replay,
+    SeeDead,
     SetAside,
     SetDamagedAside,
     SpendBudget,
@@ -113,7 +114,12 @@ class Queue:
     @property
     def size_bytes(self) -> int:
         """Bytes in use in the database file, soon after each commit, and what its log has grown beyond the usual."""
-        return self._writer.size_bytes + max(0, self._writer.wal_bytes - WAL_BYTES)
+        return self._writer.size_bytes + self.log_bytes
+
+    @property
+    def log_bytes(self) -> int:
+        """By how much the write-ahead log has grown beyond the usual."""
+        return max(0, self._writer.wal_bytes - WAL_BYTES)
 
     @property
     def wal_bytes(self) -> int:
@@ -301,6 +307,14 @@ class Queue:
             events=damaged.events,
             problem=damaged.problem,
         )
+
+    async def see_dead(self, through_id: int) -> None:
+        """Note that somebody has looked at the dead letters up to this number. Raises Unavailable."""
+        await self._commit(lambda done: SeeDead(through_id, done))
+
+    async def unseen_dead(self) -> dict[int, int]:
+        """Return how many dead letters of each stream, by its id, nobody has looked at."""
+        return await self._read(self._reader.unseen_dead)
 
     async def damaged(self) -> dict[int, int]:
         """Return how many events of each stream, by its id, are set aside since they could not be read."""

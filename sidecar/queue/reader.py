@@ -120,6 +120,13 @@ class Reader:
         rows = self._execute("SELECT stream, sum(events) FROM dead WHERE codec IS NOT NULL GROUP BY stream")
         return dict(rows.fetchall())
 
+    def unseen_dead(self) -> dict[int, int]:
+        """Return how many dead letters of each stream nobody has looked at."""
+        rows = self._execute(
+            "SELECT stream, sum(events) FROM dead WHERE id > (SELECT id FROM seen WHERE what = 'dead') GROUP BY stream"
+        )
+        return dict(rows.fetchall())
+
     def books(self) -> dict[StreamKey, Books]:
         """The books as they stand in the file."""
         return {key: stream.books for key, stream in load_streams(self._open()).items()}

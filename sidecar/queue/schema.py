@@ -7,6 +7,7 @@
             └─< dropped         events dropped under the operator's policy, by reason
     budget                      what each access token has spent of its rate, by digest
     clock                       how far the steady clock is, by which rows grow old (steady.py)
+    seen                        up to which of them somebody has looked at the dead letters
     tail ─┬─< checkpoint        how far each tailed file is committed
           └─< loss              what of tailed files could not be had any more
 
@@ -111,6 +112,13 @@ def m005_damaged(db: Database) -> None:
     db.execute("CREATE INDEX dead_damaged ON dead (stream, events) WHERE codec IS NOT NULL")
 
 
+@migrations()
+def m006_seen(db: Database) -> None:
+    """Note up to which number somebody has looked at the dead letters. Those of before count as seen."""
+    db.create_table("seen", {"what": str, "id": int}, pk="what", not_null={"id"})
+    db.execute("INSERT INTO seen (what, id) SELECT 'dead', coalesce(max(id), 0) FROM dead")
+
+
 def chunk_id(lane: int, seq: int) -> int:
     """The key of chunk `seq` of `lane`."""
     return (lane << SEQ_BITS) - BEFORE_ALL + seq
@@ -189,6 +197,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         m003_rules.__name__,
         m004_steady.__name__,
         m005_damaged.__name__,
+        m006_seen.__name__,
     }
     newer = [applied.name for applied in migrations.applied(db) if applied.name not in known]
     if newer:

@@ -142,7 +142,8 @@ def test_rows_of_an_older_version_are_cleaned_on_the_way_out(pair: tuple[Proxy, 
     with sqlite3.connect(sidecar.state / "queue.db") as connection:
         for table in ("chunk", "later"):
             changed = connection.execute(
-                f"UPDATE {table} SET body = CAST(replace(CAST(body AS TEXT), '_arget', 'Target') AS BLOB), rules = 0"
+                f"UPDATE {table} SET codec = 0, rules = 0,"
+                " body = CAST(substr(replace(CAST(body AS TEXT), '_arget', 'Target'), 1, bytes) AS BLOB)"
             )
             assert changed.rowcount == 1
     connection.close()

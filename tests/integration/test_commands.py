@@ -298,3 +298,56 @@ def test_the_commands_are_only_on_the_control_socket(keeping: tuple[Proxy, Sidec
     for path in ("retry", "dead/retry", "dead/purge", "replay"):
         answer = httpx.post(f"{sidecar.url}/control/{path}", content=b"{}", trust_env=False)
         assert answer.status_code == 404
+
+
+def test_new_dead_letters_are_a_reason_until_somebody_has_looked(keeping: tuple[Proxy, Sidecar]) -> None:
+    _, sidecar = keeping
+
+    def reason() -> bool:
+        return any("more events for good" in each for each in sidecar.status()["reasons"])
+
+    def refuse() -> None:
+        before = sidecar.books()["dead"]
+        assert sidecar.post(report(event(event={"content": "POISON"}))).status_code == 200
+        wait_until(lambda: sidecar.books()["dead"] == before + 1)
+
+    assert not reason()
+    for look in (("dead", "list"), ("dead", "ack")):
+        refuse()
+        assert reason()
+        assert sidecar.status()["state"] == "degraded"
+        call(sidecar, *look)
+        assert not reason()
+    sidecar.stop()
+    sidecar.start()
+    assert not reason(), "it is remembered"
+    refuse()
+    assert reason()
+
+
+def test_what_was_delivered_and_is_not_kept_is_said_how_to_keep(tmp_path: Path, proxy: Proxy) -> None:
+    with Sidecar(
+        tmp_path, proxy.url, {"streams": {"idle": {"data_id": 79, "access_token": "secret-token"}}}
+    ) as sidecar:
+        sidecar.start()
+        item = event()
+        assert sidecar.post(report(item)).status_code == 200
+        sidecar.wait_empty()
+        told = call(sidecar, "why", f"id={item['dimension']['id']}", code=1)
+        assert "queue.keep_delivered: 7d would" in told
+        assert "no event has come for it yet" in call(sidecar, "why", "idle")
+        assert "no event has come for it yet" in call(sidecar, "why", "79")
+
+
+def test_the_status_says_when_all_will_be_through(tmp_path: Path) -> None:
+    with Proxy(tmp_path, "--rate", "unlimited") as proxy:
+        proxy.start()
+        proxy.fault("down")
+        with Sidecar(tmp_path, proxy.url, {"proxy": {"rate": "60/min", "max_body": "20KB"}}) as sidecar:
+            sidecar.start()
+            for _ in range(40):
+                assert sidecar.post(report(*(event() for _ in range(60)))).status_code == 200
+            proxy.fault("none")
+            wait_until(lambda: sidecar.status()["queue"]["through_in_s"], 60, "an estimate")
+            assert sidecar.status()["queue"]["full_in_s"] is None
+            assert "through in about" in call(sidecar, "status")

@@ -1,11 +1,14 @@
 """Why something has not been delivered, in plain words."""
 
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
 from sidecar.status import LaneStatus, ProxyStatus, Status, StreamStatus
+from sidecar.units import format_moment
 from sidecar.why import explain
 from tests.unit.test_status import DOWN, PROXY, STREAM, status
 
@@ -14,6 +17,22 @@ LANE = LaneStatus(
     name="fresh", queued=3, queued_bytes=9, oldest_age_s=75.0, state="held", searching=0, failures=2,
     failing_since=NOW_MS - 60_000, next_attempt_at=NOW_MS + 4_000, last_error="HTTP 418: no", due_at=None, target=None,
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _host_in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """UTC_HOST: times are shown as this host's clocks show them."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_times_are_those_of_this_hosts_clocks_with_their_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    assert format_moment(1_700_000_000_000) == "2023-11-15 06:13:20+08:00"
 
 
 def told(lane: LaneStatus | None = None, proxies: tuple[ProxyStatus, ...] = (PROXY,), **changes: Any) -> list[str]:
@@ -37,8 +56,8 @@ def test_the_whole_answer() -> None:
     assert told() == [
         "app: 3 events not delivered yet, 6 delivered",
         "3 events waiting, the oldest for 1min 15s:",
-        "  it fails since 2023-11-14 22:12:20Z (2 times): HTTP 418: no",
-        "  next attempt in 4.0s, at 2023-11-14 22:13:24Z",
+        "  it fails since 2023-11-14 22:12:20+00:00 (2 times): HTTP 418: no",
+        "  next attempt in 4.0s, at 2023-11-14 22:13:24+00:00",
     ]
 
 
@@ -47,11 +66,11 @@ def test_the_whole_answer() -> None:
     [
         (
             {"state": "unauthorized", "failures": 1},
-            "the proxy refuses the access token since 2023-11-14 22:12:20Z (once)",
+            "the proxy refuses the access token since 2023-11-14 22:12:20+00:00 (once)",
         ),
         ({"state": "unauthorized"}, "configure data_id 5 with the right token"),
         ({"proxies": (DOWN,)}, "the proxy cannot be reached"),
-        ({"proxies": (DOWN,)}, "http://a is down since 1970-01-01 00:00:00Z: refused"),
+        ({"proxies": (DOWN,)}, "http://a is down since 1970-01-01 00:00:00+00:00: refused"),
         ({"proxies": (DOWN, DOWN)}, "no proxy can be reached"),
         ({"proxies": (DOWN, PROXY)}, "it fails since"),
         ({"proxies": (DOWN,), "target": "http://other"}, "it fails since"),

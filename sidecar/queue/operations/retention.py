@@ -127,6 +127,17 @@ def forget_drained(tx: Transaction) -> list[QueueStream]:
     return gone
 
 
+class SeeDead(msgspec.Struct, frozen=True):
+    """Somebody has looked at the dead letters up to number `through_id`."""
+
+    through_id: int
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """Never back."""
+        tx.execute("UPDATE seen SET id = max(id, ?) WHERE what = 'dead'", (self.through_id,))
+
+
 class Nothing(msgspec.Struct, frozen=True):
     """Goes through the writer and back: proof that it is alive."""
 
