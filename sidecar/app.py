@@ -47,6 +47,7 @@ _DATABASE = "queue.db"
 _CONTROL_SOCKET = "control.sock"
 _STOP_S = 10.0
 _ADDRESS_EVERY_S = 1.0
+_SOCKETS_EVERY_S = 1.0
 _FEW_CONNECTIONS = 256
 """To a listener that only shows, or is for commands."""
 _EXAMPLES = ("192.0.2.1", "192.0.2.2")
@@ -94,6 +95,11 @@ class Sidecar:
     def nameless(self) -> str | None:
         """By which address events name this host, since its own is not known; None: by its own."""
         return self.config.defaults.ip if self._address.loopback_used and self._address.known is None else None
+
+    @property
+    def sockets_lost(self) -> dict[str, str]:
+        """Sockets that nobody can connect to, with the reason."""
+        return self._sockets.lost if self._sockets is not None else {}
 
     @property
     def sockets_wait(self) -> str | None:
@@ -253,7 +259,7 @@ class Sidecar:
             expect=self._expect_address,
         )
         await self._open_control(views, Control(directory, queue, dispatch, tails, self.reload), undo)
-        await self._open_sockets(intake, undo)
+        await self._open_sockets(intake, schedule, undo)
         await self._open_http(intake, views, hops, undo)
         undo.push_async_callback(tails.stop)
         undo.callback(intake.stop)
@@ -274,10 +280,11 @@ class Sidecar:
         undo.callback(path.unlink, missing_ok=True)
         undo.push_async_callback(server.stop)
 
-    async def _open_sockets(self, intake: Intake, undo: contextlib.AsyncExitStack) -> None:
+    async def _open_sockets(self, intake: Intake, schedule: Schedule, undo: contextlib.AsyncExitStack) -> None:
         self._sockets = Sockets(self.config.sockets, intake, _agent_configuration(self.config))
         undo.push_async_callback(self._sockets.stop)
         await self._sockets.start()
+        schedule.add_every("sockets", _SOCKETS_EVERY_S, self._sockets.look)
 
     async def _open_http(self, intake: Intake, views: StatusViews, hops: Hops, undo: contextlib.AsyncExitStack) -> None:
         settings = self.config.http
@@ -291,7 +298,7 @@ class Sidecar:
             max_body_bytes=settings.max_body,
             max_connections=settings.max_connections,
         )
-        listener = listen_tcp(settings.listen.host, settings.listen.port)
+        listener = listen_tcp(settings.listen.host, settings.listen.port, "http.listen")
         self.listens_on = Address(*listener.getsockname()[:2])  # the port that was found, where 0 was asked for
         http = HttpServer(make_app(views, guard), listener, intake_protocol(shared))
         await http.start()
@@ -302,7 +309,7 @@ class Sidecar:
     async def _open_status(self, listen: Address, views: StatusViews, undo: contextlib.AsyncExitStack) -> None:
         """Show the status, and nothing else, to whoever can reach that address."""
         guard = Guard(listen.host, self.config.http.allowed_hosts)
-        listener = listen_tcp(listen.host, listen.port)
+        listener = listen_tcp(listen.host, listen.port, "http.status_listen")
         logger.info("status is shown", on=f"http://{Address(*listener.getsockname()[:2])}")
         http = HttpServer(make_app(views, guard, to_other_hosts=True), listener, bounded_protocol(_FEW_CONNECTIONS))
         await http.start()

@@ -5,6 +5,7 @@ use is an error that names the process.
 """
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -24,14 +25,14 @@ Kind = Literal["stream", "datagram"]
 _TYPES = {"stream": socket.SOCK_STREAM, "datagram": socket.SOCK_DGRAM}
 
 
-def listen_tcp(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises StartError that names the address."""
-    return _listen_inet(host, port, "stream")
+def listen_tcp(host: str, port: int, key: str = "") -> socket.socket:
+    """Open a listening socket. Raises StartError that names the address, the `key` that says so, and who has it."""
+    return _listen_inet(host, port, "stream", key)
 
 
-def listen_udp(host: str, port: int) -> socket.socket:
-    """A socket that receives datagrams. Raises StartError that names the address."""
-    return _listen_inet(host, port, "datagram")
+def listen_udp(host: str, port: int, key: str = "") -> socket.socket:
+    """Open a socket that receives datagrams. Raises StartError as `listen_tcp`."""
+    return _listen_inet(host, port, "datagram", key)
 
 
 def listen_unix(path: str, kind: Kind = "stream", *, mode: int = 0o600, uid: int = -1, gid: int = -1) -> socket.socket:
@@ -68,7 +69,7 @@ def short_path(path: Path) -> Iterator[str]:
         os.close(directory)
 
 
-def _listen_inet(host: str, port: int, kind: Kind) -> socket.socket:
+def _listen_inet(host: str, port: int, kind: Kind, key: str) -> socket.socket:
     listener = None
     try:
         family, type_, proto, _, address = socket.getaddrinfo(host, port, type=_TYPES[kind])[0]
@@ -81,7 +82,9 @@ def _listen_inet(host: str, port: int, kind: Kind) -> socket.socket:
         if listener is not None:
             listener.close()
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-        raise StartError(f"cannot listen on {host}:{port}: {why}") from None
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            why = f"in use by {_process(_pid_by_port(port, kind))}"
+        raise StartError(f"cannot listen on {host}:{port}{f' ({key})' if key else ''}: {why}") from None
 
 
 def _opened(listener: socket.socket, kind: Kind) -> socket.socket:
@@ -165,9 +168,27 @@ def _process(pid: int) -> str:
 
 def _pid_by_inode(path: str) -> int:
     """For sockets that do not say it themselves; 0 if it cannot be found out."""
+    return _pid_with({row[6] for row in _rows("unix") if len(row) > 7 and row[7] == path})
+
+
+def _pid_by_port(port: int, kind: Kind) -> int:
+    """Return who has a port of this host; 0 if it cannot be found out."""
+    name, state = ("tcp", "0A") if kind == "stream" else ("udp", "07")
+    rows = [*_rows(name), *_rows(f"{name}6")]
+    return _pid_with({row[9] for row in rows if len(row) > 9 and row[1].endswith(f":{port:04X}") and row[3] == state})
+
+
+def _rows(table: str) -> list[list[str]]:
     try:
-        rows = [line.split() for line in Path("/proc/net/unix").read_text("utf-8", errors="replace").splitlines()]
-        wanted = {f"socket:[{row[6]}]" for row in rows if len(row) > 7 and row[7] == path}
+        lines = Path(f"/proc/net/{table}").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line.split() for line in lines]
+
+
+def _pid_with(inodes: set[str]) -> int:
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    try:
         for link in Path("/proc").glob("[0-9]*/fd/*"):
             with contextlib.suppress(OSError):
                 if str(link.readlink()) in wanted:

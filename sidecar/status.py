@@ -3,7 +3,8 @@
 Pure: `app.py` gathers the facts, this module gives them their shape and decides whether the sidecar is well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
@@ -247,6 +248,7 @@ def worries(
     proxies: Sequence[ProxyStatus],
     inputs: Sequence[InputStatus],
     sockets_wait: str | None,
+    sockets_lost: Mapping[str, str] = MappingProxyType({}),
     crowded: Sequence[str] = (),
     nameless: str | None = None,
     now_ms: int,
@@ -255,6 +257,10 @@ def worries(
 
     `nameless`: the address that stands for this host's own, which is not known."""
     found = [f"sockets wait, nothing of theirs is lost: {sockets_wait}"] if sockets_wait else []
+    found += [
+        f"socket {name}: nobody can connect: {why}; it is opened anew as soon as its place is free"
+        for name, why in sockets_lost.items()
+    ]
     if queue.went_back:
         found.append(
             f"queue.db held less at the start than when it was last in use, by {queue.went_back} events at least: its"

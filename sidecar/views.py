@@ -75,6 +75,10 @@ class Facts(Protocol):
         """By which address events name this host, since its own is not known."""
 
     @property
+    def sockets_lost(self) -> dict[str, str]:
+        """Sockets that nobody can connect to, with the reason."""
+
+    @property
     def sockets_wait(self) -> str | None:
         """Why sockets are not read."""
 
@@ -125,6 +129,7 @@ class StatusViews:
             proxies=proxies,
             inputs=inputs,
             sockets_wait=self._facts.sockets_wait,
+            sockets_lost=self._facts.sockets_lost,
             crowded=self._crowded(),
             nameless=self._facts.nameless,
             now_ms=int(time.time() * 1000),

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -162,7 +163,7 @@ def test_a_port_that_is_taken_is_named_and_exits_1(tmp_path: Path, proxy: Proxy)
         with Sidecar(tmp_path, proxy.url, {"http": {"listen": address}}) as sidecar:
             sidecar.spawn()
             assert sidecar.wait() == 1
-            assert f"cannot listen on {address}: Address already in use" in sidecar.text()
+            assert f"cannot listen on {address} (http.listen): in use by process {os.getpid()} (" in sidecar.text()
     assert not (tmp_path / "state" / "control.sock").exists()
 
 

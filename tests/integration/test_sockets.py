@@ -398,3 +398,41 @@ def test_check_shows_sockets_without_their_tokens(sidecar: Sidecar) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sockets.tokens.tokens" in done.stdout
     assert "x-y-z-1" not in done.stdout + sidecar.text()
+
+
+@pytest.mark.parametrize("scheme", ["unix", "unixgram"])
+def test_a_socket_whose_file_is_taken_away_is_opened_anew_and_who_is_connected_stays(
+    tmp_path: Path, proxy: Proxy, scheme: str
+) -> None:
+    path = tmp_path / "s.sock"
+    settings = {"sockets": {"local": {"listen": f"{scheme}:{path}", "stream": "app-events"}}}
+    with Sidecar(tmp_path, proxy.url, settings) as sidecar:
+        sidecar.start()
+        before = Sender(path, scheme)
+        before.send(event())
+        path.unlink()
+        path.write_text("something else")
+        reason = wait_until(lambda: "".join(r for r in sidecar.status()["reasons"] if "nobody can connect" in r))
+        assert "there is something that is no socket" in reason
+        assert sidecar.status()["state"] == "degraded"
+        if scheme == "unix":
+            before.send(event())
+        path.unlink()
+        wait_until(lambda: sidecar.status()["state"] == "ok")
+        after = Sender(path, scheme)
+        after.send(event())
+        wait_until(lambda: sidecar.books()["accepted"] == (3 if scheme == "unix" else 2))
+        assert sidecar.text().count("whose file is lost") == 1
+        assert sidecar.stop() == 0
+        assert not path.exists()
+        before.socket.close()
+        after.socket.close()
+
+
+class Sender:
+    def __init__(self, path: Path, scheme: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM if scheme == "unix" else socket.SOCK_DGRAM)
+        self.socket.connect(str(path))
+
+    def send(self, item: object) -> None:
+        self.socket.sendall(json.dumps(item).encode() + b"\n")

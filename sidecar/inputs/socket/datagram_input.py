@@ -12,7 +12,7 @@ from sidecar.errors import Unavailable
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.complaints import Complaints
 from sidecar.inputs.socket.lines import each_line, without_blank_lines
-from sidecar.inputs.socket.opening import Opened, bound_to, open_listener, remove_file
+from sidecar.inputs.socket.opening import Opened, bound_to, lost_file, open_listener, remove_file
 from sidecar.inputs.socket.peer import Allowed, close_passed_files, sender_of
 from sidecar.inputs.socket.pool import Pool
 from sidecar.inputs.socket.sessions import LinesTaken, TakeLines
@@ -42,10 +42,20 @@ class DatagramInput:
         self._lost_in_kernel = 0
         self._opened: Opened | None = None
 
+    def lost_file(self) -> str | None:
+        """Return what has become of the socket's file; None: it is there."""
+        return None if self._opened is None else lost_file(self._settings.listen, self._opened)
+
     async def start(self) -> str:
-        """Where it listens. Raises StartError."""
-        self._opened = open_listener(self._settings)
-        listener = self._opened.listener
+        """Listen; return where. Once more, if the file was lost: what came before is read. Raises StartError."""
+        opened = open_listener(self._settings, self.counts.name)
+        if self._opened is not None:
+            self._loop.remove_reader(self._opened.listener.fileno())
+            while self._read(self._opened.listener):
+                pass
+            self._opened.listener.close()
+        self._opened = opened
+        listener = opened.listener
         if not self._allowed.everybody:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         listener.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)

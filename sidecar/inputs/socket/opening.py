@@ -1,6 +1,7 @@
 """Opens what a socket of the configuration says, and removes the file afterwards if it is still ours."""
 
 import contextlib
+import errno
 import socket
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ class Opened(msgspec.Struct, frozen=True):
     file: tuple[int, int] | None
 
 
-def open_listener(settings: Socket) -> Opened:
-    """Raises StartError."""
+def open_listener(settings: Socket, name: str) -> Opened:
+    """Open the socket that the configuration calls `name`. Raises StartError."""
     listen = settings.listen
     if listen.path is None:
         assert listen.address is not None
         opener = listen_udp if listen.datagrams else listen_tcp
-        return Opened(opener(listen.address.host, listen.address.port), None)
+        return Opened(opener(listen.address.host, listen.address.port, f"sockets.{name}.listen"), None)
     listener = listen_unix(
         listen.path,
         "datagram" if listen.datagrams else "stream",
@@ -43,6 +44,17 @@ def remove_file(listen: Listen, opened: Opened) -> None:
             path = Path(listen.path)
             if _identity(path) == opened.file:
                 path.unlink()
+
+
+def lost_file(listen: Listen, opened: Opened) -> str | None:
+    """Return what has become of the file of a socket, so that nobody can connect any more; None: it is there."""
+    if opened.file is None or listen.path is None:
+        return None
+    try:
+        found = _identity(Path(listen.path))
+    except OSError as error:
+        return f"{listen.path} was removed" if error.errno == errno.ENOENT else f"{listen.path}: {error.strerror}"
+    return None if found == opened.file else f"{listen.path} was replaced"
 
 
 def bound_to(listen: Listen, listener: socket.socket) -> str:

@@ -9,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from sidecar.config import Socket
+from sidecar.errors import StartError
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.datagram_input import DatagramInput
 from sidecar.inputs.socket.pool import Pool
@@ -39,6 +40,8 @@ class Sockets:
     def __init__(self, settings: Mapping[str, Socket], intake: Intake, configuration: bytes) -> None:
         self.configuration = configuration
         self._intake = intake
+        self.lost: dict[str, str] = {}  # sockets that nobody can connect to, by name, with the reason
+        self._stopped = False
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._pool = Pool(asyncio.get_running_loop(), max(_FEWEST, files - _OTHER_FILES))
         self.counts = [InputCounts(name, "socket") for name in settings]
@@ -57,8 +60,26 @@ class Sockets:
             where = await entry.start()
             log.info("listening", socket=entry.counts.name, on=where)
 
+    async def look(self) -> None:
+        """Notice what has become of the files, and listen anew where one was lost; once a second."""
+        for entry in self._inputs:
+            name, why = entry.counts.name, entry.lost_file()
+            if why is None or self._stopped:
+                self.lost.pop(name, None)
+                continue
+            if name not in self.lost:
+                log.warning("nobody can connect to a socket, whose file is lost", socket=name, reason=why)
+            self.lost[name] = why
+            try:
+                where = await entry.start()
+            except StartError as error:
+                self.lost[name] = f"{why}; {error}"
+            else:
+                log.info("listening again", socket=name, on=where)
+
     async def stop(self) -> None:
         """Ends all connections, after answering what is in flight; may be called twice."""
+        self._stopped = True
         not_taken = sum(await asyncio.gather(*(entry.stop() for entry in self._inputs)))
         self._pool.stop()
         if not_taken:

@@ -14,7 +14,7 @@ from sidecar.inputs.socket.connection import Connection
 from sidecar.inputs.socket.frame_session import FrameSession
 from sidecar.inputs.socket.frames import FIRST_BYTE
 from sidecar.inputs.socket.line_session import LineSession
-from sidecar.inputs.socket.opening import Opened, bound_to, open_listener, remove_file
+from sidecar.inputs.socket.opening import Opened, bound_to, lost_file, open_listener, remove_file
 from sidecar.inputs.socket.peer import Allowed, Peer, peer_of
 from sidecar.inputs.socket.pool import Pool
 from sidecar.inputs.socket.sessions import Session, TakeFrame, TakeLines
@@ -22,6 +22,7 @@ from sidecar.inputs.socket.sessions import Session, TakeFrame, TakeLines
 _FIRST_BYTES = b"{ \t\r\n"
 _BACKLOG = 1024
 _SETTLE_S = 3.0
+_MOST_NAMELESS = 4
 _LOOK_S = 0.01
 
 
@@ -48,10 +49,21 @@ class StreamInput:
         self._by_owner: Counter[int] = Counter()
         self._server: asyncio.Server | None = None
         self._opened: Opened | None = None
+        self._nameless: list[asyncio.Server] = []  # of listeners whose file was lost
+
+    def lost_file(self) -> str | None:
+        """Return what has become of the socket's file; None: it is there."""
+        return None if self._opened is None else lost_file(self._settings.listen, self._opened)
 
     async def start(self) -> str:
-        """Where it listens. Raises StartError."""
-        self._opened = open_listener(self._settings)
+        """Listen; return where. Once more, if the file was lost: who is connected stays. Raises StartError."""
+        opened = open_listener(self._settings, self.counts.name)
+        if self._server is not None:  # it still has those who connected before
+            self._nameless.append(self._server)
+            for server in self._nameless[:-_MOST_NAMELESS]:
+                server.close()
+            del self._nameless[:-_MOST_NAMELESS]
+        self._opened = opened
         loop = asyncio.get_running_loop()
         serve = loop.create_server if self._settings.listen.path is None else loop.create_unix_server
         self._server = await serve(partial(Connection, self), sock=self._opened.listener, backlog=_BACKLOG)
@@ -66,6 +78,8 @@ class StreamInput:
         if self._server is None or self._opened is None:
             return 0
         remove_file(self._settings.listen, self._opened)
+        for server in self._nameless:
+            server.close()
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + _SETTLE_S
         # All of this without an await: from here on nobody can write, so what is left to be read has an end.
