@@ -3,8 +3,8 @@
 import time
 from zoneinfo import ZoneInfo
 
-from sidecar.config import Config, Tail
-from sidecar.parsing import Grouping, Maker, Shape, by_format, by_unit
+from sidecar.config import Config, FieldCondition, Tail
+from sidecar.parsing import Condition, Grouping, Maker, Shape, by_format, by_unit
 from sidecar.templates import Template
 
 
@@ -36,8 +36,8 @@ def _shape(config: Config, name: str, tail: Tail) -> Shape:
     return Shape(
         kind="time_series" if event.metrics else "event",
         parse=tail.parse.regex or tail.parse.format,
-        where=tail.where,
-        where_not=tail.where_not,
+        where={name: _condition(wanted) for name, wanted in tail.where.items()},
+        where_not={name: _condition(unwanted) for name, unwanted in tail.where_not.items()},
         unparsed="drop" if event.metrics else tail.unparsed,
         name=event.name or _literal(name),
         target=event.target or _literal(own_target),
@@ -57,6 +57,17 @@ def _grouping(tail: Tail) -> Grouping | None:
     if rule.start is None and rule.continuation is None:
         return None
     return Grouping(start=rule.start, continuation=rule.continuation, max_lines=rule.max_lines, max_bytes=tail.max_line)
+
+
+def _condition(wanted: FieldCondition) -> Condition:
+    return Condition(
+        one_of=wanted.one_of or None,
+        matches=wanted.matches,
+        contains=wanted.contains,
+        within=wanted.within,
+        at_least=wanted.at_least,
+        at_most=wanted.at_most,
+    )
 
 
 def _literal(text: str) -> Template:

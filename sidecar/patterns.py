@@ -8,7 +8,8 @@ that of the whole process (clock(3)), so that on a busy host it strikes at lines
 that it ended is begun again with more time, until the thread itself has used up its limit.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -23,6 +24,8 @@ _HASTY_LIMIT_S = 0.002
 """A thousand times what an ordinary pattern takes for a line."""
 _MOST = 0.7
 """Of a limit: the library's clock and the thread's do not agree to the last."""
+_DEPENDS = re.compile(r"\(\?[^:P]|\\[bBAZGK1-9]|[\^$]|\\g<|\(\?P=")
+"""Parts of a pattern that look beyond it, or at other groups."""
 _LOOK_EVERY = 16
 """So many lines are searched between two looks at the clock, which costs a system call."""
 
@@ -43,6 +46,11 @@ class Pattern(msgspec.Struct, frozen=True):
     def groups(self) -> tuple[str, ...]:
         """The names of its groups, in their order."""
         return tuple(sorted(_compiled(self.text).groupindex, key=_compiled(self.text).groupindex.__getitem__))
+
+    def may_hold(self, group: str, value: str) -> bool:
+        """Return False if the group called so can surely never hold `value`, going by what stands inside of it."""
+        parts = list(_insides(self.text, group))
+        return not parts or any(_fits(part, value) for part in parts)
 
     def __str__(self) -> str:
         return self.text
@@ -97,6 +105,34 @@ def _search(search: Callable[..., Match | None], text: str, limit_s: float, cloc
             if clock() - started_s >= limit_s * _MOST:
                 raise
         timeout_s *= 2
+
+
+def _insides(text: str, group: str) -> Iterator[str]:
+    """Yield what stands between the brackets of each group called so; nothing where that is hard to tell."""
+    for found in re.finditer(rf"\(\?P?<{re.escape(group)}>", text):
+        depth, place, in_class = 1, found.end(), False
+        while place < len(text) and depth:
+            char = text[place]
+            if char == "\\":
+                place += 1
+            elif in_class:
+                in_class = char != "]"
+            elif char == "[":
+                in_class = True
+            else:
+                depth += (char == "(") - (char == ")")
+            place += 1
+        yield text[found.end() : place - 1]
+
+
+def _fits(part: str, value: str) -> bool:
+    """Return True also where what stands around the group may matter."""
+    if _DEPENDS.search(part):
+        return True
+    try:
+        return regex.fullmatch(part, value, flags=regex.DOTALL, timeout=_LINE_LIMIT_S) is not None
+    except (regex.error, TimeoutError):
+        return True
 
 
 @cache

@@ -7,6 +7,7 @@ import click
 from sidecar.cli.options import configured, load
 from sidecar.cli.output import console, print_json, table
 from sidecar.config.show import effective
+from sidecar.config.tails import tail_warnings
 
 
 @click.command()
@@ -15,9 +16,12 @@ from sidecar.config.show import effective
 def check(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, as_json: bool) -> None:
     """Validate the configuration and print what is in force, with where each value came from.
 
-    Every mistake is reported at once; the exit code is then 78. Secrets are masked.
+    Every mistake is reported at once; the exit code is then 78. What is hardly meant is a warning. Secrets are masked.
     """
-    rows = effective(load(config, proxies, state))
+    loaded = load(config, proxies, state)
+    for warning in tail_warnings(loaded.config):
+        click.echo(f"warning: {warning}", err=True)
+    rows = effective(loaded)
     if as_json:
         print_json(rows)
         return

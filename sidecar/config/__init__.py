@@ -7,13 +7,27 @@ the model with the `readers.py` of single values, `load.py` joins them with the 
 
 from sidecar.config.addresses import host_address, is_own_address
 from sidecar.config.load import Loaded, Options, Readable, load_config, load_good_parts, load_readable
-from sidecar.config.model import Address, Config, Http, Listen, Proxy, Queue, Raw, Socket, Stream, Tail, TailTest
+from sidecar.config.model import (
+    Address,
+    Config,
+    FieldCondition,
+    Http,
+    Listen,
+    Proxy,
+    Queue,
+    Raw,
+    Socket,
+    Stream,
+    Tail,
+    TailTest,
+)
 from sidecar.config.reload import merge_reloadable
 from sidecar.config.tls import tls_context
 
 __all__ = [
     "Address",
     "Config",
+    "FieldCondition",
     "Http",
     "Listen",
     "Loaded",

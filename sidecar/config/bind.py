@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from sidecar.config.model import SHORT, Document, File, Secret, Word
+from sidecar.config.model import NULL_IS_A_VALUE, SHORT, Document, File, Secret, Word
 from sidecar.config.readers import READERS, read_secret
 from sidecar.config.tree import Leaf, List, Map, Node
 from sidecar.units import Rate
@@ -49,9 +49,9 @@ class Binder:
         return self._leaf(kind, node, name)
 
     def _struct(self, kind: type[msgspec.Struct], node: Node, name: str) -> Any:
-        if isinstance(node, Leaf) and node.value is None:
+        if isinstance(node, Leaf) and node.value is None and kind not in NULL_IS_A_VALUE:
             node = Map({}, {}, node.place)
-        if isinstance(node, Leaf) and kind in SHORT:
+        if isinstance(node, Leaf | List) and kind in SHORT:
             node = Map({SHORT[kind]: node}, {SHORT[kind]: node.place}, node.place)
         if not isinstance(node, Map):
             return self._problem(node.place, name, "expected keys and values", node)

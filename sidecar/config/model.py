@@ -9,11 +9,13 @@ from typing import Any, Literal, NewType
 import msgspec
 
 from sidecar.model import Kind
+from sidecar.parsing import Span
 from sidecar.patterns import Pattern
 from sidecar.templates import Template, parse_template
 from sidecar.units import BodyBytes, ByteRate, Bytes, Interval, LineBytes, QueueBytes, Rate, Seconds, Share
 
 Url = NewType("Url", str)
+Bound = NewType("Bound", float)
 HttpProxy = NewType("HttpProxy", str)
 """The URL of a forward proxy, without a user or password."""
 Secret = NewType("Secret", str)
@@ -221,6 +223,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: Timestamp = Timestamp()
 
 
+class FieldCondition(msgspec.Struct, frozen=True, kw_only=True):
+    """What a field must be. A single value or a list stands for `is`: exactly one of these texts."""
+
+    one_of: tuple[Word, ...] = msgspec.field(default=(), name="is")
+    matches: Pattern | None = None
+    contains: tuple[Word, ...] = ()
+    within: Span | None = msgspec.field(default=None, name="in")
+    at_least: Bound | None = None
+    at_most: Bound | None = None
+
+
 class Tail(msgspec.Struct, frozen=True, kw_only=True):
     """Files whose lines become events. `poll` None: the system says when they change.
 
@@ -240,8 +253,8 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True):
     partial_after: Seconds = Seconds(0.0)
     multiline: Multiline = Multiline()
     parse: Parse = Parse()
-    where: dict[str, tuple[Word, ...]] = {}
-    where_not: dict[str, tuple[Word, ...]] = {}
+    where: dict[str, FieldCondition] = {}
+    where_not: dict[str, FieldCondition] = {}
     unparsed: Literal["raw", "drop", "dead"] = "raw"
     event: Event = Event()
 
@@ -270,5 +283,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     tests: dict[str, TailTest] = {}
 
 
-SHORT: dict[Any, str] = {Parse: "format"}
-"""Of these a single value may stand for the map, and then means this key."""
+SHORT: dict[Any, str] = {Parse: "format", FieldCondition: "is"}
+"""Of these a single value, or a list where the key takes one, may stand for the map, and then means this key."""
+NULL_IS_A_VALUE = (FieldCondition,)
+"""Of these a null is such a single value too: the empty text."""

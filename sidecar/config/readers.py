@@ -3,6 +3,7 @@
 It knows nothing of keys or files; `bind.py` adds those.
 """
 
+import math
 import re
 import zoneinfo
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from sidecar.config.model import (
     Account,
     Address,
+    Bound,
     DataId,
     Encoding,
     File,
@@ -30,7 +32,7 @@ from sidecar.config.model import (
 from sidecar.config.tree import Scalar
 from sidecar.globs import name_matcher
 from sidecar.model import MAX_DATA_ID, MAX_TOKEN_CHARACTERS
-from sidecar.parsing import encoding_of
+from sidecar.parsing import Span, encoding_of
 from sidecar.patterns import Pattern, parse_pattern
 from sidecar.templates import Template, parse_template
 from sidecar.units import (
@@ -177,6 +179,27 @@ def parse_url(value: Scalar) -> Url:
     return Url(str(value).rstrip("/"))
 
 
+def _bound(value: Scalar) -> Bound:
+    try:
+        found = float(str(value))
+    except ValueError:
+        raise ValueError("a number") from None
+    if not math.isfinite(found):
+        raise ValueError("a number")
+    return Bound(found)
+
+
+def _span(value: Scalar) -> Span:
+    low, dots, high = str(value).partition("..")
+    try:
+        found = Span(_bound(low.strip()), _bound(high.strip()))
+    except ValueError:
+        raise ValueError("two numbers such as 500..599") from None
+    if not dots or found.low > found.high:
+        raise ValueError("two numbers such as 500..599, the lower one first")
+    return found
+
+
 def parse_via(value: Scalar) -> HttpProxy:
     """An HTTP proxy on the way. Raises ValueError that says what would be right."""
     expected = "a URL such as http://10.0.0.1:3128"
@@ -260,6 +283,8 @@ READERS: dict[Any, Callable[[Scalar], Any]] = {
     Address: parse_address,
     Url: parse_url,
     HttpProxy: parse_via,
+    Bound: _bound,
+    Span: _span,
     Secret: read_secret,
     Glob: _glob,
     NameGlob: _name_glob,

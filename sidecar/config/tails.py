@@ -5,14 +5,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from sidecar.config.model import Event, Stream, Tail, TailTest, Timestamp
-from sidecar.parsing import check_format
+from sidecar.config.model import Config, Event, Stream, Tail, TailTest, Timestamp
+from sidecar.parsing import ALWAYS, check_format
 from sidecar.report.limits import METRIC_NAME
 from sidecar.templates import Template
 
 _MOST_LINES = 10_000
 _FIELD_NAME = re.compile(r"[\w.@-]+")
-_ALWAYS = ("line", "path", "host", "offset")
 Problem = tuple[str, str]
 
 
@@ -107,9 +106,9 @@ def _timestamp_problems(rule: Timestamp) -> Iterator[Problem]:
 def _unknown_fields(tail: Tail) -> Iterator[Problem]:
     """With a pattern, or without parsing, it is known which fields there are."""
     if tail.parse.regex is not None:
-        known = [*tail.parse.regex.groups, *_ALWAYS]
+        known = [*tail.parse.regex.groups, *ALWAYS]
     elif tail.parse.format == "raw":
-        known = ["message", *_ALWAYS]
+        known = ["message", *ALWAYS]
     else:
         return
     for key, field in _fields(tail):
@@ -134,6 +133,21 @@ def _fields(tail: Tail) -> Iterator[tuple[str, str]]:
             yield f"{part}.{field}", field
     if event.timestamp.field is not None:
         yield "event.timestamp.field", event.timestamp.field
+
+
+def tail_warnings(config: Config) -> Iterator[str]:
+    """Yield what is no mistake of form, and yet hardly meant: values that the field's own group can never hold."""
+    for name, tail in config.tails.items():
+        if tail.parse.regex is None:
+            continue
+        for part, conditions in (("where", tail.where), ("where_not", tail.where_not)):
+            for field, condition in conditions.items():
+                for value in condition.one_of:
+                    if not tail.parse.regex.may_hold(field, value):
+                        yield (
+                            f"tails.{name}.{part}.{field}: {value} can never match, since parse.regex finds nothing"
+                            " like it there; for more than one text use {matches: ...}, {in: 500..599}, {contains: ...}"
+                        )
 
 
 def _hint(name: str, known: list[str]) -> str:

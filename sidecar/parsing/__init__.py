@@ -6,15 +6,18 @@ bytes ─ lines.py (encodings.py) ─ grouping.py ─ maker.py ─┬─ plain.p
 
 from sidecar.parsing.careful import Counts, Shape
 from sidecar.parsing.encodings import HEAD_BYTES, Codec, codec_of, encoding_of
+from sidecar.parsing.filters import ALWAYS, Condition, Span
 from sidecar.parsing.grouping import Grouping
 from sidecar.parsing.lines import Lines, last_end, take_lines
 from sidecar.parsing.maker import Made, Maker, Place
 from sidecar.parsing.timestamps import ISO, by_format, by_unit, check_format
 
 __all__ = [
+    "ALWAYS",
     "HEAD_BYTES",
     "ISO",
     "Codec",
+    "Condition",
     "Counts",
     "Grouping",
     "Lines",
@@ -22,6 +25,7 @@ __all__ = [
     "Maker",
     "Place",
     "Shape",
+    "Span",
     "by_format",
     "by_unit",
     "check_format",

@@ -12,7 +12,7 @@ import msgspec
 
 from sidecar.future import due_ms, latest_ms
 from sidecar.model import Kind
-from sidecar.parsing.filters import passes
+from sidecar.parsing.filters import ALWAYS, Condition, Filter, passes
 from sidecar.parsing.parsers import Fields, Format, parse_lines
 from sidecar.parsing.timestamps import Clock
 from sidecar.patterns import Pattern
@@ -25,7 +25,7 @@ _WITH_UNIT = re.compile(
     r"\s*([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*(?:%|[^\W\d_]{1,12}(?:/[^\W\d_]{1,12})?)?\s*"
 )
 _LARGEST = 1e300
-Wanted = Mapping[str, tuple[str, ...]]
+Wanted = Mapping[str, Condition]
 Render = Callable[[Mapping[str, Any]], str]
 
 
@@ -93,8 +93,9 @@ class Careful:
         self._dimension = [(name, template.renderer()) for name, template in shape.dimension.items()]
         self._metrics = [(name, template.renderer()) for name, template in shape.metrics.items()]
         self._time_text = Template("", ("", shape.time_field or "", "")).renderer()
-        self._where = [*((name, values, True) for name, values in shape.where.items()),
-                       *((name, values, False) for name, values in shape.where_not.items())]  # fmt: skip
+        self._filters = [*(Filter(name, condition, True) for name, condition in shape.where.items()),
+                         *(Filter(name, condition, False) for name, condition in shape.where_not.items())]  # fmt: skip
+        self._asks_for_always = any(each.name in ALWAYS for each in self._filters)
 
     def make(
         self, records: Sequence[Record], known: Mapping[str, Any], now_ms: int, skew_ms: int, counts: Counts
@@ -107,7 +108,7 @@ class Careful:
         good: dict[int | None, list[bytes]] = {None: []}
         dead: list[tuple[bytes, str]] = []
         for record, fields in zip(records, parsed.fields, strict=True):
-            if fields is not None and self._where and not passes(fields, self._where):
+            if fields is not None and self._filters and not self._passes(fields, record, known, counts):
                 counts.filtered += 1
                 continue
             all_fields = {"line": record.text, "offset": record.offset, **known}
@@ -122,6 +123,12 @@ class Careful:
             else:
                 good.setdefault(due_ms(stamp_ms) if stamp_ms > latest else None, []).append(item)
         return good, dead
+
+    def _passes(self, fields: Fields, record: Record, known: Mapping[str, Any], counts: Counts) -> bool:
+        subject: Mapping[str, Any] = fields
+        if self._asks_for_always:
+            subject = {"line": record.text, "offset": record.offset, **known, **fields}
+        return passes(subject, self._filters, self._cpu_clock, counts.too_late)
 
     def _item(
         self, record: Record, fields: Fields | None, all_fields: Fields, stamp_ms: int, counts: Counts

@@ -7,7 +7,9 @@ import pytest
 
 from sidecar.config import Config, Options, load_config
 from sidecar.config.show import effective
+from sidecar.config.tails import tail_warnings
 from sidecar.errors import ConfigError
+from sidecar.parsing import Span
 
 HEAD = """proxy: {urls: [http://10.0.0.1:10205]}
 streams:
@@ -29,7 +31,9 @@ def load(tmp_path: Path, text: str) -> Config:
 def test_short_forms(tmp_path: Path) -> None:
     tail = load(tmp_path, GOOD + "    parse: json\n    where: {code: 500, ok: true, none: null}\n").tails["a"]
     assert tail.parse.format == "json"
-    assert tail.where == {"code": ("500",), "ok": ("true",), "none": ("",)}
+    assert {name: condition.one_of for name, condition in tail.where.items()} == {
+        "code": ("500",), "ok": ("true",), "none": ("",),
+    }  # fmt: skip
     assert tail.unparsed == "raw"
     assert str(tail.event.dimension["file"]) == "{path}"
 
@@ -105,3 +109,47 @@ def test_events_of_a_test_are_what_yaml_says(tmp_path: Path) -> None:
     test = "tests: {t: {tail: a, lines: [x], events: [{a: {b: [1, true, null, c]}}]}}\n"
     events: Any = load(tmp_path, GOOD + test).tests["t"].events
     assert events == [{"a": {"b": [1, True, None, "c"]}}]
+
+
+def test_conditions(tmp_path: Path) -> None:
+    conditions = "{s: {in: 500..599}, t: {at_least: 5, at_most: 7.5}, m: {matches: '^a', contains: [x, y]}}"
+    text = f"    parse: json\n    where: {conditions}\n"
+    where = load(tmp_path, GOOD + text).tails["a"].where
+    assert (where["s"].within, where["t"].at_least, where["t"].at_most) == (Span(500, 599), 5, 7.5)
+    assert (str(where["m"].matches), where["m"].contains, where["m"].one_of) == ("^a", ("x", "y"), ())
+
+
+@pytest.mark.parametrize(
+    ("condition", "problem"),
+    [
+        ("{in: 599..500}", "where.s.in: expected two numbers such as 500..599, the lower one first, got 599..500"),
+        ("{in: 5xx}", "where.s.in: expected two numbers"),
+        ("{at_least: many}", "where.s.at_least: expected a number"),
+        ("{matches: '('}", "where.s.matches: expected a regular expression"),
+        ("{match: a}", "where.s.match: unknown key; did you mean matches?"),
+    ],
+)
+def test_conditions_that_are_none(tmp_path: Path, condition: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, GOOD + f"    parse: json\n    where: {{s: {condition}}}\n")
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("group", "value", "warned"),
+    [
+        (r"\\d+", "5xx", True), (r"\\d+", "500", False), (r"\\w+", "5xx", False), (r"(?:a|b[)])+", "c", True),
+        (r"(?:a|b[)])+", "ab)", False), (r"\\d+(?= )", "5xx", False), (r"INFO|ERROR", "error", True),
+    ],
+)  # fmt: skip
+def test_a_value_that_its_group_can_never_hold_is_a_warning(
+    tmp_path: Path, group: str, value: str, *, warned: bool
+) -> None:
+    text = f'    parse: {{regex: "^(?P<s>{group}) (?P<rest>.*)$"}}\n    where: {{s: ["{value}"]}}\n'
+    path = tmp_path / "c.yml"
+    path.write_text(HEAD + GOOD + text)
+    config = load_config(Options(config=path, state=tmp_path), {}).config
+    warnings = list(tail_warnings(config))
+    assert len(warnings) == warned
+    if warned:
+        assert f"tails.a.where.s: {value} can never match" in warnings[0]

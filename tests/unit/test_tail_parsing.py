@@ -630,3 +630,39 @@ def test_numbers_of_metrics(text: str, plain: float | None, with_units: float | 
 def test_a_line_without_any_number_becomes_nothing_and_is_counted() -> None:
     made = make(maker(parse="json", event={"metrics": {"a": "{a}"}}), '{"a": "fast"}\n')
     assert (made.events, made.counts.not_numbers, made.counts.dropped) == ([], 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("condition", "passing"),
+    [
+        ("500", [500]), (["500", "404"], [404, 500]), ("5xx", []), ({"matches": "^5"}, [500, 503]),
+        ({"in": "500..599"}, [500, 503]),
+        ({"at_least": 500}, [500, 503]), ({"at_most": 404}, [200, 404]), ({"contains": "0"}, [200, 404, 500, 503]),
+        ({"contains": ["04", "03"]}, [404, 503]), ({"matches": "3$", "at_least": 500}, [503]),
+        ({}, [200, 404, 500, 503]),
+        ({"is": ["200"], "at_least": 300}, []),
+    ],
+)  # fmt: skip
+def test_conditions_for_a_field(condition: Any, passing: list[int]) -> None:
+    text = "".join(f'{{"status": {status}}}\n' for status in (200, 404, 500, 503))
+    made = make(maker(parse="json", where={"status": condition}), text)
+    assert [json.loads(event["event"]["content"])["status"] for event in made.events] == passing
+    assert made.counts.filtered == 4 - len(passing)
+    made = make(maker(parse="json", where_not={"status": condition}), text)
+    assert made.counts.filtered == len(passing)
+
+
+def test_raw_lines_can_be_chosen_by_their_content_and_by_what_every_line_has() -> None:
+    text = "one error\ntwo\nERROR three\n"
+    by_pattern = make(maker(where={"message": {"matches": "(?i)error"}}), text)
+    assert [event["event"]["content"] for event in by_pattern.events] == ["one error", "ERROR three"]
+    by_line = make(maker(where={"line": {"contains": "two"}}), text)
+    assert [event["event"]["content"] for event in by_line.events] == ["two"]
+    by_path = make(maker(where={"path": {"matches": "x"}}), text)
+    assert len(by_path.events) == 3
+
+
+def test_a_condition_that_never_ends_counts_as_late_and_does_not_hold() -> None:
+    made = make(maker(where={"message": {"matches": "(x+x+)+y"}}), "x" * 5000 + "\nxxy\n")
+    assert [event["event"]["content"] for event in made.events] == ["xxy"]
+    assert (made.counts.late, made.counts.late_in) == (1, frozenset({"where"}))
