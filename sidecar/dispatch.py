@@ -11,7 +11,7 @@ import structlog
 
 from sidecar import log
 from sidecar.clock import boot_clock, boot_id
-from sidecar.config import Config, tls_context
+from sidecar.config import Config, client_certificate_expires_s, tls_context
 from sidecar.directory import Directory
 from sidecar.forward import (
     Allowance,
@@ -75,6 +75,7 @@ class Dispatch:
             tls=lambda: tls_context(config.proxy),
             connections=config.proxy.connections,
             via=config.proxy.via,
+            certificate_expires_s=lambda: client_certificate_expires_s(config.proxy),
         )
         self._settings = Settings(
             max_body_bytes=config.proxy.max_body,

@@ -22,7 +22,7 @@ from sidecar.config.model import (
     TailTest,
 )
 from sidecar.config.reload import merge_reloadable
-from sidecar.config.tls import tls_context
+from sidecar.config.tls import client_certificate_expires_s, tls_context
 
 __all__ = [
     "Address",
@@ -40,6 +40,7 @@ __all__ = [
     "Stream",
     "Tail",
     "TailTest",
+    "client_certificate_expires_s",
     "host_address",
     "is_own_address",
     "load_config",

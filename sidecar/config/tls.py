@@ -29,6 +29,20 @@ def tls_context(proxy: Proxy) -> ssl.SSLContext:
     return _with_client_certificate(_trusting(proxy.ca_file), proxy)
 
 
+def client_certificate_expires_s(proxy: Proxy) -> float | None:
+    """Return when the client certificate expires, in seconds since 1970; None if there is none, or it does not say.
+
+    The standard library decodes certificates of peers only; its own tests have this function for files.
+    """
+    decode = getattr(getattr(ssl, "_ssl", None), "_test_decode_cert", None)
+    if proxy.client_cert is None or decode is None:
+        return None
+    try:
+        return float(ssl.cert_time_to_seconds(decode(str(proxy.client_cert))["notAfter"]))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def tls_problems(proxy: Proxy) -> Iterator[tuple[str, str]]:
     """The keys of `proxy` whose files will not do, and why."""
     if proxy.ca_file is not None:

@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 import ssl
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -51,13 +52,21 @@ class Client:
     """
 
     def __init__(
-        self, *, timeout_s: float, tls: Callable[[], ssl.SSLContext], connections: int, via: str | None = None
+        self,
+        *,
+        timeout_s: float,
+        tls: Callable[[], ssl.SSLContext],
+        connections: int,
+        via: str | None = None,
+        certificate_expires_s: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._timeout_s = timeout_s
         self.deadline_s = timeout_s * _WHOLE_REQUEST
         self._connections, self._via = connections, via
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
+        self._find_expiry = certificate_expires_s
+        self._expires_s: float | None = None  # when our own certificate does, in seconds since 1970
         self._lines: dict[str, _Line] = {}
         self._turns: dict[str, Turns] = {}
 
@@ -114,7 +123,7 @@ class Client:
 
     def _open(self, base_url: str) -> _Line:
         if self._tls is None and urlsplit(base_url).scheme == "https":
-            self._tls = self._make_tls()
+            self._tls, self._expires_s = self._make_tls(), self._find_expiry()
         return _Line(self._tls, self._via)
 
     def _request(self, base_url: str, body: bytes, headers: Mapping[str, str]) -> httpx.Request:
@@ -141,7 +150,15 @@ class Client:
             return Failure(f"no complete answer within {within_s:g} s", hung=True)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
             hung = isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout)
-            return Failure(f"{type(error).__name__}: {self._why(error, base_url)}".rstrip(": "), hung=hung)
+            words = f"{type(error).__name__}: {self._why(error, base_url)}".rstrip(": ")
+            return Failure(f"{words}{self._certificate_note(base_url)}", hung=hung)
+
+    def _certificate_note(self, base_url: str) -> str:
+        """Return what is to be known of our own certificate; many servers just end the connection."""
+        expired = self._expires_s is not None and self._expires_s < time.time()
+        if not expired or urlsplit(base_url).scheme != "https":
+            return ""
+        return "; our client certificate has expired: renew proxy.client_cert, then `sidecar reload`"
 
     def _why(self, error: Exception, base_url: str) -> str:
         if isinstance(error, httpx.TimeoutException):

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,22 @@ def test_the_stand_in_names_what_is_wrong_with_its_files(tmp_path: Path, authori
     assert (done.returncode, "are not a certificate and its key" in done.stderr) == (2, True)
     done = run_command("proxy", "--tls-key", str(server.key))
     assert (done.returncode, "need --tls-cert" in done.stderr) == (2, True)
+
+
+def test_a_client_certificate_that_has_expired_is_named_and_a_renewed_one_counts_with_the_next_reload(
+    tmp_path: Path, authority: Authority, server: Pair
+) -> None:
+    """Renewed in its place, as tools do."""
+    old, new = authority.issue("old", days=-1), authority.issue("new")
+    used = Pair(tmp_path / "used.pem", tmp_path / "used.key")
+    shutil.copy(old.cert, used.cert)
+    shutil.copy(old.key, used.key)
+    options = https(server, "--client-ca", authority.cert)
+    settings = {"ca_file": authority.cert, "client_cert": used.cert, "client_key": used.key}
+    with running(tmp_path, options, **settings) as (proxy, sidecar):
+        held_with(sidecar, "our client certificate has expired: renew proxy.client_cert, then `sidecar reload`")
+        shutil.copy(new.cert, used.cert)
+        shutil.copy(new.key, used.key)
+        assert run_command("reload", "--config", str(sidecar.config)).returncode == 0
+        sidecar.wait_empty()
+        assert len(proxy.items()) == 1
