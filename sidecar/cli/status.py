@@ -22,6 +22,7 @@ from sidecar.queue import books_on_disk
 from sidecar.status import InputStatus, Status, StreamStatus
 from sidecar.units import format_duration, format_size
 
+_MOST_STREAMS = 40
 _OK, _WARNING, _CRITICAL, _UNKNOWN = range(4)
 _NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 _COLOURS = {"ok": "green", "degraded": "yellow", "failing": "red"}
@@ -30,8 +31,11 @@ _COLOURS = {"ok": "green", "degraded": "yellow", "failing": "red"}
 @click.command()
 @configured
 @click.option("--json", "as_json", is_flag=True, help="The status document, as GET /status gives it.")
+@click.option("--all", "all_", is_flag=True, help="Every stream, also if there are hundreds.")
 @click.option("--check", is_flag=True, help="One line, and the exit code of a monitoring plugin: 0, 1, 2 or 3.")
-def status(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, as_json: bool, check: bool) -> None:
+def status(
+    config: Path | None, proxies: tuple[str, ...], state: Path | None, *, as_json: bool, check: bool, all_: bool
+) -> None:
     """Show the books, the queue, the streams, the proxies and the inputs.
 
     Exits 1 if the sidecar is failing, or not running; then the books come from the disk. Who may not use its own
@@ -58,7 +62,7 @@ def status(config: Path | None, proxies: tuple[str, ...], state: Path | None, *,
     if as_json:
         print_json(answer)
     else:
-        _show(document, console())
+        _show(document, console(), most=len(document.streams) if all_ else _MOST_STREAMS)
     sys.exit(1 if document.state == "failing" else 0)
 
 
@@ -90,7 +94,7 @@ def _exit_as_plugin(code: int, words: str, figures: str = "") -> NoReturn:
     sys.exit(code)
 
 
-def _show(document: Status, out: Console) -> None:
+def _show(document: Status, out: Console, *, most: int) -> None:
     out.print(document.state, style=_COLOURS[document.state], end="")
     out.print(f"  sidecar {document.version}, pid {document.pid}")
     for reason in document.reasons:
@@ -104,7 +108,10 @@ def _show(document: Status, out: Console) -> None:
         full = f", through in about {format_duration(queue.through_in_s)}"
     oldest = f", oldest event {format_duration(queue.oldest_age_s)} old" if queue.oldest_age_s else ""
     out.print(f"queue: {format_size(queue.bytes)} of {format_size(queue.max_bytes)}{oldest}{full}\n")
-    out.print(_streams(document.streams))
+    shown = sorted(document.streams, key=_by_interest)[:most] if len(document.streams) > most else document.streams
+    out.print(_streams(shown))
+    if len(shown) < len(document.streams):
+        out.print(f"... and {len(document.streams) - len(shown)} more, in which less is going on; --all shows them")
     for proxy in document.proxies:
         error = f": {proxy.last_error}" if proxy.last_error else ""
         clock = proxy.clock_ahead_s
@@ -114,6 +121,11 @@ def _show(document: Status, out: Console) -> None:
         out.print(f"{counted(reports, 'report')} not taken since the start: {reason}")
     for entry in document.inputs:
         out.print(_input_line(entry))
+
+
+def _by_interest(stream: StreamStatus) -> tuple[bool, int, int, int]:
+    """Order what has trouble first, then what waits, then what does most."""
+    return stream.last_error is None, -stream.queued, -stream.dead, -stream.accepted
 
 
 def _streams(streams: list[StreamStatus]) -> Table:

@@ -14,7 +14,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from tests.support.process import Proxy, Sidecar, wait_until
+from tests.support.process import Proxy, Sidecar, run_command, wait_until
 from tests.support.reports import event, report
 
 ARGUMENTS = (
@@ -94,6 +94,34 @@ def test_it_says_when_the_sidecar_is_gone_and_when_it_is_back(page: Any, sidecar
     assert "what stands below is from" in page("#reasons")
     sidecar.start()
     wait_until(lambda: page("#state") == "ok")
+
+
+def test_with_hundreds_of_streams_those_in_trouble_are_on_top_and_the_others_a_button_away(
+    page: Any, browser: webdriver.Chrome, sidecar: Sidecar, proxy: Proxy
+) -> None:
+    for data_id in range(2000, 2120):
+        answer = sidecar.post(report(event(), data_id=data_id, token=f"token-{data_id}"))
+        assert answer.status_code == 200
+    sidecar.wait_empty()
+    proxy.fault("401", data_ids=[2077])
+    sidecar.post(report(event(), data_id=2077, token="token-2077"))
+
+    def rows() -> list[str]:
+        return list(
+            browser.execute_script("return [...document.querySelectorAll('#streams tr')].map(r => r.innerText)")
+        )
+
+    wait_until(lambda: len(rows()) == 40 and rows()[0].startswith("2077"), what="it is on top")
+    button = browser.find_element(By.ID, "more")
+    assert button.text == "Show all 121 streams"
+    button.click()
+    wait_until(lambda: len(rows()) == 121, what="all of them")
+    button.click()
+    wait_until(lambda: len(rows()) == 40)
+    listed = run_command("status", "--config", str(sidecar.config))
+    assert "... and 81 more, in which less is going on; --all shows them" in listed.stdout
+    assert listed.stdout.count("2077") >= 1
+    assert "more, in which" not in run_command("status", "--all", "--config", str(sidecar.config)).stdout
 
 
 def test_it_fits_a_narrow_window(page: Any, browser: webdriver.Chrome, sidecar: Sidecar) -> None:

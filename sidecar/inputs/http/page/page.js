@@ -3,6 +3,7 @@
 
 const EVERY_MS = 2000;
 const TIMEOUT_MS = 5000;
+const MOST_STREAMS = 40;
 const number = new Intl.NumberFormat();
 const $ = (id) => document.getElementById(id);
 let seenAt = null;
@@ -62,6 +63,7 @@ function state(text, className) {
 }
 
 function show(s) {
+  last = s;
   seenAt = Date.now();
   state(s.state, s.state);
   $("about").textContent = `version ${s.version}, process ${s.pid}, up ${duration((Date.now() - s.started_at) / 1000)}`;
@@ -83,9 +85,14 @@ function show(s) {
     ["oldest event", b.queued ? `${duration(q.oldest_age_s)} old` : "–"],
     ["grows by", `${size(Math.max(0, q.fill_per_s))}/s`],
     ["full in", q.full_in_s === null ? "–" : duration(q.full_in_s)],
+    ["through in about", q.through_in_s === null ? "–" : duration(q.through_in_s)],
   ]);
 
-  rows("streams", s.streams.map((t) => [
+  const streams = interesting(s.streams);
+  $("more").hidden = s.streams.length <= MOST_STREAMS;
+  $("more").textContent = streams.length < s.streams.length
+    ? `Show all ${number.format(s.streams.length)} streams` : "Show those in which most is going on";
+  rows("streams", streams.map((t) => [
     [t.name === String(t.data_id) ? t.name : `${t.name} (${t.data_id})`], [t.state + aside(t.lanes), t.state],
     ...["accepted", "queued", "delivered", "dead", "dropped"].map((k) => [number.format(t[k]), "n"]),
     [t.queued ? duration(t.oldest_age_s) : "–", "n"], [number.format(t.rate_per_min), "n"],
@@ -96,6 +103,19 @@ function show(s) {
     [i.name], [i.kind], [number.format(i.events), "n"], [size(i.bytes), "n"], [number.format(i.rejected), "n"],
     [number.format(sum(i.dropped_by)), "n"], [i.connections === null ? "–" : number.format(i.connections), "n"],
   ]));
+}
+
+let all = false;
+let last = null;
+
+// What has trouble first, then what waits, then what does most; as `sidecar status` has it.
+function interesting(streams) {
+  if (all || streams.length <= MOST_STREAMS) return streams;
+  const order = (t) => [t.last_error === null ? 1 : 0, -t.queued, -t.dead, -t.accepted];
+  return streams.map((t) => [order(t), t]).sort(([a], [b]) => {
+    const i = a.findIndex((value, place) => value !== b[place]);
+    return i < 0 ? 0 : a[i] - b[i];
+  }).slice(0, MOST_STREAMS).map(([, t]) => t);
 }
 
 function sum(counts) {
@@ -132,4 +152,8 @@ async function look() {
   setTimeout(look, EVERY_MS);
 }
 
+$("more").addEventListener("click", () => {
+  all = !all;
+  if (last !== null) show(last);
+});
 look();
