@@ -35,7 +35,7 @@ class FakeQueue:
         self.size_bytes = self.pending_bytes = 0
         self.room = Room(1_000_000, "max_size")
         self.full_of_streams = False
-        self.dead_bytes = 0
+        self.dead_bytes = self.log_bytes = 0
         self.appended: list[tuple[StreamKey, list[Any], list[tuple[bytes, str]]]] = []
         self._done: list[Done] = []
         self._streams: dict[StreamKey, QueueStream] = {}
