@@ -21,6 +21,7 @@ from sidecar import __version__, log
 from sidecar.clock import boot_clock
 from sidecar.config import Address, Config, Loaded, host_address, merge_reloadable
 from sidecar.control import Control, Reloaded
+from sidecar.control_socket import ControlSocket
 from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
 from sidecar.errors import ConfigError, Refused, StartError
@@ -31,7 +32,7 @@ from sidecar.inputs.socket import Sockets, configuration
 from sidecar.inputs.tail import ShownTail, Tails
 from sidecar.instance import own_id
 from sidecar.intake import Intake
-from sidecar.listening import listen_tcp, listen_unix
+from sidecar.listening import listen_tcp
 from sidecar.makers import make_makers
 from sidecar.model import Room
 from sidecar.own_address import OwnAddress
@@ -49,7 +50,7 @@ _STOP_S = 10.0
 _ADDRESS_EVERY_S = 1.0
 _SOCKETS_EVERY_S = 1.0
 _FEW_CONNECTIONS = 256
-"""To a listener that only shows, or is for commands."""
+"""To a listener that only shows."""
 _EXAMPLES = ("192.0.2.1", "192.0.2.2")
 """Addresses that nobody has; what differs between them names this host's address."""
 logger = structlog.get_logger("sidecar")
@@ -72,6 +73,7 @@ class Sidecar:
         self._loaded = loaded  # what `config` was made of
         self._naming: frozenset[str] | None = None  # the tails whose events name the address; None: not looked at yet
         self._address = OwnAddress(loaded.address, host_address, boot_clock)
+        self._control: ControlSocket | None = None
         self._sockets: Sockets | None = None
         self._tails: Tails | None = None
         self._reloaders: list[Callable[[Config], None]] = []
@@ -99,7 +101,10 @@ class Sidecar:
     @property
     def sockets_lost(self) -> dict[str, str]:
         """Sockets that nobody can connect to, with the reason."""
-        return self._sockets.lost if self._sockets is not None else {}
+        lost = dict(self._sockets.lost) if self._sockets is not None else {}
+        if self._control is not None and self._control.lost is not None:
+            lost[_CONTROL_SOCKET] = self._control.lost
+        return lost
 
     @property
     def sockets_wait(self) -> str | None:
@@ -258,7 +263,7 @@ class Sidecar:
             skew_ms=lambda: int(dispatch.skew_s * 1000),
             expect=self._expect_address,
         )
-        await self._open_control(views, Control(directory, queue, dispatch, tails, self.reload), undo)
+        await self._open_control(views, Control(directory, queue, dispatch, tails, self.reload), schedule, undo)
         await self._open_sockets(intake, schedule, undo)
         await self._open_http(intake, views, hops, undo)
         undo.push_async_callback(tails.stop)
@@ -271,14 +276,14 @@ class Sidecar:
         self._log_start(queue, hops)
         self._notifier.tell("READY=1", f"STATUS=listening on http://{self.listens_on}")
 
-    async def _open_control(self, views: StatusViews, control: Control, undo: contextlib.AsyncExitStack) -> None:
+    async def _open_control(
+        self, views: StatusViews, control: Control, schedule: Schedule, undo: contextlib.AsyncExitStack
+    ) -> None:
         path = control_socket(self.config.state)
-        server = HttpServer(
-            make_app(views, None, control.routes()), listen_unix(str(path)), bounded_protocol(_FEW_CONNECTIONS)
-        )
-        await server.start()
-        undo.callback(path.unlink, missing_ok=True)
-        undo.push_async_callback(server.stop)
+        self._control = ControlSocket(path, make_app(views, None, control.routes()))
+        undo.push_async_callback(self._control.stop)
+        await self._control.start()
+        schedule.add_every("control", _SOCKETS_EVERY_S, self._control.look)
 
     async def _open_sockets(self, intake: Intake, schedule: Schedule, undo: contextlib.AsyncExitStack) -> None:
         self._sockets = Sockets(self.config.sockets, intake, _agent_configuration(self.config))

@@ -56,6 +56,28 @@ def listen_unix(path: str, kind: Kind = "stream", *, mode: int = 0o600, uid: int
         raise
 
 
+class SocketFile:
+    """The file of a Unix socket that this process has just opened at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError if it is not there."""
+        self.path = path
+        self._opened = _identity(path)  # its device and inode; another one there is somebody else's
+
+    def lost(self) -> str | None:
+        """Return what has become of it, so that nobody can connect any more; None: it is there."""
+        try:
+            found = _identity(self.path)
+        except OSError as error:
+            return f"{self.path} was removed" if error.errno == errno.ENOENT else f"{self.path}: {error.strerror}"
+        return None if found == self._opened else f"{self.path} was replaced"
+
+    def remove(self) -> None:
+        """Remove it; what another process has put in the place meanwhile stays."""
+        if self.lost() is None:
+            self.path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def short_path(path: Path) -> Iterator[str]:
     """`path` spelled in few enough bytes for a Unix socket's address."""
@@ -67,6 +89,11 @@ def short_path(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{directory}/{path.name}"
     finally:
         os.close(directory)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _listen_inet(host: str, port: int, kind: Kind, key: str) -> socket.socket:

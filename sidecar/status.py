@@ -30,6 +30,9 @@ _AMISS = {
     " (`sidecar try` shows them)",
 }
 
+_TO_NOWHERE_LINES = 100
+"""If so many lines of a tail did not parse, and none did, that is hardly meant."""
+
 
 class BooksStatus(msgspec.Struct, frozen=True):
     """Promise 4 in numbers."""
@@ -152,7 +155,7 @@ class InputStatus(msgspec.Struct, frozen=True):
     """One input, since the start. `dropped_by` counts what came in datagrams, by reason; `hops_ignored` headers that
     name the sidecars on the way, but were not written by one.
 
-    `connections` are those of now; None where there are none to count. Only of a tail: `files` that it follows now,
+    `connections` are those of now; None where there are none to count. Of a tail: its `stream`, the `files` it follows
     with `lag_bytes` that are not on disk; `lines` by what became of them, beside events, and `recent` those of the last
     ten minutes that say that something is to be mended; `losses`, receipts for bytes that may be lost; `polling`, why
     changes of files are not heard of, though they should be; `waiting`, why nothing is read;
@@ -169,6 +172,7 @@ class InputStatus(msgspec.Struct, frozen=True):
     connections_refused: int
     dropped_by: dict[str, int]
     hops_ignored: int = 0
+    stream: str | None = None
     files: int | None = None
     lag_bytes: int | None = None
     lines: dict[str, int] | None = None
@@ -295,6 +299,12 @@ def worries(
         f"tail {tail.name}: {_AMISS[name].format(n=count)}, in the last 10 to 20 minutes"
         for tail in inputs
         for name, count in tail.recent.items()
+    ]
+    found += [
+        f"tail {tail.name}: no event has come of it since the start, since none of {tail.rejected} lines parsed; mend"
+        " its `parse` (`sidecar try` shows why)"
+        for tail in inputs
+        if tail.kind == "tail" and not tail.events and tail.rejected >= _TO_NOWHERE_LINES
     ]
     down = [proxy for proxy in proxies if proxy.state == "down"]
     failing = [stream for stream in streams if stream.last_error and stream.queued]

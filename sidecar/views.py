@@ -333,6 +333,7 @@ def _input(counts: InputCounts) -> InputStatus:
 def _tail(counts: TailCounts, shown: ShownTail) -> InputStatus:
     return msgspec.structs.replace(
         _input(counts),
+        stream=shown.stream,
         files=shown.files,
         lag_bytes=shown.lag_bytes,
         lines=dict(counts.lines),

@@ -26,7 +26,7 @@ _PARTS = {
 
 def explain(status: Status, stream: StreamStatus, now_ms: int) -> list[str]:
     """One line for each thing to know, the first about the stream as a whole."""
-    lines = list(_head(stream, now_ms))
+    lines = [*_head(stream, now_ms), *_left_out(status, stream)]
     for lane in stream.lanes:
         what = _LANES[lane.name].format(n=_events(lane.queued))
         lines.append(f"{what}{_token(stream, lane)}{_where(lane)}{_age(lane)}:")
@@ -45,6 +45,17 @@ def _head(stream: StreamStatus, now_ms: int) -> Iterator[str]:
         yield f"{stream.name}: {_events(stream.queued)} not delivered yet, {stream.delivered} delivered"
     if stream.dead:
         yield f"{_events(stream.dead)} refused for good; see `sidecar dead list --stream {stream.name}`"
+
+
+def _left_out(status: Status, stream: StreamStatus) -> Iterator[str]:
+    """Say which tails send it nothing, since their filters let nothing through."""
+    for tail in status.inputs:
+        filtered = (tail.lines or {}).get("filtered", 0)
+        if tail.stream == stream.name and filtered and not tail.events:
+            yield (
+                f"tail {tail.name} has sent it nothing since the start: its where and where_not left out all of"
+                f" {filtered} lines (`sidecar try` shows what they find)"
+            )
 
 
 def _lane(status: Status, stream: StreamStatus, lane: LaneStatus, now_ms: int) -> Iterator[str]:

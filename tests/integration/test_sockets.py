@@ -429,6 +429,25 @@ def test_a_socket_whose_file_is_taken_away_is_opened_anew_and_who_is_connected_s
         after.socket.close()
 
 
+def test_the_control_socket_is_opened_anew_where_its_file_was_taken_away(tmp_path: Path, proxy: Proxy) -> None:
+    with Sidecar(tmp_path, proxy.url) as sidecar:
+        sidecar.start()
+        path = sidecar.state / "control.sock"
+        path.unlink()
+        wait_until(path.exists)
+        assert "no stream is called 1;" in run_command("retry", "1", "--config", str(sidecar.config)).stderr
+        path.unlink()
+        path.write_text("something else")
+        reason = wait_until(lambda: "".join(r for r in sidecar.status()["reasons"] if "nobody can connect" in r))
+        assert "socket control.sock" in reason
+        assert "there is something that is no socket" in reason
+        path.unlink()
+        wait_until(lambda: sidecar.status()["state"] == "ok")
+        assert sidecar.text().count("no command can connect") == 2
+        assert sidecar.stop() == 0
+        assert not path.exists()
+
+
 class Sender:
     def __init__(self, path: Path, scheme: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM if scheme == "unix" else socket.SOCK_DGRAM)

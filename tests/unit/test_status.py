@@ -176,6 +176,11 @@ def test_a_tail_that_waits_or_polls_for_want_of_watches_is_named() -> None:
     late, untimed = worried(inputs=[amiss])
     assert "its pattern took too long for 3 lines" in late
     assert "no time could be read from 1 lines" in untimed
+    nowhere = msgspec.structs.replace(TAIL, events=0, rejected=100)
+    (reason,) = worried(inputs=[nowhere])
+    assert "no event has come of it since the start, since none of 100 lines parsed" in reason
+    assert not worried(inputs=[msgspec.structs.replace(nowhere, events=1)])
+    assert not worried(inputs=[msgspec.structs.replace(nowhere, rejected=99)])
     closed = msgspec.structs.replace(TAIL, unreadable=2, unreadable_first="/x/a.log: Permission denied")
     (reason,) = worried(inputs=[closed])
     assert "cannot read 2 of its files or directories, the first is /x/a.log: Permission denied" in reason

@@ -10,7 +10,7 @@ import pytest
 from sidecar.status import LaneStatus, ProxyStatus, Status, StreamStatus
 from sidecar.units import format_moment
 from sidecar.why import explain
-from tests.unit.test_status import DOWN, PROXY, STREAM, status
+from tests.unit.test_status import DOWN, PROXY, STREAM, TAIL, status
 
 NOW_MS = 1_700_000_000_000
 LANE = LaneStatus(
@@ -50,6 +50,19 @@ def test_nothing_waits() -> None:
         "app: nothing waits; the last delivery was 1min 30s ago",
         "2 events refused for good; see `sidecar dead list --stream app`",
     ]
+
+
+def test_a_tail_whose_filters_let_nothing_through_is_named() -> None:
+    stream = msgspec.structs.replace(STREAM, queued=0, dead=0)
+    tail = msgspec.structs.replace(TAIL, stream="app", events=0, lines={"filtered": 3})
+    assert explain(status(inputs=[tail]), stream, NOW_MS)[1:] == [
+        (
+            "tail app has sent it nothing since the start: its where and where_not left out all of 3 lines"
+            " (`sidecar try` shows what they find)"
+        )
+    ]
+    for other in ({"events": 1}, {"stream": "other"}, {"lines": {"filtered": 0}}):
+        assert not explain(status(inputs=[msgspec.structs.replace(tail, **other)]), stream, NOW_MS)[1:]
 
 
 def test_the_whole_answer() -> None:

@@ -12,7 +12,7 @@ from sidecar.errors import Unavailable
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.complaints import Complaints
 from sidecar.inputs.socket.lines import each_line, without_blank_lines
-from sidecar.inputs.socket.opening import Opened, bound_to, lost_file, open_listener, remove_file
+from sidecar.inputs.socket.opening import Opened, bound_to, open_listener
 from sidecar.inputs.socket.peer import Allowed, close_passed_files, sender_of
 from sidecar.inputs.socket.pool import Pool
 from sidecar.inputs.socket.sessions import LinesTaken, TakeLines
@@ -44,7 +44,7 @@ class DatagramInput:
 
     def lost_file(self) -> str | None:
         """Return what has become of the socket's file; None: it is there."""
-        return None if self._opened is None else lost_file(self._settings.listen, self._opened)
+        return None if self._opened is None else self._opened.lost_file()
 
     async def start(self) -> str:
         """Listen; return where. Once more, if the file was lost: what came before is read. Raises StartError."""
@@ -66,7 +66,7 @@ class DatagramInput:
         """Read what has arrived, and nothing more; what is in flight will still be committed."""
         if self._opened is not None:
             listener = self._opened.listener
-            remove_file(self._settings.listen, self._opened)
+            self._opened.remove_file()
             self._loop.remove_reader(listener.fileno())
             with contextlib.suppress(OSError):  # UDP has nobody to tell
                 listener.shutdown(socket.SHUT_RD)

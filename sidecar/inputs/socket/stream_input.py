@@ -14,7 +14,7 @@ from sidecar.inputs.socket.connection import Connection
 from sidecar.inputs.socket.frame_session import FrameSession
 from sidecar.inputs.socket.frames import FIRST_BYTE
 from sidecar.inputs.socket.line_session import LineSession
-from sidecar.inputs.socket.opening import Opened, bound_to, lost_file, open_listener, remove_file
+from sidecar.inputs.socket.opening import Opened, bound_to, open_listener
 from sidecar.inputs.socket.peer import Allowed, Peer, peer_of
 from sidecar.inputs.socket.pool import Pool
 from sidecar.inputs.socket.sessions import Session, TakeFrame, TakeLines
@@ -53,7 +53,7 @@ class StreamInput:
 
     def lost_file(self) -> str | None:
         """Return what has become of the socket's file; None: it is there."""
-        return None if self._opened is None else lost_file(self._settings.listen, self._opened)
+        return None if self._opened is None else self._opened.lost_file()
 
     async def start(self) -> str:
         """Listen; return where. Once more, if the file was lost: who is connected stays. Raises StartError."""
@@ -77,7 +77,7 @@ class StreamInput:
         """
         if self._server is None or self._opened is None:
             return 0
-        remove_file(self._settings.listen, self._opened)
+        self._opened.remove_file()
         for server in self._nameless:
             server.close()
         loop = asyncio.get_running_loop()
