@@ -118,7 +118,7 @@ def test_a_second_signal_forces(proxy: Proxy, sidecar: Sidecar) -> None:
     sidecar.signal(signal.SIGTERM)
     sidecar.wait_for("event=stopping")
     sidecar.signal(signal.SIGINT)
-    assert sidecar.wait(3) == 1
+    assert sidecar.wait() == 1  # a stop in order would end with 0
     assert "forced to stop" in sidecar.text()
     proxy.fault("none")
     sidecar.start()
