@@ -17,7 +17,7 @@ settings.register_profile("default", max_examples=300, deadline=None, derandomiz
 settings.register_profile("fuzz", max_examples=50_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-# A shell that runs the tests in the background, or nohup(1), has these ignored: what is started here would inherit that.
+# A shell that runs tests in the background, or nohup(1), has these ignored: what is started here would inherit that.
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
