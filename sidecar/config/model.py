@@ -97,7 +97,7 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def block_bytes(self) -> int:
-        """How much is stored together, so that a body can be nearly full (eleven twelfths)."""
+        """Return how many bytes are stored together, so that a body can be nearly full (eleven twelfths)."""
         return max(1, self.event_bytes // _BLOCKS_IN_A_BODY)
 
 
@@ -224,7 +224,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FieldCondition(msgspec.Struct, frozen=True, kw_only=True):
-    """What a field must be. A single value or a list stands for `is`: exactly one of these texts."""
+    """Ask something of a field. A single value or a list stands for `is`: exactly one of these texts."""
 
     one_of: tuple[Word, ...] = msgspec.field(default=(), name="is")
     matches: Pattern | None = None
@@ -283,7 +283,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     tests: dict[str, TailTest] = {}
 
 
+# A single value, or a list where the key takes one, may stand for the map of these, and then means this key.
 SHORT: dict[Any, str] = {Parse: "format", FieldCondition: "is"}
-"""Of these a single value, or a list where the key takes one, may stand for the map, and then means this key."""
+# For these a null is such a single value too: the empty text.
 NULL_IS_A_VALUE = (FieldCondition,)
-"""Of these a null is such a single value too: the empty text."""

@@ -25,7 +25,7 @@ log = structlog.get_logger("forward")
 
 
 class _Cause(msgspec.Struct, eq=False):
-    """What is known of one cause. `lanes` have it now; `met` had it, and `failures` counts their attempts."""
+    """Remember one cause. `lanes` have it now; `met` had it, and `failures` counts their attempts."""
 
     since_s: float
     reason: str

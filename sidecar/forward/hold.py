@@ -1,4 +1,4 @@
-"""Why and until when one lane sends nothing, and since when it fails for this reason."""
+"""Tells why and until when one lane sends nothing, and since when it fails for this reason."""
 
 import logging
 from collections.abc import Callable

@@ -24,7 +24,7 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """What a field must be, all of it: one of some texts, like a pattern, with one of some texts in it, a number.
+    """Ask all of this of a field: to be one of some texts, to match, to contain one of some texts, to be a number.
 
     None, or empty: that is not asked. A list or a single value of the configuration stands for `one_of`.
     """

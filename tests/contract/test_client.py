@@ -325,6 +325,25 @@ def test_the_request_is_whole_and_says_how_long_it_is() -> None:
     assert b"accept-encoding: identity" in server.heads[0]
 
 
+def ask_via(
+    proxy: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    writers: list[asyncio.StreamWriter],
+    url: str,
+) -> Reply | Failure:
+    """Post to `url` with `proxy` as the HTTP proxy on the way, which notes its `writers`."""
+
+    async def run() -> Reply | Failure:
+        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+        via = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        client = Client(timeout_s=2.0, tls=ssl.create_default_context, connections=4, via=via)
+        found = await client.post(url, b"{}")
+        await client.close()
+        await cut(server, writers)
+        return found
+
+    return asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     "answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n"]
 )
@@ -339,16 +358,7 @@ def test_an_http_proxy_on_the_way_is_asked_for_the_whole_url(answer: bytes) -> N
         await reader.readexactly(2)
         writer.write(answer)
 
-    async def run() -> Reply | Failure:
-        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
-        via = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        client = Client(timeout_s=2.0, tls=ssl.create_default_context, connections=4, via=via)
-        found = await client.post("http://proxy.invalid:10205", b"{}")
-        await client.close()
-        await cut(server, writers)
-        return found
-
-    reply = asyncio.run(run())
+    reply = ask_via(proxy, writers, "http://proxy.invalid:10205")
     assert isinstance(reply, Reply)
     assert reply.status == int(answer[9:12])
     assert lines[0] == b"POST http://proxy.invalid:10205/v2/push/ HTTP/1.1"
@@ -364,16 +374,7 @@ def test_https_goes_through_an_http_proxy_by_connect_and_what_it_refuses_is_a_fa
         lines.extend((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n"))
         writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 
-    async def run() -> Reply | Failure:
-        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
-        via = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        client = Client(timeout_s=2.0, tls=ssl.create_default_context, connections=4, via=via)
-        found = await client.post("https://proxy.invalid:10205", b"{}")
-        await client.close()
-        await cut(server, writers)
-        return found
-
-    failure = asyncio.run(run())
+    failure = ask_via(proxy, writers, "https://proxy.invalid:10205")
     assert isinstance(failure, Failure)
     assert "403" in failure.error
     assert lines[0] == b"CONNECT proxy.invalid:10205 HTTP/1.1"

@@ -133,15 +133,21 @@ def test_damaged_events_go_by_age_like_other_dead_letters(tmp_path: Path) -> Non
     play(path, scenario)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_whatever_bit_of_a_body_is_flipped_the_rows_around_it_are_read(tmp_path: Path, seed: int) -> None:
-    """In the file itself, under SQLite."""
-    path, chosen = tmp_path / "queue.db", random.Random(seed)
+def fill_over_pages(path: Path) -> tuple[list[bytes], bytes]:
+    """Store three bodies of many pages each; return them, and the second as it is stored."""
     bodies = [random.Random(number).randbytes(20_000).hex().encode() for number in range(3)]
     fill(path, *bodies)
     with sqlite3.connect(path) as connection:
         (stored,) = connection.execute("SELECT body FROM chunk ORDER BY id LIMIT 1 OFFSET 1").fetchone()
     connection.close()
+    return bodies, stored
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_bit_of_a_body_is_flipped_the_rows_around_it_are_read(tmp_path: Path, seed: int) -> None:
+    """In the file itself, under SQLite."""
+    path, chosen = tmp_path / "queue.db", random.Random(seed)
+    bodies, stored = fill_over_pages(path)
     whole = bytearray(path.read_bytes())
     part = chosen.randrange(len(stored) // 1000) * 1000
     found = whole.find(stored[part : part + 100])  # not so if a page ends there
@@ -159,11 +165,7 @@ def test_whatever_bit_of_a_body_is_flipped_the_rows_around_it_are_read(tmp_path:
 def test_a_row_whose_pages_lead_nowhere_takes_no_good_row_with_it(tmp_path: Path) -> None:
     """The number of the next page of a body is damaged: SQLite itself cannot read the row, nor delete it."""
     path = tmp_path / "queue.db"
-    bodies = [random.Random(number).randbytes(20_000).hex().encode() for number in range(3)]
-    fill(path, *bodies)
-    with sqlite3.connect(path) as connection:
-        (stored,) = connection.execute("SELECT body FROM chunk ORDER BY id LIMIT 1 OFFSET 1").fetchone()
-    connection.close()
+    bodies, stored = fill_over_pages(path)
     whole = bytearray(path.read_bytes())
     page = next(page for page in range(0, len(whole), 8192) if whole[page + 4 : page + 104] in stored)
     whole[page] ^= 0x40  # the next page's number

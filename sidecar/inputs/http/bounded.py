@@ -31,10 +31,8 @@ _PATIENCE_S = 60.0
 _REQUEST_S = 120.0
 _CLOSING_S = 10.0
 _MAX_HEADERS = 100
-_MAX_QUIET_BYTES = 65_536
-"""Of a head, of trailers, of whatever is neither a body nor the end of a request."""
-_MAX_HELD_BYTES = 16_000_000
-"""Of all connections together, of requests that came before their turn."""
+_MAX_QUIET_BYTES = 65_536  # of a head, of trailers, of whatever is neither a body nor the end of a request
+_MAX_HELD_BYTES = 16_000_000  # of all connections together, of requests that came before their turn
 _PIECE_BYTES = 2048
 """Of a chunked body, of which nobody knows where it ends: so much, with what begins behind it, is parsed at once."""
 _AT_ONCE = 32
