@@ -70,7 +70,7 @@ class Lookup:
 
     def count_dead(self, wanted: DeadFilter) -> int:
         """How many dead letters are meant."""
-        return self._count("coalesce(sum(events), 0)", "dead", wanted)
+        return self._count("coalesce(sum(events), 0)", "readable_dead", wanted)
 
     def last_dead(self) -> int:
         """Return the highest number of a dead letter; 0 if there is none."""
@@ -79,18 +79,18 @@ class Lookup:
 
     def count_kept(self, wanted: KeptFilter) -> int:
         """How many kept events are meant."""
-        return self._count("coalesce(sum(events), 0)", "kept", wanted)
+        return self._count("coalesce(sum(events), 0)", "readable_kept", wanted)
 
     def dead(self, wanted: DeadFilter, limit: int = -1) -> Iterator[DeadLetter]:
         """The dead letters that are meant, the oldest first; at most `limit`, of the newest."""
         condition, values = wanted.where()
         (first,) = self._connection.execute(
-            f"SELECT min(id) FROM (SELECT id FROM dead WHERE {condition} ORDER BY id DESC LIMIT ?)",  # noqa: S608
+            f"SELECT min(id) FROM (SELECT id FROM readable_dead WHERE {condition} ORDER BY id DESC LIMIT ?)",  # noqa: S608
             (*values, limit),
         ).fetchone()
         for row in self._pages(
             "SELECT id, stream, reason, status, attempts, accepted_ms, first_ms, last_ms, body, events, codec"
-            " FROM dead",
+            " FROM readable_dead",
             condition,
             values,
             after=(first or 0) - 1,
@@ -103,7 +103,7 @@ class Lookup:
     def find(self, matches: Callable[[dict[str, Any]], bool], needle: bytes) -> Iterator[Found]:
         """The events that match, wherever they are. Those without the bytes `needle` need not be looked at."""
         for number, accepted_ms, size, codec, stored in self._pages(
-            "SELECT id, accepted_ms, bytes, codec, body FROM chunk"
+            "SELECT id, accepted_ms, bytes, codec, body FROM readable_chunk"
         ):
             lane = number >> SEQ_BITS
             for event in self._matching(matches, needle, self._body(codec, stored, size)):
@@ -112,15 +112,17 @@ class Lookup:
                     lane=LANES[lane & ((1 << LANE_BITS) - 1)],
                 )  # fmt: skip
         for number, stream, accepted_ms, due_ms, size, codec, stored in self._pages(
-            "SELECT id, stream, accepted_ms, due_ms, bytes, codec, body FROM later"
+            "SELECT id, stream, accepted_ms, due_ms, bytes, codec, body FROM readable_later"
         ):
             for event in self._matching(matches, needle, self._body(codec, stored, size)):
                 yield Found(place="later", stream=stream, row=number, at_ms=accepted_ms, event=event, due_ms=due_ms)
-        for number, stream, last_ms, body in self._pages("SELECT id, stream, last_ms, body FROM dead", "codec IS NULL"):
+        for number, stream, last_ms, body in self._pages(
+            "SELECT id, stream, last_ms, body FROM readable_dead", "codec IS NULL"
+        ):
             for event in self._matching(matches, needle, body):
                 yield Found(place="dead", stream=stream, row=number, at_ms=last_ms, event=event)
         for number, stream, delivered_ms, size, codec, stored in self._pages(
-            "SELECT id, stream, delivered_ms, bytes, codec, body FROM kept"
+            "SELECT id, stream, delivered_ms, bytes, codec, body FROM readable_kept"
         ):
             for event in self._matching(matches, needle, self._body(codec, stored, size)):
                 yield Found(place="kept", stream=stream, row=number, at_ms=delivered_ms, event=event)

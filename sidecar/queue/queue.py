@@ -18,6 +18,7 @@ from sidecar.clock import boot_clock, boot_id
 from sidecar.errors import Stale, StartError, Unavailable
 from sidecar.model import Advance, Block, Books, Chunk, Order, Room, StreamKey
 from sidecar.queue.checkpoints import Checkpoints
+from sidecar.queue.damage import DamagedRow
 from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
 from sidecar.queue.operations import (
     Acknowledge,
@@ -297,15 +298,16 @@ class Queue:
             try:
                 return await self._read(lambda: self._reader.chunks(lane.id, after_seq, budget_bytes))
             except Damaged as damaged:
-                await self._set_damaged_aside(lane, damaged)
+                await self._set_damaged_aside(damaged.row)
 
-    async def _set_damaged_aside(self, lane: QueueLane, damaged: Damaged) -> None:
-        await self._commit(lambda done: SetDamagedAside(lane, damaged.seq, damaged.problem, _now_ms(), done))
+    async def _set_damaged_aside(self, row: DamagedRow) -> None:
+        streams = self._by_id()
+        await self._commit(lambda done: SetDamagedAside(streams, [row], _now_ms(), done))
         log.error(
             "events cannot be read from the disk, and are set aside; see `sidecar dead list --reason damaged`",
-            data_id=lane.stream.key.data_id,
-            events=damaged.events,
-            problem=damaged.problem,
+            data_id=streams[row.stream].key.data_id,
+            events=row.events,
+            problem=row.problem,
         )
 
     async def see_dead(self, through_id: int) -> None:

@@ -10,6 +10,7 @@ from typing import Self
 from sidecar.errors import StartError
 from sidecar.model import Books, Checkpoint, Chunk, Loss, StreamKey
 from sidecar.queue.codec import Codec
+from sidecar.queue.damage import DamagedRow, damaged_row
 from sidecar.queue.records import QueueLane, QueueStream, load_checkpoints, load_losses, load_streams
 from sidecar.queue.schema import chunk_id, end_id, is_corrupt, lowest_id, open_reader
 
@@ -26,11 +27,11 @@ def books_on_disk(path: Path) -> tuple[Books, list[str]]:
 
 
 class Damaged(Exception):  # named for what it says
-    """Chunk `seq` cannot be read: it was of so many events, and `problem` says what is wrong."""
+    """A row that was to be read next cannot be read."""
 
-    def __init__(self, seq: int, events: int, problem: str) -> None:
-        super().__init__(f"damaged chunk: {problem}")
-        self.seq, self.events, self.problem = seq, events, problem
+    def __init__(self, row: DamagedRow) -> None:
+        super().__init__(f"damaged row: {row.problem}")
+        self.row = row
 
 
 class Reader:
@@ -47,29 +48,31 @@ class Reader:
         Raises sqlite3.Error, or Damaged if the first of them cannot be read; what stands before such a one is read.
         """
         zero, after = chunk_id(lane, 0), chunk_id(lane, after_seq)
-        found: list[tuple[int, int]] = []  # ids and events of what fits
+        found: list[int] = []  # ids of what fits
         left = budget_bytes
-        for number, size, events in self._execute(
-            "SELECT id, bytes, events FROM chunk WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
+        for number, size in self._execute(
+            "SELECT id, bytes FROM readable_chunk WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
             (after, end_id(lane), _LOOK_AHEAD_CHUNKS),
         ):
             if found and size > left:
                 break
-            found.append((number, events))
+            found.append(number)
             left -= size + 1
         chunks: list[Chunk] = []
-        for number, events in found:  # one by one: SQLite looks at the next row before it shows this one
+        for number in found:  # one by one: SQLite looks at the next row before it shows this one
             try:
-                row = self._execute("SELECT bytes, codec, body, rules FROM chunk WHERE id = ?", (number,)).fetchone()
+                row = self._execute(
+                    "SELECT bytes, codec, body, rules, events FROM chunk WHERE id = ?", (number,)
+                ).fetchone()
                 if row is None:  # dropped by a policy meanwhile
                     continue
-                size, codec, body, rules = row
+                size, codec, body, rules, events = row
                 chunks.append(Chunk(number - zero, self._codec.unpack(codec, body, size), events, rules))
             except (ValueError, sqlite3.DatabaseError) as error:
                 if isinstance(error, sqlite3.DatabaseError) and not is_corrupt(error):
                     raise
                 if not chunks:
-                    raise Damaged(number - zero, events, str(error)) from None
+                    raise Damaged(damaged_row(self._execute, "chunk", number, str(error))) from None
                 break
         return chunks
 
@@ -78,7 +81,8 @@ class Reader:
         found = {}
         for lane in lanes:
             row = self._execute(
-                "SELECT coalesce(steady_ms, accepted_ms) FROM chunk WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+                "SELECT coalesce(steady_ms, accepted_ms) FROM readable_chunk"
+                " WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
                 (lowest_id(lane), end_id(lane)),
             ).fetchone()
             if row:
@@ -87,12 +91,12 @@ class Reader:
 
     def next_due_ms(self) -> int | None:
         """When the next event that is dated in the future becomes due."""
-        (found,) = self._execute("SELECT min(due_ms) FROM later").fetchone()
+        (found,) = self._execute("SELECT min(due_ms) FROM readable_later").fetchone()
         return None if found is None else int(found)
 
     def due_ms(self) -> dict[int, int]:
         """The same for each stream."""
-        return dict(self._execute("SELECT stream, min(due_ms) FROM later GROUP BY stream").fetchall())
+        return dict(self._execute("SELECT stream, min(due_ms) FROM readable_later GROUP BY stream").fetchall())
 
     def budgets(self) -> dict[str, tuple[str, bytes]]:
         """Return what is known of each budget, by its name: the boot it was measured in, and the state."""
@@ -117,13 +121,14 @@ class Reader:
 
     def damaged(self) -> dict[int, int]:
         """Return how many events of each stream are set aside since they could not be read."""
-        rows = self._execute("SELECT stream, sum(events) FROM dead WHERE codec IS NOT NULL GROUP BY stream")
+        rows = self._execute("SELECT stream, sum(events) FROM readable_dead WHERE codec IS NOT NULL GROUP BY stream")
         return dict(rows.fetchall())
 
     def unseen_dead(self) -> dict[int, int]:
         """Return how many dead letters of each stream nobody has looked at."""
         rows = self._execute(
-            "SELECT stream, sum(events) FROM dead WHERE id > (SELECT id FROM seen WHERE what = 'dead') GROUP BY stream"
+            "SELECT stream, sum(events) FROM readable_dead"
+            " WHERE id > (SELECT id FROM seen WHERE what = 'dead') GROUP BY stream"
         )
         return dict(rows.fetchall())
 
@@ -139,8 +144,8 @@ class Reader:
         connection = self._open()
         connection.execute("BEGIN")
         try:
-            dead = dict(self._execute("SELECT stream, sum(events) FROM dead GROUP BY stream").fetchall())
-            later = dict(self._execute("SELECT stream, sum(events) FROM later GROUP BY stream").fetchall())
+            dead = dict(self._execute("SELECT stream, sum(events) FROM readable_dead GROUP BY stream").fetchall())
+            later = dict(self._execute("SELECT stream, sum(events) FROM readable_later GROUP BY stream").fetchall())
             return [
                 line
                 for stream in load_streams(connection).values()
@@ -165,7 +170,8 @@ class Reader:
 
     def _count(self, lane: QueueLane) -> int:
         (counted,) = self._execute(
-            "SELECT coalesce(sum(events), 0) FROM chunk WHERE id >= ? AND id < ?", (lowest_id(lane.id), end_id(lane.id))
+            "SELECT coalesce(sum(events), 0) FROM readable_chunk WHERE id >= ? AND id < ?",
+            (lowest_id(lane.id), end_id(lane.id)),
         ).fetchone()
         return int(counted)
 

@@ -8,6 +8,8 @@
     budget                      what each access token has spent of its rate, by digest
     clock                       how far the steady clock is, by which rows grow old (steady.py)
     seen                        up to which of them somebody has looked at the dead letters
+    unreadable                  rows of the tables above that the disk has damaged: they stay as they are, and are read
+                                through the views `readable_...`, which leave them out
     tail ─┬─< checkpoint        how far each tailed file is committed
           └─< loss              what of tailed files could not be had any more
 
@@ -119,6 +121,17 @@ def m006_seen(db: Database) -> None:
     db.execute("INSERT INTO seen (what, id) SELECT 'dead', coalesce(max(id), 0) FROM dead")
 
 
+@migrations()
+def m007_unreadable(db: Database) -> None:
+    """Note rows that are damaged. They cannot be deleted: what their pages lead to may belong to other rows."""
+    db.create_table("unreadable", {"what": str, "id": int}, pk=("what", "id"), not_null={"what", "id"})
+    for table in ("chunk", "later", "kept", "dead"):
+        db.create_view(
+            f"readable_{table}",
+            f"SELECT * FROM {table} WHERE id NOT IN (SELECT id FROM unreadable WHERE what = '{table}')",  # noqa: S608
+        )
+
+
 def chunk_id(lane: int, seq: int) -> int:
     """The key of chunk `seq` of `lane`."""
     return (lane << SEQ_BITS) - BEFORE_ALL + seq
@@ -198,6 +211,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         m004_steady.__name__,
         m005_damaged.__name__,
         m006_seen.__name__,
+        m007_unreadable.__name__,
     }
     newer = [applied.name for applied in migrations.applied(db) if applied.name not in known]
     if newer:

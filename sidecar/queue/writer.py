@@ -25,10 +25,12 @@ from sidecar.errors import Stale
 from sidecar.model import Books, Room, StreamKey
 from sidecar.queue.books_record import BooksRecord
 from sidecar.queue.codec import Codec
+from sidecar.queue.damage import find_damaged
 from sidecar.queue.file_watch import FileWatch
 from sidecar.queue.operations import (
     Append,
     Operation,
+    SetDamagedAside,
     Transaction,
     append_all,
     file_bytes,
@@ -60,6 +62,10 @@ _PARTS_OF_ROOM = 16
 _KEPT_YIELDS = 0.9
 """Of the room: above this, kept deliveries are given up for events that wait."""
 
+_SEARCH_DAMAGE_EVERY_S = 600
+_DAMAGED_AT_ONCE = 100
+_DAMAGED = "rows of the queue cannot be read from the disk, and are set aside; see `sidecar dead list --reason damaged`"
+
 Results = Sequence[tuple[Operation, Exception | None]]
 log = structlog.get_logger("queue.writer")
 
@@ -84,7 +90,8 @@ class Writer:
         self.streams: dict[StreamKey, QueueStream] = {}
         self.size_bytes = self.file_bytes = 0
         self.room = room
-        self.broken: str | None = None
+        self.broken: str | None = None  # why nothing can be committed
+        self._broken_for_appends = False  # the rest can be: what is damaged concerns only new rows
         self.lost: str | None = None  # what happened to the file that is open; the event loop looks, and sets it
         self.went_back = 0  # events more that the last run had accepted, or delivered, than the file says; set by start
         self.wal_bytes = 0  # of the write-ahead log, when it was last measured
@@ -96,6 +103,7 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._pace = Pace()
         self._unmeasured_bytes = 0
+        self._search_damage_after_s = 0.0  # by the monotonic clock; set when a search has found nothing
         self.watch = FileWatch(path)
         self._record = BooksRecord(path.with_name("books"))
         self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
@@ -215,9 +223,32 @@ class Writer:
 
     def _attempt_alone(self, operation: Operation, grown: set[QueueLane]) -> Exception | None:
         error = _failed_before(operation) or self._attempt([operation], grown)
+        if error is not None and is_corrupt(error) and self._set_damaged_aside(grown):
+            error = self._attempt([operation], grown)
+        if error is not None and is_corrupt(error) and isinstance(operation, Append):
+            self._say_broken(error)
+            self._broken_for_appends = True
         if isinstance(operation, Append) and operation.order is not None:
             operation.order.error = error
         return error
+
+    def _set_damaged_aside(self, grown: set[QueueLane]) -> bool:
+        """Search for the damaged rows that an operation has met. Return True if some could be set aside."""
+        if self._connection is None or time.monotonic() < self._search_damage_after_s:
+            return False
+        try:
+            rows = find_damaged(self._connection.execute, self._codec, _DAMAGED_AT_ONCE)
+        except sqlite3.Error as error:
+            log.error("queue.db is damaged, and cannot be read", error=str(error))
+            rows = []
+        else:
+            log.error(_DAMAGED, rows=len(rows)) if rows else log.error("queue.db is damaged, though each row is good")
+        streams = {stream.id: stream for stream in self.streams.values() if stream.saved}
+        set_aside = SetDamagedAside(streams, rows, int(time.time() * 1000), lambda _: None)
+        if rows and self._attempt([set_aside], grown) is None:
+            return True
+        self._search_damage_after_s = time.monotonic() + _SEARCH_DAMAGE_EVERY_S
+        return False
 
     def _attempt(self, group: Sequence[Operation], grown: set[QueueLane]) -> Exception | None:
         """Commits `group` as one transaction. Any failure is returned, whatever it is: this thread must live."""
@@ -270,9 +301,10 @@ class Writer:
             forget_stream(stream)
         if self._unmeasured_bytes >= min(_SIZE_EVERY_BYTES, self.room.bytes // _PARTS_OF_ROOM) or not appends:
             self._measure()
-        if self.broken:
+        if self.broken and (appends or not self._broken_for_appends):
             log.info("storage works again", was=self.broken)
             self.broken = None
+            self._broken_for_appends = False
         return tx.grown
 
     def _record_books(self, tx: Transaction, gone: Sequence[QueueStream]) -> None:
@@ -296,12 +328,16 @@ class Writer:
         self.wal_bytes = self.watch.wal_bytes()
         self._unmeasured_bytes = 0
 
+    def _say_broken(self, error: Exception) -> None:
+        if not self.broken:
+            log.error("cannot commit, nothing is acknowledged", error=str(error))
+        self.broken = str(error)
+
     def _recover(self, error: Exception) -> None:
         """Roll back. After a failed write, start over from the file; after anything else the connection is as good."""
         is_write = isinstance(error, sqlite3.Error | OSError) and not is_corrupt(error)
-        if is_write and not self.broken:
-            log.error("cannot commit, nothing is acknowledged", error=str(error))
-        self.broken = str(error) if is_write else self.broken
+        if is_write:
+            self._say_broken(error)
         if self._connection is None:
             return
         try:

@@ -1,7 +1,9 @@
 """A disk that is full or fails, and a queue that is full: refused with 503, nothing acknowledged is lost."""
 
 import os
+import random
 import resource
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -227,3 +229,43 @@ def test_kept_deliveries_give_way_to_events_that_wait(tmp_path: Path, proxy: Pro
         answers = [answer.status_code for answer in fill(sidecar)]
         assert answers.count(200) >= 30  # far more than was free
         assert sidecar.books()["dropped"] == 0
+
+
+def test_a_row_whose_pages_lead_nowhere_holds_nothing_up(tmp_path: Path, proxy: Proxy) -> None:
+    """The other events are delivered, before and after it, and new ones; its own count as dead."""
+    bodies = [random.Random(number).randbytes(20_000).hex() for number in range(3)]
+    proxy.fault("down")
+    with Sidecar(tmp_path, proxy.url) as sidecar:
+        sidecar.start()
+        for body in bodies:
+            assert sidecar.post(report(event(event={"content": body}))).status_code == 200
+        assert sidecar.stop() == 0
+        lead_nowhere(sidecar.state / "queue.db")
+        sidecar.start()
+        assert sidecar.post(report(event(event={"content": "new"}))).status_code == 200
+        proxy.fault("none")
+        wait_until(lambda: sidecar.books()["queued"] == 0)
+        assert [item["event"]["content"] for item in proxy.items()] == [bodies[0], bodies[2], "new"]
+        assert sidecar.books() == {
+            "accepted": 4,
+            "queued": 0,
+            "delivered": 3,
+            "dead": 1,
+            "dropped": 0,
+            "balanced": True,
+        }
+        (reason,) = sidecar.status()["reasons"]
+        assert "1 events could not be read from the disk" in reason
+
+
+def lead_nowhere(path: Path) -> None:
+    """Let the body of the second row in `path` go on at a page that does not exist."""
+    with sqlite3.connect(path) as connection:
+        (stored,) = connection.execute("SELECT body FROM chunk ORDER BY id LIMIT 1 OFFSET 1").fetchone()
+    connection.close()
+    whole = bytearray(path.read_bytes())
+    here, size = whole.index(stored[:50]), 50
+    while whole[here + size] == stored[size]:
+        size += 1
+    whole[here + size] ^= 0x40
+    path.write_bytes(whole)

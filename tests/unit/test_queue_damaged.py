@@ -1,19 +1,24 @@
 """A row that cannot be read holds nothing up: its bytes are kept, its events counted, and the next rows go on."""
 
 import asyncio
+import json
 import random
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
+import structlog.testing
 
-from sidecar.errors import Unavailable
-from sidecar.model import BEFORE_ALL, Block, Books
+from sidecar.model import BEFORE_ALL, Block, Books, StreamKey
 from sidecar.queue import Queue, books_on_disk
-from sidecar.queue.filters import DeadFilter
+from sidecar.queue.codec import Codec
+from sidecar.queue.damage import find_damaged
+from sidecar.queue.filters import DeadFilter, KeptFilter
 from sidecar.queue.lookup import Lookup
-from sidecar.queue.operations import Split
+from sidecar.queue.operations import Bury, Done, Expire, Nothing, Promote, SetDamagedAside, Split, Transaction
+from sidecar.queue.schema import is_corrupt
 from tests.support.queues import ENOUGH, KEY, direct_queue
 
 NOISE = random.Random(7).randbytes(3000).hex().encode()
@@ -38,12 +43,16 @@ def play(path: Path, scenario: Callable[[Queue], Awaitable[None]]) -> None:
 def fill(path: Path, *bodies: bytes) -> None:
     """Make a chunk of each of `bodies`, of two events."""
 
-    async def append(queue: Queue) -> None:
-        done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        queue.append(queue.stream(KEY), [Block(body, 2) for body in bodies], 1, 0, done.set_result)
-        assert await done is None
+    async def scenario(queue: Queue) -> None:
+        assert await append(queue, *bodies) is None
 
-    play(path, append)
+    play(path, scenario)
+
+
+async def append(queue: Queue, *bodies: bytes, due_ms: int | None = None) -> Exception | None:
+    done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+    queue.append(queue.stream(KEY), [Block(body, 2, due_ms) for body in bodies], 1, 0, done.set_result)
+    return await done
 
 
 def meddle(path: Path, sql: str, *values: object) -> None:
@@ -171,17 +180,165 @@ def test_a_row_whose_pages_lead_nowhere_takes_no_good_row_with_it(tmp_path: Path
     whole[page] ^= 0x40  # the next page's number
     path.write_bytes(whole)
 
-    async def scenario() -> None:
-        queue = Queue(path, durability="full", chunk_bytes=1, room=ENOUGH)
-        queue.open()
-        lane = queue.stream(KEY).fresh
-        (first,) = await queue.read(lane, BEFORE_ALL, 10**6)
-        assert first.body == bodies[0]
-        await queue.acknowledge(lane, first.seq, keep=False)
-        with pytest.raises(Unavailable, match="malformed"):
-            await queue.read(lane, BEFORE_ALL, 10**6)
+    async def scenario(queue: Queue) -> None:
+        stream = queue.stream(KEY)
+        assert await deliver_all(queue) == [bodies[0], bodies[2]]
         assert queue.broken is None  # no other stream has to do with it
-        assert queue.stream(KEY).books == Books(accepted=6, queued=4, delivered=2)
-        await queue.close(10)
+        assert stream.books == Books(accepted=6, delivered=4, dead=2)
+        assert (await queue.purge(DeadFilter(), 0)).events == 2
+        assert await queue.audit() == []
+        assert await append(queue, b"1,2") is None
+        assert await deliver_all(queue) == [b"1,2"]
+        assert stream.drained
+        assert await queue.forget({stream: queue.stream(StreamKey(1500006, "other"))}) == []  # its numbers are in use
 
-    asyncio.run(scenario())
+    play(path, scenario)
+
+
+def damage_pages(path: Path, table: str, index: int) -> None:
+    """Let the body of one row of `table` go on at a page that does not exist: it can neither be read nor deleted."""
+    with sqlite3.connect(path) as connection:
+        (stored,) = connection.execute(f"SELECT body FROM {table} ORDER BY id LIMIT 1 OFFSET {index}").fetchone()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    whole = bytearray(path.read_bytes())
+    here, size = whole.index(stored[:50]), 50
+    while whole[here + size] == stored[size]:
+        size += 1
+    whole[here + size] ^= 0x40
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_full_queue_drops_what_is_readable_around_a_damaged_row(tmp_path: Path, index: int) -> None:
+    """Nothing has read the row before, and appends must not fail for it."""
+    path = tmp_path / "queue.db"
+    fill_over_pages(path)
+    damage_pages(path, "chunk", index)
+    with direct_queue(path, drop_beyond_bytes=200_000) as queue:
+        for _ in range(20):
+            assert queue.append(json.dumps("x" + random.Random(1).randbytes(20_000).hex())) is None
+        stream = queue.stream()
+        assert queue.writer.broken is None
+        assert stream.books.accepted == 26
+        assert stream.books.dead == 2
+        assert stream.books.dropped >= 10
+        assert queue.reader.audit() == []
+        assert queue.reader.damaged() == {stream.id: 2}
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_age_and_cancelling_do_not_stop_at_a_damaged_row(tmp_path: Path, index: int) -> None:
+    path = tmp_path / "queue.db"
+    fill_over_pages(path)
+    damage_pages(path, "chunk", index)
+    with direct_queue(path) as queue:
+        queue.now_ms = 10**15
+        assert queue.do(lambda done: Expire(queue.streams(), 10**15, done)) is None
+        assert queue.stream().books == Books(accepted=6, dead=2, dropped=4)
+        assert queue.reader.audit() == []
+
+
+def test_a_damaged_row_among_what_waits_for_its_time_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    bodies = [random.Random(number).randbytes(20_000).hex().encode() for number in range(3)]
+
+    async def put_off(queue: Queue) -> None:
+        assert await append(queue, *bodies, due_ms=1000) is None
+
+    play(path, put_off)
+    damage_pages(path, "later", 1)
+    with direct_queue(path) as queue:
+        assert queue.do(lambda done: Promote(queue.streams(), 1000, 0, done)) is None
+        assert queue.stream().books == Books(accepted=6, queued=4, dead=2)
+        assert queue.reader.next_due_ms() is None
+        assert queue.waiting() == [bodies[0].decode(), bodies[2].decode()]
+        assert queue.reader.audit() == []
+
+
+def test_a_damaged_kept_delivery_is_forgotten_and_a_damaged_dead_letter_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    events = [json.dumps(random.Random(number).randbytes(20_000).hex()) for number in range(6)]
+    with direct_queue(path) as queue:
+        for event in events[:3]:
+            queue.append(event)
+        queue.acknowledge(2, keep=True)
+        for seq, event in enumerate(events[3:], start=3):
+            queue.append(event)
+            assert queue.do(lambda done, seq=seq: Bury(queue.stream().fresh, seq, "bad", 400, 1, 0, 0, done)) is None
+    damage_pages(path, "kept", 1)
+    damage_pages(path, "dead", 1)
+
+    async def scenario(queue: Queue) -> None:
+        stream = queue.stream(KEY)
+        assert (await queue.replay(KeptFilter(), None, 0)).events == 2
+        assert (await queue.put_back(DeadFilter(), 0, lambda _, event: event)).events == 2
+        assert stream.books == Books(accepted=8, delivered=3, queued=4, dropped=1)
+        assert await queue.dropped() == {stream.id: {"damaged": 1}}
+        assert queue.dead_bytes == 0
+        await queue.tidy(kept_max_age_s=-1, dead_max_age_s=-1, dead_max_bytes=0, pages=100)
+        assert await queue.audit() == []
+        with Lookup(path) as lookup:
+            assert list(lookup.dead(DeadFilter())) == []
+            assert lookup.count_kept(KeptFilter()) == 0
+
+    play(path, scenario)
+
+
+def test_a_damaged_event_is_split_off_in_front_of_a_damaged_row(tmp_path: Path) -> None:
+    """The number in front of a chunk may be that of a row which cannot be deleted."""
+    path = tmp_path / "queue.db"
+    with direct_queue(path, chunk_bytes=1) as queue:
+        queue.append("1")
+        queue.append("2", "3")
+        meddle(path, "UPDATE chunk SET body = x'00' WHERE events = 1")
+        lane = queue.stream().fresh
+        (row,) = find_damaged(sqlite3.connect(path).execute, Codec(), 10)
+        assert queue.do(lambda done: SetDamagedAside(queue.streams(), [row, row], 0, done)) is None
+        assert queue.do(lambda done: Split(lane, 1, 1, done)) is None
+        assert queue.waiting() == ["2", "3"]
+        assert queue.reader.audit() == []
+        queue.acknowledge(-1)
+        assert queue.waiting() == ["3"]
+        queue.acknowledge(1)
+        assert queue.stream().books == Books(accepted=3, delivered=2, dead=1)
+
+
+def test_where_nothing_can_be_appended_any_more_that_is_said_until_it_can(tmp_path: Path) -> None:
+    """A page of the table itself is damaged, at its end: what waits can be sent, but no new row finds its place."""
+    path = tmp_path / "queue.db"
+    fill(path, *[b"%d,2" % number for number in range(2000)])
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    whole = bytearray(path.read_bytes())
+    page = whole.rindex(b"1999,2") // 8192 * 8192
+    good = whole[page]
+    whole[page] = 0
+    path.write_bytes(whole)
+    with direct_queue(path) as queue, structlog.testing.capture_logs() as logs:
+        assert is_corrupt(queue.append("1") or ValueError())
+        assert queue.do(Nothing) is None
+        assert queue.writer.broken == "database disk image is malformed"
+        assert queue.append("1") is not None
+        with path.open("r+b") as file:
+            file.seek(page)
+            file.write(bytes([good]))
+    assert [entry["event"] for entry in logs].count("cannot commit, nothing is acknowledged") == 1
+
+
+def test_a_search_for_damage_that_finds_nothing_is_not_repeated_at_once(tmp_path: Path) -> None:
+    class Stuck(msgspec.Struct, frozen=True):
+        done: Done
+
+        def apply(self, tx: Transaction) -> None:
+            raise corrupt
+
+    path = tmp_path / "queue.db"
+    corrupt = sqlite3.DatabaseError("database disk image is malformed")
+    corrupt.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    with direct_queue(path) as queue, structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            assert queue.do(Stuck) is corrupt
+        assert queue.append("1") is None
+    assert [entry["event"] for entry in logs].count("queue.db is damaged, though each row is good") == 1

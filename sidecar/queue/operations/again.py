@@ -13,6 +13,7 @@ from sidecar.queue.operations.transaction import (
     add_chunk,
     add_chunks,
     add_later,
+    delete_chunks,
     take_away,
 )
 from sidecar.queue.records import QueueLane, QueueStream
@@ -96,7 +97,7 @@ def _take(tx: Transaction, wanted: DeadFilter, after_id: int) -> tuple[dict[int,
     size, last_id = 0, None
     for count, (number, stream, events, codec, body) in enumerate(
         tx.execute(
-            f"SELECT id, stream, events, codec, body FROM dead WHERE id > ? AND {condition} ORDER BY id",  # noqa: S608
+            f"SELECT id, stream, events, codec, body FROM readable_dead WHERE id > ? AND {condition} ORDER BY id",  # noqa: S608
             (after_id, *values),
         ),
         start=1,
@@ -161,7 +162,8 @@ class Replay(msgspec.Struct):
         condition, values = self.wanted.where()
         size = 0
         for number, stream_id, events, bytes_, codec, stored, rules in tx.execute(
-            f"SELECT id, stream, events, bytes, codec, body, rules FROM kept WHERE id > ? AND {condition} ORDER BY id",  # noqa: S608
+            "SELECT id, stream, events, bytes, codec, body, rules FROM readable_kept"  # noqa: S608
+            f" WHERE id > ? AND {condition} ORDER BY id",
             (self.after_id, *values),
         ):
             stream = self.streams[stream_id]
@@ -190,12 +192,8 @@ class CancelReplay(msgspec.Struct):
         self.moved = 0
         for stream in self.streams.values():
             lane = stream.lane("replay")
-            bounds = (lowest_id(lane.id), end_id(lane.id))
-            events, size = tx.execute(
-                "SELECT coalesce(sum(events), 0), coalesce(sum(bytes), 0) FROM chunk WHERE id >= ? AND id < ?", bounds
-            ).fetchone()
+            events, size = delete_chunks(tx, lowest_id(lane.id), end_id(lane.id) - 1)
             if events:
-                tx.execute("DELETE FROM chunk WHERE id >= ? AND id < ?", bounds)
                 count_dropped(tx, stream, events, "replay_cancelled")
                 take_away(tx, lane, events, size)
                 self.moved += events
@@ -213,7 +211,8 @@ class Promote(msgspec.Struct, frozen=True):
         """As much as is good for one transaction; the rest comes with the next round."""
         size = 0
         for number, stream_id, events, bytes_, codec, stored, rules in tx.execute(
-            "SELECT id, stream, events, bytes, codec, body, rules FROM later WHERE due_ms <= ? ORDER BY due_ms, id",
+            "SELECT id, stream, events, bytes, codec, body, rules FROM readable_later"
+            " WHERE due_ms <= ? ORDER BY due_ms, id",
             (self.due_ms,),
         ).fetchmany(1000):
             stream = self.streams[stream_id]
@@ -239,7 +238,7 @@ class PutOff(msgspec.Struct):
         """At most a batch, so that the rows fit into memory."""
         self.moved = 0
         for number, accepted_ms, steady_ms, size, codec, stored, rules in tx.execute(
-            "SELECT id, accepted_ms, coalesce(steady_ms, accepted_ms), bytes, codec, body, rules FROM chunk"
+            "SELECT id, accepted_ms, coalesce(steady_ms, accepted_ms), bytes, codec, body, rules FROM readable_chunk"
             " WHERE id BETWEEN ? AND ? ORDER BY id",
             (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq)),
         ).fetchall():

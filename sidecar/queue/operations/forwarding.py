@@ -1,11 +1,12 @@
 """What the answers of the proxy do to the queue, and what must be written down before it is asked."""
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from sidecar.queue.operations.transaction import Done, Transaction, add_chunk, add_dead, take_away
+from sidecar.queue.damage import DamagedRow
+from sidecar.queue.operations.damage import set_aside
+from sidecar.queue.operations.transaction import Done, Transaction, add_chunk, add_dead, delete_chunks, take_away
 from sidecar.queue.records import QueueLane
 from sidecar.queue.schema import chunk_id, lowest_id
 
@@ -24,17 +25,14 @@ class Acknowledge(msgspec.Struct, frozen=True):
     def apply(self, tx: Transaction) -> None:
         """Counts what is really there, so that a row which a policy dropped meanwhile is not counted twice."""
         bounds = (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq))
-        events, size = tx.execute(
-            "SELECT coalesce(sum(events), 0), coalesce(sum(bytes), 0) FROM chunk WHERE id BETWEEN ? AND ?", bounds
-        ).fetchone()
         if self.keep:
             tx.execute(
                 "INSERT INTO kept (stream, delivered_ms, steady_ms, accepted_ms, events, bytes, codec, body, rules)"
-                " SELECT ?, ?, ?, accepted_ms, events, bytes, codec, body, rules FROM chunk"
+                " SELECT ?, ?, ?, accepted_ms, events, bytes, codec, body, rules FROM readable_chunk"
                 " WHERE id BETWEEN ? AND ? ORDER BY id",
                 (self.lane.stream.id, self.now_ms, tx.steady_ms, *bounds),
             )
-        tx.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", bounds)
+        events, size = delete_chunks(tx, *bounds)
         delta = tx.delta(self.lane.stream)
         delta.delivered += events
         delta.last_delivered_ms = self.now_ms
@@ -53,15 +51,26 @@ class Split(msgspec.Struct, frozen=True):
         """The books stay as they are, but for the comma between the two."""
         number = chunk_id(self.lane.id, self.seq)
         row = tx.execute(
-            "SELECT accepted_ms, steady_ms, bytes, codec, body, rules FROM chunk WHERE id = ?", (number,)
+            "SELECT accepted_ms, steady_ms, events, bytes, codec, body, rules FROM chunk WHERE id = ?", (number,)
         ).fetchone()
         if row is None:  # a policy dropped it meanwhile
             return
-        accepted_ms, steady_ms, size, codec, stored, rules = row
+        accepted_ms, steady_ms, events, size, codec, stored, rules = row
         try:
             items = _split_events(b"[%b]" % tx.codec.unpack(codec, stored, size))
         except ValueError as error:  # an older version kept no checksum of it
-            SetDamagedAside(self.lane, self.seq, str(error), accepted_ms, self.done).apply(tx)
+            row = DamagedRow(
+                table="chunk",
+                number=number,
+                stream=self.lane.stream.id,
+                accepted_ms=accepted_ms,
+                events=events,
+                size=size,
+                codec=codec,
+                stored=stored,
+                problem=str(error),
+            )
+            set_aside(tx, self.lane.stream, row, accepted_ms)
             return
         front, rest = items[: self.events], items[self.events :]
         codec, stored, rest_size = _packed(tx, rest)
@@ -73,9 +82,16 @@ class Split(msgspec.Struct, frozen=True):
         tx.execute(
             "INSERT INTO chunk (id, accepted_ms, steady_ms, events, bytes, codec, body, rules)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (number - 1, accepted_ms, steady_ms, len(front), front_size, codec, stored, rules),
+            (self._free_id(tx, number), accepted_ms, steady_ms, len(front), front_size, codec, stored, rules),
         )
         tx.lane_delta(self.lane).bytes += front_size + rest_size - size
+
+    def _free_id(self, tx: Transaction, number: int) -> int:
+        """Return the next number before `number`, the first of its lane, at which no damaged row stands."""
+        (first,) = tx.execute(
+            "SELECT min(id) FROM chunk WHERE id BETWEEN ? AND ?", (lowest_id(self.lane.id), number)
+        ).fetchone()
+        return int(first) - 1
 
 
 def _packed(tx: Transaction, items: Sequence[msgspec.Raw]) -> tuple[int, bytes, int]:
@@ -120,41 +136,6 @@ class Bury(msgspec.Struct, frozen=True):
         take_away(tx, self.lane, 1, size)
 
 
-class SetDamagedAside(msgspec.Struct, frozen=True):
-    """Chunk `seq` of `lane` cannot be read, as `problem` says: keep what stands there among the dead letters."""
-
-    lane: QueueLane
-    seq: int
-    problem: str
-    now_ms: int
-    done: Done
-
-    def apply(self, tx: Transaction) -> None:
-        """Count as many events as it was made of. A body that even SQLite cannot read is kept as nothing."""
-        number = chunk_id(self.lane.id, self.seq)
-        row = tx.execute("SELECT accepted_ms, events, bytes, codec FROM chunk WHERE id = ?", (number,)).fetchone()
-        if row is None:
-            return
-        accepted_ms, events, size, codec = row
-        try:
-            (stored,) = tx.execute("SELECT body FROM chunk WHERE id = ?", (number,)).fetchone()
-        except sqlite3.DatabaseError:
-            stored = b""
-        add_dead(
-            tx,
-            self.lane.stream,
-            stored,
-            reason=f"damaged: {self.problem}",
-            accepted_ms=accepted_ms,
-            first_ms=self.now_ms,
-            last_ms=self.now_ms,
-            events=events,
-            codec=codec,
-        )
-        tx.execute("DELETE FROM chunk WHERE id = ?", (number,))
-        take_away(tx, self.lane, events, size)
-
-
 class SetAside(msgspec.Struct, frozen=True):
     """Move what `lane` holds up to chunk `through_seq` to the end of the stream's lane of suspects."""
 
@@ -166,11 +147,11 @@ class SetAside(msgspec.Struct, frozen=True):
         """At most a batch, so that the rows fit into memory."""
         bounds = (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq))
         rows = tx.execute(
-            "SELECT accepted_ms, coalesce(steady_ms, accepted_ms), events, bytes, codec, body, rules FROM chunk"
-            " WHERE id BETWEEN ? AND ? ORDER BY id",
+            "SELECT accepted_ms, coalesce(steady_ms, accepted_ms), events, bytes, codec, body, rules"
+            " FROM readable_chunk WHERE id BETWEEN ? AND ? ORDER BY id",
             bounds,
         ).fetchall()
-        tx.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", bounds)
+        delete_chunks(tx, *bounds)
         suspects = self.lane.stream.lane("suspect")
         for accepted_ms, steady_ms, events, size, codec, stored, rules in rows:
             add_chunk(tx, suspects, accepted_ms, events, size, codec, stored, rules, steady_ms)

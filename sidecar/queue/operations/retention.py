@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 import msgspec
 
 from sidecar.queue.operations.again import DeadRow, count_dropped, drop_dead
-from sidecar.queue.operations.transaction import Done, Transaction, take_away
+from sidecar.queue.operations.transaction import Done, Transaction, delete_chunks, take_away
 from sidecar.queue.records import DEAD_ROW_BYTES, QueueLane, QueueStream, dead_bytes
 from sidecar.queue.schema import LANE_BITS, end_id, lowest_id
 
@@ -64,18 +64,18 @@ class Tidy(msgspec.Struct, frozen=True):
     def _tidy_kept(self, tx: Transaction) -> None:
         """Kept deliveries are in the order of their delivery, so the first young one ends the search."""
         last = None
-        for number, steady_ms in tx.execute(f"SELECT id, {_STEADY['kept']} FROM kept ORDER BY id"):  # noqa: S608
+        for number, steady_ms in tx.execute(f"SELECT id, {_STEADY['kept']} FROM readable_kept ORDER BY id"):  # noqa: S608
             if steady_ms >= self.kept_before_ms:
                 break
             last = number
         if last is not None:
-            tx.execute("DELETE FROM kept WHERE id <= ?", (last,))
+            tx.execute("DELETE FROM kept WHERE id IN (SELECT id FROM readable_kept WHERE id <= ?)", (last,))
 
     def _tidy_dead(self, tx: Transaction) -> None:
         """Dead letters are in the order of their burial."""
         excess = dead_bytes(self.streams.values()) - self.dead_max_bytes
         for number, stream, steady_ms, events, codec, body in tx.execute(
-            f"SELECT id, stream, {_STEADY['dead']}, events, codec, body FROM dead ORDER BY id"  # noqa: S608
+            f"SELECT id, stream, {_STEADY['dead']}, events, codec, body FROM readable_dead ORDER BY id"  # noqa: S608
         ):
             if steady_ms < self.dead_before_ms:
                 reason = "dead_max_age"
@@ -108,6 +108,8 @@ def forget_drained(tx: Transaction) -> list[QueueStream]:
         in_use = stream in tx.deltas or not stream.drained or not stream.saved
         if in_use or tx.execute("SELECT 1 FROM kept WHERE stream = ? LIMIT 1", (stream.id,)).fetchone():
             continue
+        if tx.execute("SELECT 1 FROM chunk WHERE id >= ? AND id < ? LIMIT 1", _all_lanes(stream)).fetchone():
+            continue  # a damaged row, whose number must not be used again
         change, books = tx.delta(heir), stream.books
         change.accepted += books.accepted
         change.delivered += books.delivered
@@ -125,6 +127,10 @@ def forget_drained(tx: Transaction) -> list[QueueStream]:
         tx.execute("DELETE FROM stream WHERE id = ?", (stream.id,))
         gone.append(stream)
     return gone
+
+
+def _all_lanes(stream: QueueStream) -> tuple[int, int]:
+    return lowest_id(stream.lanes[0].id), end_id(stream.lanes[-1].id)
 
 
 class SeeDead(msgspec.Struct, frozen=True):
@@ -150,7 +156,9 @@ class Nothing(msgspec.Struct, frozen=True):
 def forget_kept(tx: Transaction, max_bytes: int) -> None:
     """Kept deliveries are a luxury: the oldest go first when the room gets short."""
     while used_bytes(tx.execute) > max_bytes:
-        gone = tx.execute("DELETE FROM kept WHERE id IN (SELECT id FROM kept ORDER BY id LIMIT ?)", (_AT_ONCE,))
+        gone = tx.execute(
+            "DELETE FROM kept WHERE id IN (SELECT id FROM readable_kept ORDER BY id LIMIT ?)", (_AT_ONCE,)
+        )
         if not gone.rowcount:
             return
 
@@ -208,22 +216,20 @@ def _by_age(tx: Transaction, lane: QueueLane) -> Iterator[tuple[int, int, int, i
 def _ages(tx: Transaction, lane: QueueLane) -> sqlite3.Cursor:
     """Return stored bytes, key and time of acceptance, by the steady clock, of each chunk of `lane`, in order."""
     return tx.execute(
-        f"SELECT length(body), id, {_STEADY['chunk']}, events FROM chunk WHERE id >= ? AND id < ? ORDER BY id",  # noqa: S608
+        f"SELECT length(body), id, {_STEADY['chunk']}, events FROM readable_chunk WHERE id >= ? AND id < ? ORDER BY id",  # noqa: S608
         (lowest_id(lane.id), end_id(lane.id)),
     )
 
 
 def _drop(tx: Transaction, lane: QueueLane, last_id: int, reason: str) -> None:
-    bounds = (lowest_id(lane.id), last_id)
-    events, size = tx.execute("SELECT sum(events), sum(bytes) FROM chunk WHERE id BETWEEN ? AND ?", bounds).fetchone()
-    tx.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", bounds)
+    events, size = delete_chunks(tx, lowest_id(lane.id), last_id)
     count_dropped(tx, lane.stream, events, reason)
     take_away(tx, lane, events, size)
 
 
 def _drop_oldest_later(tx: Transaction, streams: Iterable[QueueStream], reason: str) -> bool:
     by_id = {stream.id: stream for stream in streams}
-    oldest = "id IN (SELECT id FROM later ORDER BY id LIMIT ?)"
+    oldest = "id IN (SELECT id FROM readable_later ORDER BY id LIMIT ?)"
     return _drop_later(tx, by_id, oldest, (_AT_ONCE,), reason)
 
 
@@ -231,11 +237,11 @@ def _drop_later(
     tx: Transaction, streams: Mapping[int, QueueStream], condition: str, values: Sequence[int], reason: str
 ) -> bool:
     gone = tx.execute(
-        f"SELECT stream, sum(events), sum(bytes) FROM later WHERE {condition} GROUP BY stream",  # noqa: S608
+        f"SELECT stream, sum(events), sum(bytes) FROM readable_later WHERE {condition} GROUP BY stream",  # noqa: S608
         values,
     ).fetchall()
     if gone:
-        tx.execute(f"DELETE FROM later WHERE {condition}", values)  # noqa: S608
+        tx.execute(f"DELETE FROM later WHERE id IN (SELECT id FROM readable_later WHERE {condition})", values)  # noqa: S608
     for stream_id, events, size in gone:
         stream = streams[stream_id]
         count_dropped(tx, stream, events, reason)

@@ -146,6 +146,23 @@ def add_dead(
     delta.dead_bytes += len(body)
 
 
+def delete_chunks(tx: Transaction, first_id: int, last_id: int) -> tuple[int, int]:
+    """Delete these chunks and those between; return how many events of how many bytes are gone. Whoever calls says
+    where to.
+
+    Damaged rows among them stay.
+    """
+    bounds = (first_id, last_id)
+    events, size = tx.execute(
+        "SELECT coalesce(sum(events), 0), coalesce(sum(bytes), 0) FROM readable_chunk WHERE id BETWEEN ? AND ?", bounds
+    ).fetchone()
+    tx.execute(
+        "DELETE FROM chunk WHERE id BETWEEN ? AND ? AND id NOT IN (SELECT id FROM unreadable WHERE what = 'chunk')",
+        bounds,
+    )
+    return events, size
+
+
 def take_away(tx: Transaction, lane: QueueLane, events: int, size: int) -> None:
     """Counts `events` of `size` bytes as gone from `lane`; whoever calls says where to."""
     change = tx.lane_delta(lane)
