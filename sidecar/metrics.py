@@ -64,6 +64,9 @@ class _StatusCollector(Collector):
         yield _gauge("books_balanced", "1 while the books balance.", status.books.balanced)
         yield _gauge("start_time_seconds", "When the sidecar started.", status.started_at / 1000)
         yield _gauge("config_generation", "How often a configuration was loaded.", status.config.generation)
+        yield _gauge(
+            "sockets_lost", "Sockets that nobody can connect to, since their file is gone.", len(status.sockets_lost)
+        )
         for name, text in QUEUE_GAUGES.items():
             yield _gauge(f"queue_{_base_unit(name)}", text, getattr(status.queue, name))
         refused = CounterMetricFamily(

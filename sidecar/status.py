@@ -193,7 +193,7 @@ class ConfigStatus(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything. Times are in milliseconds since 1970."""
+    """Everything. Times are in milliseconds since 1970. `sockets_lost`: those nobody can connect to, and why."""
 
     version: str
     pid: int
@@ -206,6 +206,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     proxies: list[ProxyStatus]
     inputs: list[InputStatus]
     config: ConfigStatus
+    sockets_lost: dict[str, str] = {}
 
 
 class Health(msgspec.Struct, frozen=True):

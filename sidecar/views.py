@@ -147,6 +147,7 @@ class StatusViews:
             proxies=proxies,
             inputs=inputs,
             config=ConfigStatus(config.generation, _wall_ms(config.loaded_s, boot_clock()), config.error),
+            sockets_lost=self._facts.sockets_lost,
         )
 
     async def alive(self) -> Health:

@@ -26,7 +26,7 @@ _PARTS = {
 
 def explain(status: Status, stream: StreamStatus, now_ms: int) -> list[str]:
     """One line for each thing to know, the first about the stream as a whole."""
-    lines = [*_head(stream, now_ms), *_left_out(status, stream)]
+    lines = [*_head(stream), *_left_out(status, stream)]
     for lane in stream.lanes:
         what = _LANES[lane.name].format(n=_events(lane.queued))
         lines.append(f"{what}{_token(stream, lane)}{_where(lane)}{_age(lane)}:")
@@ -35,11 +35,11 @@ def explain(status: Status, stream: StreamStatus, now_ms: int) -> list[str]:
     return lines
 
 
-def _head(stream: StreamStatus, now_ms: int) -> Iterator[str]:
+def _head(stream: StreamStatus) -> Iterator[str]:
     if not stream.queued:
         last = "nothing was delivered yet"
         if stream.last_delivered_at is not None:
-            last = f"the last delivery was {_ago(stream.last_delivered_at, now_ms)}"
+            last = f"the last delivery was at {format_moment(stream.last_delivered_at)}"
         yield f"{stream.name}: nothing waits; {last}"
     else:
         yield f"{stream.name}: {_events(stream.queued)} not delivered yet, {stream.delivered} delivered"
@@ -118,10 +118,6 @@ def _where(lane: LaneStatus) -> str:
 
 def _age(lane: LaneStatus) -> str:
     return f", the oldest for {format_duration(lane.oldest_age_s)}" if lane.name != "later" else ""
-
-
-def _ago(at_ms: int, now_ms: int) -> str:
-    return f"{format_duration(max(0.0, (now_ms - at_ms) / 1000))} ago"
 
 
 def _clock(at_ms: int | None) -> str:

@@ -151,7 +151,11 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
             hung = isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout)
             words = f"{type(error).__name__}: {self._why(error, base_url)}".rstrip(": ")
-            return Failure(f"{words}{self._certificate_note(base_url)}", hung=hung)
+            return Failure(f"{words}{self._via_note()}{self._certificate_note(base_url)}", hung=hung)
+
+    def _via_note(self) -> str:
+        """Return which HTTP proxy is on the way, which may be what failed; without its password."""
+        return f"; on the way through proxy.via, {_address_of(self._via)}" if self._via else ""
 
     def _certificate_note(self, base_url: str) -> str:
         """Return what is to be known of our own certificate; many servers just end the connection."""
@@ -163,7 +167,8 @@ class Client:
     def _why(self, error: Exception, base_url: str) -> str:
         if isinstance(error, httpx.TimeoutException):
             return f"not within {self._timeout_s:g} s"
-        found = dict.fromkeys(_words(cause, base_url) for cause in _causes(error))
+        host = urlsplit(self._via or base_url).hostname  # an HTTP proxy on the way looks up the rest
+        found = dict.fromkeys(_words(cause, host) for cause in _causes(error))
         return ", ".join(filter(None, found)) or str(error)
 
 
@@ -238,10 +243,15 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield from _causes(inner) if inner is not None else [error]
 
 
-def _words(cause: BaseException, base_url: str) -> str:
+def _address_of(url: str) -> str:
+    """Return host and port of `url`, as it has them."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _words(cause: BaseException, host: str | None) -> str:
     match cause:
         case socket.gaierror():
-            return f"cannot look up {urlsplit(base_url).hostname}: {cause.strerror}"
+            return f"cannot look up {host}: {cause.strerror}"
         case ssl.SSLCertVerificationError():
             return f"certificate verify failed: {cause.verify_message}"
         case ssl.SSLError() if cause.reason:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import gzip
+import re
 import ssl
 import zlib
 from collections.abc import Awaitable, Callable
@@ -377,7 +378,32 @@ def test_https_goes_through_an_http_proxy_by_connect_and_what_it_refuses_is_a_fa
     failure = ask_via(proxy, writers, "https://proxy.invalid:10205")
     assert isinstance(failure, Failure)
     assert "403" in failure.error
+    assert "on the way through proxy.via, 127.0.0.1:" in failure.error
     assert lines[0] == b"CONNECT proxy.invalid:10205 HTTP/1.1"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("via", "words"),
+    [
+        ("127.0.0.1:1", "ConnectError: Connection refused; on the way through proxy.via, 127.0.0.1:1"),
+        (
+            "via.invalid:3128",
+            "ConnectError: cannot look up via.invalid: .*; on the way through proxy.via, via.invalid:3128",
+        ),
+    ],
+)
+def test_a_failure_names_the_http_proxy_on_the_way_without_its_password(scheme: str, via: str, words: str) -> None:
+    async def run() -> Reply | Failure:
+        client = Client(timeout_s=2.0, tls=ssl.create_default_context, connections=4, via=f"http://user:secret@{via}")
+        try:
+            return await client.post(f"{scheme}://proxy.invalid:10205", b"{}")
+        finally:
+            await client.close()
+
+    failure = asyncio.run(run())
+    assert isinstance(failure, Failure)
+    assert re.fullmatch(words, failure.error)
 
 
 def test_the_environment_names_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -415,6 +415,8 @@ def test_a_socket_whose_file_is_taken_away_is_opened_anew_and_who_is_connected_s
         reason = wait_until(lambda: "".join(r for r in sidecar.status()["reasons"] if "nobody can connect" in r))
         assert "there is something that is no socket" in reason
         assert sidecar.status()["state"] == "degraded"
+        assert sidecar.status()["sockets_lost"] == {"local": reason.split("connect: ")[1].split("; it is opened")[0]}
+        assert "\nsidecar_sockets_lost 1.0\n" in sidecar.get("/metrics").text
         if scheme == "unix":
             before.send(event())
         path.unlink()

@@ -67,7 +67,8 @@ def samples(document: Status) -> dict[str, float]:
 
 
 def test_every_metric_shows_its_own_number() -> None:
-    assert samples(status(inputs=[INPUT])) == {
+    assert samples(status(inputs=[INPUT], sockets_lost={"a": "gone", "b": "gone"})) == {
+        "sidecar_sockets_lost": 2,
         "sidecar_up": 1, "sidecar_books_balanced": 1, "sidecar_start_time_seconds": 5, "sidecar_config_generation": 1,
         "sidecar_queue_wal_bytes": 8, "sidecar_queue_went_back": 9, "sidecar_stream_damaged,5,app": 6,
         "sidecar_queue_bytes": 10, "sidecar_queue_max_bytes": 100, "sidecar_queue_oldest_age_seconds": 1.5,

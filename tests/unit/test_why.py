@@ -47,7 +47,7 @@ def test_nothing_waits() -> None:
     assert explain(status(), stream, NOW_MS) == ["app: nothing waits; nothing was delivered yet"]
     stream = msgspec.structs.replace(stream, last_delivered_at=NOW_MS - 90_000, dead=2)
     assert explain(status(), stream, NOW_MS) == [
-        "app: nothing waits; the last delivery was 1min 30s ago",
+        "app: nothing waits; the last delivery was at " + format_moment(NOW_MS - 90_000),
         "2 events refused for good; see `sidecar dead list --stream app`",
     ]
 
