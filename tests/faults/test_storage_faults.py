@@ -3,7 +3,6 @@
 import os
 import random
 import resource
-import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.process import Proxy, Sidecar, wait_until
+from tests.support.queues import damage_pages
 from tests.support.reports import event, report
 
 
@@ -240,7 +240,7 @@ def test_a_row_whose_pages_lead_nowhere_holds_nothing_up(tmp_path: Path, proxy: 
         for body in bodies:
             assert sidecar.post(report(event(event={"content": body}))).status_code == 200
         assert sidecar.stop() == 0
-        lead_nowhere(sidecar.state / "queue.db")
+        damage_pages(sidecar.state / "queue.db", "chunk", 1)
         sidecar.start()
         assert sidecar.post(report(event(event={"content": "new"}))).status_code == 200
         proxy.fault("none")
@@ -256,16 +256,3 @@ def test_a_row_whose_pages_lead_nowhere_holds_nothing_up(tmp_path: Path, proxy: 
         }
         (reason,) = sidecar.status()["reasons"]
         assert "1 events could not be read from the disk" in reason
-
-
-def lead_nowhere(path: Path) -> None:
-    """Let the body of the second row in `path` go on at a page that does not exist."""
-    with sqlite3.connect(path) as connection:
-        (stored,) = connection.execute("SELECT body FROM chunk ORDER BY id LIMIT 1 OFFSET 1").fetchone()
-    connection.close()
-    whole = bytearray(path.read_bytes())
-    here, size = whole.index(stored[:50]), 50
-    while whole[here + size] == stored[size]:
-        size += 1
-    whole[here + size] ^= 0x40
-    path.write_bytes(whole)

@@ -1,6 +1,7 @@
 """The queue's writer and reader without an event loop: each operation is waited for."""
 
 import contextlib
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,3 +92,17 @@ def direct_queue(path: Path, chunk_bytes: int = 1000, drop_beyond_bytes: int | N
         yield queue
     finally:
         queue.close()
+
+
+def damage_pages(path: Path, table: str, index: int) -> None:
+    """Let the body of one row of `table` go on at a page that does not exist: it can neither be read nor deleted."""
+    with sqlite3.connect(path) as connection:
+        (stored,) = connection.execute(f"SELECT body FROM {table} ORDER BY id LIMIT 1 OFFSET {index}").fetchone()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    whole = bytearray(path.read_bytes())
+    here, size = whole.index(stored[:50]), 50
+    while whole[here + size] == stored[size]:
+        size += 1
+    whole[here + size] ^= 0x40
+    path.write_bytes(whole)

@@ -19,7 +19,7 @@ from sidecar.queue.filters import DeadFilter, KeptFilter
 from sidecar.queue.lookup import Lookup
 from sidecar.queue.operations import Bury, Done, Expire, Nothing, Promote, SetDamagedAside, Split, Transaction
 from sidecar.queue.schema import is_corrupt
-from tests.support.queues import ENOUGH, KEY, direct_queue
+from tests.support.queues import ENOUGH, KEY, damage_pages, direct_queue
 
 NOISE = random.Random(7).randbytes(3000).hex().encode()
 PLAIN = b'"' + b"a" * 3000 + b'"'
@@ -193,20 +193,6 @@ def test_a_row_whose_pages_lead_nowhere_takes_no_good_row_with_it(tmp_path: Path
         assert await queue.forget({stream: queue.stream(StreamKey(1500006, "other"))}) == []  # its numbers are in use
 
     play(path, scenario)
-
-
-def damage_pages(path: Path, table: str, index: int) -> None:
-    """Let the body of one row of `table` go on at a page that does not exist: it can neither be read nor deleted."""
-    with sqlite3.connect(path) as connection:
-        (stored,) = connection.execute(f"SELECT body FROM {table} ORDER BY id LIMIT 1 OFFSET {index}").fetchone()
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    whole = bytearray(path.read_bytes())
-    here, size = whole.index(stored[:50]), 50
-    while whole[here + size] == stored[size]:
-        size += 1
-    whole[here + size] ^= 0x40
-    path.write_bytes(whole)
 
 
 @pytest.mark.parametrize("index", [0, 1])
