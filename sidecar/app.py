@@ -24,7 +24,7 @@ from sidecar.control import Control, Reloaded
 from sidecar.control_socket import ControlSocket
 from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
-from sidecar.errors import ConfigError, Refused, StartError
+from sidecar.errors import ConfigError, Rejected, StartError
 from sidecar.hops import Hops
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import Guard, Shared, bounded_protocol, intake_protocol, make_app
@@ -131,7 +131,7 @@ class Sidecar:
         logger.info("stopped", after_s=round(boot_clock() - self.started_s, 1))
 
     async def reload(self) -> Reloaded:
-        """Puts the configuration of now in force, but for what needs a restart. Raises Refused with what is wrong."""
+        """Puts the configuration of now in force, but for what needs a restart. Raises Rejected with what is wrong."""
         async with self._reloading:
             try:
                 loaded = self._load()
@@ -140,12 +140,12 @@ class Sidecar:
                 config, at_restart = merge_reloadable(self.config, wanted)
             except ConfigError as error:
                 self._note_config(error=str(error))
-                raise Refused(400, str(error)) from None
+                raise Rejected(400, str(error)) from None
             before, self._loaded, self._naming = self._loaded, loaded, None
             if not await self._put_in_force(config):
                 self._loaded, self._naming = before, None
                 self._note_config(error="requests under way did not end")
-                raise Refused(503, "requests under way did not end in time; try again")
+                raise Rejected(503, "requests under way did not end in time; try again")
             self._address.took(address)
             self._note_config(error=None)
         logger.info("configuration reloaded", generation=self.config_state.generation, at_restart=",".join(at_restart))
@@ -263,9 +263,10 @@ class Sidecar:
             skew_ms=lambda: int(dispatch.skew_s * 1000),
             expect=self._expect_address,
         )
-        await self._open_control(views, Control(directory, queue, dispatch, tails, self.reload), schedule, undo)
+        control = Control(directory, queue, dispatch, tails, self.reload)
+        await self._open_control(views, control, schedule, undo)
         await self._open_sockets(intake, schedule, undo)
-        await self._open_http(intake, views, hops, undo)
+        await self._open_http(intake, views, control, hops, undo)
         undo.push_async_callback(tails.stop)
         undo.callback(intake.stop)
         schedule.add_every("address", _ADDRESS_EVERY_S, self._look_for_address)
@@ -291,7 +292,9 @@ class Sidecar:
         await self._sockets.start()
         schedule.add_every("sockets", _SOCKETS_EVERY_S, self._sockets.look)
 
-    async def _open_http(self, intake: Intake, views: StatusViews, hops: Hops, undo: contextlib.AsyncExitStack) -> None:
+    async def _open_http(
+        self, intake: Intake, views: StatusViews, control: Control, hops: Hops, undo: contextlib.AsyncExitStack
+    ) -> None:
         settings = self.config.http
         guard = Guard(settings.listen.host, settings.allowed_hosts)
         shared = Shared(
@@ -305,7 +308,7 @@ class Sidecar:
         )
         listener = listen_tcp(settings.listen.host, settings.listen.port, "http.listen")
         self.listens_on = Address(*listener.getsockname()[:2])  # the port that was found, where 0 was asked for
-        http = HttpServer(make_app(views, guard), listener, intake_protocol(shared))
+        http = HttpServer(make_app(views, guard, control.page_routes()), listener, intake_protocol(shared))
         await http.start()
         undo.push_async_callback(http.stop)
         if settings.status_listen is not None:

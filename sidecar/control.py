@@ -14,7 +14,8 @@ from starlette.routing import Route
 
 from sidecar.directory import Directory
 from sidecar.dispatch import Dispatch
-from sidecar.errors import Refused, Unavailable
+from sidecar.errors import Rejected, Unavailable
+from sidecar.inputs.http import SEEN_PATH
 from sidecar.inputs.tail import ShownTails, Tails, show_loss
 from sidecar.model import Books, StreamKey
 from sidecar.queue import DeadFilter, KeptFilter, Moved, Queue, QueueStream
@@ -85,7 +86,7 @@ class Reloaded(msgspec.Struct, frozen=True):
 
 
 class Control:
-    """The commands, for the control socket alone. `reload` raises Refused (400), with what is wrong."""
+    """The commands, for the control socket alone. `reload` raises Rejected (400), with what is wrong."""
 
     def __init__(
         self,
@@ -112,15 +113,19 @@ class Control:
             _route("/control/replay/cancel", Cancel, self.cancel_replay),
         ]
 
+    def page_routes(self) -> list[Route]:
+        """For the application that the page, and whoever else is on this host, can reach."""
+        return [_route(SEEN_PATH, SeenDead, self.see_dead)]
+
     async def retry(self, asked: Retry) -> Books:
-        """Ends whatever the stream waits for, and answers its books. Raises Refused (404)."""
+        """Ends whatever the stream waits for, and answers its books. Raises Rejected (404)."""
         found = self.find(asked.stream)
         for stream in found:
             self._dispatch.retry(stream)
         return sum((stream.books for stream in found), Books())
 
     async def reload(self, _: Reload) -> Reloaded:
-        """Raises Refused (400, 503)."""
+        """Raises Rejected (400, 503)."""
         return await self._reload()
 
     async def show_tails(self, _: AskTails) -> ShownTails:
@@ -129,7 +134,7 @@ class Control:
         return ShownTails(self._tails.shown(), self._tails.files(), losses)
 
     async def move_tail(self, asked: MoveTail) -> Files:
-        """Raises Refused (404), or Unavailable."""
+        """Raises Rejected (404), or Unavailable."""
         return Files(await self._tails.command(asked.tail, asked.action, asked.path))
 
     async def put_back(self, asked: DeadRound) -> Moved:
@@ -146,10 +151,10 @@ class Control:
         return asked
 
     async def replay(self, asked: ReplayRound) -> Moved:
-        """Raises Refused (409) while another replay goes somewhere else, or Unavailable."""
+        """Raises Rejected (409) while another replay goes somewhere else, or Unavailable."""
         moved = await self._queue.replay(asked.wanted, asked.proxy, asked.after_id)
         if moved.elsewhere is not None:
-            raise Refused(
+            raise Rejected(
                 409,
                 f"a replay to {moved.elsewhere} is under way; wait until it has ended, or `sidecar replay --cancel`",
             )
@@ -162,16 +167,16 @@ class Control:
     def _fit(self, key: StreamKey, event: bytes) -> bytes | None:
         try:
             return self._directory.fit(key, event, now_ms=int(time.time() * 1000))
-        except Refused:
+        except Rejected:
             return None
 
     def find(self, name: str) -> list[QueueStream]:
-        """The streams that go by this name or data_id. Raises Refused (404)."""
+        """The streams that go by this name or data_id. Raises Rejected (404)."""
         names = {stream: self._directory.name(stream.key) for stream in self._queue.streams()}
         found = [stream for stream, called in names.items() if name in (called, str(stream.key.data_id))]
         if not found:
             known = ", ".join(dict.fromkeys(names.values())) or "none"
-            raise Refused(404, f"no stream is called {name[:80]}; there are: {known}")
+            raise Rejected(404, f"no stream is called {name[:80]}; there are: {known}")
         return found
 
 
@@ -182,8 +187,8 @@ def _route(path: str, kind: type[T], act: Callable[[T], Awaitable[Any]]) -> Rout
             return _json(await act(asked))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return _json({"error": str(error)}, 400)
-        except Refused as refused:
-            return _json({"error": refused.message}, refused.status)
+        except Rejected as refused:
+            return _json({"error": refused.why.message}, refused.why.status)
         except Unavailable as unavailable:
             return _json({"error": unavailable.message}, 503)
 
@@ -195,7 +200,7 @@ async def _body(request: Request) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > _BODY_MAX_BYTES:
-            raise Refused(413, f"more than {_BODY_MAX_BYTES} bytes")
+            raise Rejected(413, f"more than {_BODY_MAX_BYTES} bytes")
     return body
 
 

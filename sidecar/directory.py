@@ -11,7 +11,7 @@ import msgspec
 
 from sidecar.config import Config, Raw
 from sidecar.config.model import Stream
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.model import FORGOTTEN, StreamKey
 from sidecar.report import Envelope, Rules, TextRule, check_item
 
@@ -46,26 +46,30 @@ class Directory:
         self._local_pass_through = self._local(self._pass_through)
 
     def resolve(self, envelope: Envelope, *, hint: bool = True, lend: bool = True) -> Route:
-        """Where the report belongs. Raises Refused: 400 unknown name, 401 wrong or missing token.
+        """Where the report belongs. Raises Rejected: 400 unknown name, 401 wrong or missing token.
 
         Without `lend` no configured token is lent: the report must carry it, and name the data_id. A `hint` at what
         name may be meant costs much: it is not for the thousandth of a run of bad lines.
         """
         if not lend and envelope.stream is not None:
-            raise Refused(401, "stream: only programs of the sidecar's own host may leave out data_id and access_token")
+            raise Rejected.for_stream(
+                401, "stream", "only programs of the sidecar's own host may leave out data_id and access_token"
+            )
         if not lend and not envelope.token:
-            raise Refused(401, "access_token: missing; a report of another host must carry it")
+            raise Rejected.for_stream(401, "access_token", "missing; a report of another host must carry it")
         name = envelope.stream if envelope.stream is not None else self._by_data_id.get(envelope.data_id or 0)
         if name is not None:
             return self._configured(name, envelope, hint=hint)
         if not envelope.token:
-            raise Refused(401, f"access_token: missing, and data_id {envelope.data_id} is no configured stream")
+            raise Rejected.for_stream(
+                401, "access_token", f"missing, and data_id {envelope.data_id} is no configured stream"
+            )
         return self._passing_through(envelope.data_id or 0, envelope.token)
 
     def bare(self, name: str) -> Route:
-        """Where an event goes that comes without a report. Raises Refused (400)."""
+        """Where an event goes that comes without a report. Raises Rejected (400)."""
         if name not in self._by_name:
-            raise Refused(400, f"stream: {name!r} is no longer configured")
+            raise Rejected.for_stream(400, "stream", f"{name!r} is no longer configured")
         return self._route(name)
 
     def pipe(self, data_id: int) -> tuple[Route, TextRule]:
@@ -77,10 +81,10 @@ class Directory:
         return self._route(name), TextRule(event_name=raw.event_name, target=raw.target or self._own_target)
 
     def fit(self, key: StreamKey, event: bytes, *, now_ms: int) -> bytes:
-        """`event` as it could be sent now. Raises Refused if it could not: it is none, or nobody knows its token."""
+        """`event` as it could be sent now. Raises Rejected if it could not: it is none, or nobody knows its token."""
         name = self._by_data_id.get(key.data_id)
         if name is None and not key.token:
-            raise Refused(401, f"data_id {key.data_id} is no configured stream")
+            raise Rejected.for_stream(401, "data_id", f"{key.data_id} is no configured stream")
         rules = self._local_pass_through if name is None else self._local_rules[name]
         return check_item(event, key.kind, rules, now_ms).json
 
@@ -114,11 +118,13 @@ class Directory:
         if stream is None:
             close = difflib.get_close_matches(name[:80], self._by_name, n=1) if hint else ()
             meant = f"; did you mean {close[0]}?" if close else ""
-            raise Refused(400, f"stream: no stream {name[:80]!r} is configured{meant}")
+            raise Rejected.for_stream(400, "stream", f"no stream {name[:80]!r} is configured{meant}")
         if envelope.data_id not in (None, stream.data_id):
-            raise Refused(400, f"data_id: {envelope.data_id} is not the data_id of stream {name}; leave it out")
+            raise Rejected.for_stream(
+                400, "data_id", f"{envelope.data_id} is not the data_id of stream {name}; leave it out"
+            )
         if envelope.token and not hmac.compare_digest(envelope.token.encode(), stream.access_token.encode()):
-            raise Refused(401, f"access_token: wrong for stream {name}")
+            raise Rejected.for_stream(401, "access_token", f"wrong for stream {name}")
         return self._route(name)
 
     def _route(self, name: str) -> Route:

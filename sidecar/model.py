@@ -3,6 +3,7 @@
 They stand here, and not with any of the three, because those three never import one another.
 """
 
+import enum
 from typing import Literal
 
 import msgspec
@@ -104,17 +105,31 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     seen_ms: int = 0
 
 
+class LossReason(enum.StrEnum):
+    """Why bytes of a tailed file cannot be had any more. The values are stored."""
+
+    UNREAD = "unread"  # the file was removed, truncated or replaced before it was read to its end
+    COPIED = "copied"  # what may have been written between the copying of a file and its truncation
+    SKIPPED = "skipped"  # somebody said so
+
+    @property
+    def is_expected(self) -> bool:
+        """Return True if nobody need act: that is how rotation by copying always is, or somebody wanted it."""
+        return self is not LossReason.UNREAD
+
+
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
     """A receipt for bytes of a tailed file that are not in the queue and cannot be had any more.
 
     At most `at_most` bytes from `offset` on, None where nobody can know; it happened between `since_ms`, when the file
-    was last seen whole, and `found_ms`.
+    was last seen whole, and `found_ms`. `why` says more about the `reason`, for people.
     """
 
     tail: str
     path: str
     offset: int
     at_most: int | None
+    reason: LossReason
     why: str
     since_ms: int
     found_ms: int

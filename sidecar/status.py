@@ -51,7 +51,8 @@ class QueueStatus(msgspec.Struct, frozen=True):
     `limit` says what `max_bytes` comes from: `queue.max_size`, or the disk that should keep `queue.min_free`.
     `wal_bytes` are those of the write-ahead log; what it has grown beyond the usual is part of `bytes`. `went_back`: so
     many events more had been accepted, or delivered, when the sidecar last ran than the file said at this start.
-    `refused_by` counts reports that were not taken, by reason, since the start.
+    `last_dead` is the number of the newest dead letter, to be acknowledged. `refused_by` counts reports that were not
+    taken, by reason, since the start.
     """
 
     bytes: int
@@ -63,6 +64,7 @@ class QueueStatus(msgspec.Struct, frozen=True):
     refused_by: dict[str, int]
     wal_bytes: int = 0
     went_back: int = 0
+    last_dead: int = 0
     through_in_s: float | None = None
 
 

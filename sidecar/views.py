@@ -112,10 +112,10 @@ class StatusViews:
         """The whole document."""
         ages_s, dropped = await self._queue.oldest_age_s(), await self._queue.dropped()
         due_ms, damaged = await self._queue.due_ms(), await self._queue.damaged()
-        unseen = await self._queue.unseen_dead()
+        unseen, last_dead = await self._queue.unseen_dead()
         # From here on nothing is waited for, so that all the counters are of one moment.
         books = books_status(self._queue.books(), self._upkeep.mismatches)
-        queue = self._queue_status(max(ages_s.values(), default=0.0))
+        queue = self._queue_status(max(ages_s.values(), default=0.0), last_dead)
         by_data_id: dict[int, list[QueueStream]] = {}
         for stream in self._queue.streams():
             by_data_id.setdefault(stream.key.data_id, []).append(stream)
@@ -193,7 +193,7 @@ class StatusViews:
         )
         return isinstance(verdict, Refuse) or self._intake.refusing
 
-    def _queue_status(self, oldest_age_s: float) -> QueueStatus:
+    def _queue_status(self, oldest_age_s: float, last_dead: int) -> QueueStatus:
         size, room = self._queue.size_bytes, self._queue.room
         fill_per_s, fewer_per_s = self._growth.rates()
         queued = self._queue.books().queued
@@ -208,6 +208,7 @@ class StatusViews:
             refused_by=dict(self._intake.refused_by),
             wal_bytes=self._queue.wal_bytes,
             went_back=self._queue.went_back,
+            last_dead=last_dead,
         )
 
     def _stream(

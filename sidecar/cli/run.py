@@ -15,7 +15,7 @@ from sidecar import log
 from sidecar.app import Sidecar
 from sidecar.cli.options import configured, options_of
 from sidecar.config import load_config
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 
 _LAST_LINES_S = 1.0
 logger = structlog.get_logger("sidecar")
@@ -79,7 +79,7 @@ async def _reload_and_say(sidecar: Sidecar) -> None:
     if sidecar.starting or sidecar.stopping:
         logger.warning("not reloaded, since it is starting or stopping")
         return
-    with contextlib.suppress(Refused):  # which it has logged
+    with contextlib.suppress(Rejected):  # which it has logged
         await sidecar.reload()
 
 

@@ -18,9 +18,9 @@ def parse_address(text: str) -> Tcp | str:
     if text.startswith("tcp:"):
         host, _, port = text.removeprefix("tcp:").rpartition(":")
         if not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
-            raise ValueError(f"address: expected tcp:HOST:PORT such as tcp:127.0.0.1:10206, got {text}")
+            raise ValueError(f"expected tcp:HOST:PORT such as tcp:127.0.0.1:10206, got {text}")
         return Tcp(host.strip("[]"), int(port))
     path = text.removeprefix("unix:")
     if not path or "\0" in path:
-        raise ValueError(f"address: expected a path, unix:/path, unix:@name or tcp:HOST:PORT, got {text!r}")
+        raise ValueError(f"expected a path, unix:/path, unix:@name or tcp:HOST:PORT, got {text!r}")
     return "\0" + path[1:] if text.startswith("unix:@") else path

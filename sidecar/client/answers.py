@@ -19,11 +19,18 @@ class Acked:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refused:
-    """This line, the first is 1, will never be taken as it is."""
+class LineRefused:
+    """This line, the first is 1, will never be taken as it is.
+
+    `error` says why. As data: `problem` at `place`, such as ("data", 0, "target"); with it goes what `scope` says:
+    "event", "report" or "stream" (all of the same pipe). Without a place, `problem` is empty.
+    """
 
     line: int
     error: str
+    place: tuple[str | int, ...] = ()
+    problem: str = ""
+    scope: str = "report"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +40,7 @@ class NotShown:
     lines: int
 
 
-Answer = Acked | Refused | NotShown
+Answer = Acked | LineRefused | NotShown
 
 
 class Answers:
@@ -60,12 +67,25 @@ def _parse(line: bytes) -> Answer | None:
         case {"acked": total}:
             return Acked(total=_whole(total))
         case {"line": number, "error": error}:
-            return Refused(line=_whole(number), error=str(error))
+            return _refused(_whole(number), str(error), answer)
         case {"not_shown": lines}:
             return NotShown(lines=_whole(lines))
         case {}:
             return None
     raise BadAnswer(f"expected an object, got {line[:80]!r}")
+
+
+def _refused(line: int, error: str, answer: dict[str, Any]) -> LineRefused:
+    """Return a refusal; what is not as expected in the rest of it counts as not said."""
+    place, problem, scope = (answer.get(name) for name in ("place", "problem", "scope"))
+    steps = tuple(step for step in place if type(step) in (str, int)) if isinstance(place, list) else ()
+    return LineRefused(
+        line=line,
+        error=error,
+        place=steps if isinstance(problem, str) else (),
+        problem=problem if isinstance(problem, str) and steps else "",
+        scope=scope if isinstance(scope, str) else "report",
+    )
 
 
 def _whole(value: Any) -> int:

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Sequence
 
 from sidecar.client.address import parse_address
-from sidecar.client.answers import Acked, Answer, NotShown, Refused
+from sidecar.client.answers import Acked, Answer, LineRefused, NotShown
 from sidecar.client.connection import Connection, connect
 from sidecar.client.counts import Counts
 from sidecar.client.outbox import Outbox
@@ -198,7 +198,7 @@ class Link:
         match answer:
             case Acked(total=total):
                 self._outbox.acked(total)
-            case Refused(line=line, error=error):
+            case LineRefused(line=line, error=error):
                 self._outbox.refuse(line)
                 self._failed("refused", error)
             case NotShown(lines=lines):

@@ -36,7 +36,7 @@ from sidecar.forward.outcome import (
     Misrouted,
     Outcome,
     ProxyDown,
-    Refused,
+    RefusedUnknown,
     Reply,
     Throttled,
     TooLarge,
@@ -322,7 +322,7 @@ class Forwarder:
             case Unauthorized(reason):
                 self.hold.failed(reason, "unauthorized", logging.ERROR)
                 self.hold.back_off("unauthorized", self._settings.slow_backoff)
-            case Refused(reason) | Looped(reason):
+            case RefusedUnknown(reason) | Looped(reason):
                 self.hold.failed(reason, "loop" if isinstance(outcome, Looped) else "refused", logging.ERROR)
                 self.hold.back_off("held", self._settings.slow_backoff)
             case Throttled(reason, retry_after_s):

@@ -4,7 +4,7 @@
     400, 422                           DataFault       isolate the bad event and bury it
     413                                TooLarge        send less at once; a single event is buried
     401, 403                           Unauthorized    hold the stream, a person is needed
-    other 4xx                          Refused         hold the stream, a person is needed
+    other 4xx                          RefusedUnknown         hold the stream, a person is needed
     3xx, 404, 405                      Misrouted       this is no proxy's address: hold the proxy, a person is needed
     400, 401, 403, 422 without result  Misrouted       not the proxy's word either: a gateway, an https port
     429                                Throttled       slow down, all streams of the token
@@ -75,8 +75,8 @@ class Unauthorized(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """Refused in a way that no proxy is known to refuse."""
+class RefusedUnknown(msgspec.Struct, frozen=True):
+    """RefusedUnknown in a way that no proxy is known to refuse."""
 
     reason: str
 
@@ -116,7 +116,9 @@ class ProxyDown(msgspec.Struct, frozen=True):
     gave_way: bool = False
 
 
-Outcome = Delivered | DataFault | TooLarge | Unauthorized | Refused | Looped | Misrouted | Throttled | Busy | ProxyDown
+Outcome = (
+    Delivered | DataFault | TooLarge | Unauthorized | RefusedUnknown | Looped | Misrouted | Throttled | Busy | ProxyDown
+)
 
 
 def judge(answer: Reply | Failure, now: datetime, *, secret: str) -> Outcome:
@@ -126,7 +128,7 @@ def judge(answer: Reply | Failure, now: datetime, *, secret: str) -> Outcome:
     """
     if isinstance(answer, Failure):
         return ProxyDown(_one_line(answer.error, secret), hung=answer.hung, gave_way=answer.gave_way)
-    words = _words(answer.body, secret)
+    words = words_of(answer.body, secret)
     reason = f"HTTP {answer.status}: {words}" if words else f"HTTP {answer.status}"
     later_s = retry_after_s(answer.headers.get("retry-after"), now)
     match answer.status:
@@ -159,7 +161,7 @@ def _refusal(status: int, reason: str, *, own: bool) -> Outcome:
         case 404 | 405:
             return Misrouted(reason)
         case _:
-            return Misrouted(reason) if status < 400 else Refused(reason)
+            return Misrouted(reason) if status < 400 else RefusedUnknown(reason)
 
 
 def is_own(reply: Reply) -> bool:
@@ -210,8 +212,8 @@ def _is_acknowledgement(body: bytes) -> bool:
     return result == "true" or result is True
 
 
-def _words(body: bytes, secret: str) -> str:
-    """The proxy's own message, or the beginning of whatever else came."""
+def words_of(body: bytes, secret: str) -> str:
+    """Return the proxy's own message, or the beginning of whatever else came; nothing that gives `secret` away."""
     document = _object(body)
     message = document.get("message") if document is not None else body[:_LOOK_AT].decode(errors="replace")
     return _one_line(message, secret) if isinstance(message, str) else ""

@@ -19,7 +19,7 @@ import structlog
 from sidecar.admission import Refuse, Take, admit
 from sidecar.config import Queue as QueueConfig
 from sidecar.directory import Directory, Route
-from sidecar.errors import Refused, Unavailable
+from sidecar.errors import Rejected, Rejection, Unavailable
 from sidecar.hops import Hops
 from sidecar.intake.gathered import Gathered
 from sidecar.intake.submission import Done, Submission
@@ -118,7 +118,7 @@ class Intake:
     def take(self, body: bytes, done: Done, sender: Sender = THIS_HOST) -> Taken:
         """Takes one report; `done` is called with None once it is on disk, or with Unavailable.
 
-        Another host is lent no token, and each sender has a limit of streams. Raises Refused or Unavailable at once,
+        Another host is lent no token, and each sender has a limit of streams. Raises Rejected or Unavailable at once,
         and then never calls `done`.
         """
         self._expect_going_on()
@@ -134,7 +134,7 @@ class Intake:
 
         A legal report of 5 MB may take seconds to check. It is looked at by other threads: Python gives each of them a
         few milliseconds, and no single step of theirs is long. `taken` is called before `done`, which is told what is
-        wrong with the report too (Refused or Unavailable).
+        wrong with the report too (Rejected or Unavailable).
         """
         task = asyncio.create_task(self._take_large(body, taken, done, sender), name="large-report")
         self._large.add(task)
@@ -155,7 +155,7 @@ class Intake:
             checked = await aside(self._unless_stopping, check, envelope.data)
             self._expect_going_on()
             taken(self._accept(envelope, known, checked, now_ms, sender, done))
-        except (Refused, Unavailable) as error:
+        except (Rejected, Unavailable) as error:
             done(error)
         except asyncio.CancelledError:
             done(Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S))
@@ -197,23 +197,25 @@ class Intake:
         lines = Gathered(self._now_ms())
         try:
             self._expect_room(len(block))
-        except Refused as too_large:
-            lines.refuse_all(block, too_large.message)
+        except Rejected as too_large:
+            lines.reject_all(block, too_large.why)
             return lines.taken(block, Submission(done))
         if stream is None:
             lines.reports = list(enumerate(block.split(b"\n")[:-1]))
         else:
             self._take_bare(block, stream, lines)
         for number, line in lines.reports:
-            hint = len(lines.refused) < _HINTS
+            hint = len(lines.rejected) < _HINTS
             try:
                 envelope = open_envelope(line)
                 _check_token(envelope, tokens, "tokens")
                 known, checked = self._check(envelope, lines.now_ms, local=local, hint=hint)
                 lines.found.setdefault(self._stream(known, checked.kind), []).extend(checked.blocks)
                 lines.repaired += envelope.repaired or checked.repaired
-            except (Refused, Unavailable) as error:
-                lines.refused.append((number, error.message))
+            except Rejected as rejected:
+                lines.rejected.append((number, rejected.why))
+            except Unavailable as full:
+                lines.rejected.append((number, Rejection(503, full.message)))
         submission = Submission(done)
         for stream_found, blocks in lines.found.items():
             submission.add(partial(self._append, stream_found, blocks, lines.now_ms, ()))
@@ -222,24 +224,24 @@ class Intake:
     def take_frame(self, data_id: int, payload: bytes, sent_s: int, done: Done) -> FrameTaken:
         """Takes what a client of the agent sent for `data_id`; what can never be sent becomes dead letters.
 
-        Raises Unavailable at once if there is no room, and Refused if there is nothing in it that could be kept.
+        Raises Unavailable at once if there is no room, and Rejected if there is nothing in it that could be kept.
         """
         self._expect_room(len(payload))
         now_ms = self._now_ms()
         if data_id <= 0:
-            raise Refused(400, f"data_id: expected a positive integer, got {data_id}")
+            raise Rejected.for_stream(400, "data_id", f"expected a positive integer, got {data_id}")
         route, text_rule = self._directory.pipe(data_id)
         checked = check_payload(payload, route.local_rules, text_rule, sent_s=sent_s, now_ms=now_ms, **self._limits())
         if not route.configured:
             checked = checked.all_dead(f"data_id {data_id} is no configured stream")
         if not checked.blocks and not checked.dead:
-            raise Refused(400, "no event is in it")
+            raise Rejected(400, "no event is in it")
         self._expect_room_for_dead(route, len(checked.dead))
         known = _Known(route)
         try:
             streams = {kind: self._stream(known, kind) for kind in checked.kinds()}
         except Unavailable as too_many:  # to wait would not help
-            raise Refused(503, too_many.message) from None
+            raise Rejected(503, too_many.message) from None
         submission = Submission(done)
         for kind, stream in streams.items():
             blocks = checked.blocks.get(kind, [])
@@ -262,7 +264,7 @@ class Intake:
         """Takes events of a tailed file for the stream called `name`, with the place in the file behind them.
 
         They were made, and not sent, by somebody, and so need no check. Raises Unavailable while there is no room, and
-        Refused (413) if there never will be for so much, or (400) if the stream is not configured any more.
+        Rejected (413) if there never will be for so much, or (400) if the stream is not configured any more.
         """
         self._expect_room(size)
         if dead and self._too_many_dead():
@@ -274,22 +276,22 @@ class Intake:
         return self._queue.dead_bytes > _LARGEST_DEAD_PART * self._queue.room.bytes
 
     def _expect_room_for_dead(self, route: Route, dead: int) -> None:
-        """Raises Refused: what is dead may take only a part of the queue, and of the streams that are remembered."""
+        """Raises Rejected: what is dead may take only a part of the queue, and of the streams that are remembered."""
         if dead and self._too_many_dead():
-            raise Refused(503, "there are too many dead letters already; see `sidecar dead`")
+            raise Rejected(503, "there are too many dead letters already; see `sidecar dead`")
         if not route.configured and route.data_id not in self._unknown_pipes:
             self._unknown_pipes = {stream.key.data_id for stream in self._queue.streams() if not stream.key.token}
             if len(self._unknown_pipes) >= _MAX_UNKNOWN_PIPES and route.data_id not in self._unknown_pipes:
-                raise Refused(503, f"already {_MAX_UNKNOWN_PIPES} data_ids that no stream has; no other is remembered")
+                raise Rejected(503, f"already {_MAX_UNKNOWN_PIPES} data_ids that no stream has; no other is remembered")
 
     def _take_bare(self, block: bytes, name: str, lines: Gathered) -> None:
         try:
             route = self._directory.bare(name)
-        except Refused as gone:
-            lines.refuse_all(block, gone.message)
+        except Rejected as gone:
+            lines.reject_all(block, gone.why)
             return
         checked = check_lines(block, route.local_rules, now_ms=lines.now_ms, **self._limits())
-        lines.reports, lines.refused, lines.repaired = checked.reports, checked.refused, checked.repaired
+        lines.reports, lines.rejected, lines.repaired = checked.reports, checked.rejected, checked.repaired
         for kind, blocks in checked.blocks.items():
             lines.found[self._stream(_Known(route), kind)] = blocks
 
@@ -366,11 +368,11 @@ class Intake:
         )
 
     def _expect_room(self, size: int) -> None:
-        """For clients that can wait; they are not counted as refused. Raises Unavailable, or Refused if in vain."""
+        """For clients that can wait; they are not counted as refused. Raises Unavailable, or Rejected if in vain."""
         verdict = self._verdict(size)
         if isinstance(verdict, Refuse):
             if size > self._settings.max_size * _LARGEST_PART:
-                raise Refused(413, f"{size} bytes, too much for a queue of {self._settings.max_size} (queue.max_size)")
+                raise Rejected(413, f"{size} bytes, too much for a queue of {self._settings.max_size} (queue.max_size)")
             raise Unavailable(verdict.reason, retry_after_s=verdict.retry_after_s)
 
     def _admit(self, size: int) -> None:
@@ -400,4 +402,4 @@ class _Known:
 def _check_token(envelope: Envelope, tokens: Collection[str], setting: str) -> None:
     given = envelope.token.encode()
     if tokens and not any(hmac.compare_digest(given, token.encode()) for token in tokens):
-        raise Refused(401, f"access_token: not one that is taken here ({setting})")
+        raise Rejected.for_stream(401, "access_token", f"not one that is taken here ({setting})")

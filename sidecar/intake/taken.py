@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from sidecar.errors import Rejection
 from sidecar.intake.submission import Submission
 from sidecar.model import Block
 
@@ -18,12 +19,12 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
 
 class LinesTaken(msgspec.Struct, frozen=True):
-    """What a block of lines held. `refused` lines are numbered from 0; without a `submission` none was good."""
+    """What a block of lines held. `rejected` lines are numbered from 0; without a `submission` none was good."""
 
     lines: int
     events: int
     bytes: int
-    refused: Sequence[tuple[int, str]]
+    rejected: Sequence[tuple[int, Rejection]]
     repaired: int
     submission: Submission | None
 

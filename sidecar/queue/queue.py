@@ -314,9 +314,9 @@ class Queue:
         """Note that somebody has looked at the dead letters up to this number. Raises Unavailable."""
         await self._commit(lambda done: SeeDead(through_id, done))
 
-    async def unseen_dead(self) -> dict[int, int]:
-        """Return how many dead letters of each stream, by its id, nobody has looked at."""
-        return await self._read(self._reader.unseen_dead)
+    async def unseen_dead(self) -> tuple[dict[int, int], int]:
+        """Return how many dead letters of each stream, by its id, nobody has looked at; and the last one's number."""
+        return await self._read(lambda: (self._reader.unseen_dead(), self._reader.last_dead()))
 
     async def damaged(self) -> dict[int, int]:
         """Return how many events of each stream, by its id, are set aside since they could not be read."""

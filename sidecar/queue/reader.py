@@ -124,6 +124,11 @@ class Reader:
         rows = self._execute("SELECT stream, sum(events) FROM readable_dead WHERE codec IS NOT NULL GROUP BY stream")
         return dict(rows.fetchall())
 
+    def last_dead(self) -> int:
+        """Return the highest number of a dead letter; 0 if there is none."""
+        (found,) = self._execute("SELECT coalesce(max(id), 0) FROM dead").fetchone()
+        return int(found)
+
     def unseen_dead(self) -> dict[int, int]:
         """Return how many dead letters of each stream nobody has looked at."""
         rows = self._execute(

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from sidecar.errors import Unavailable
-from sidecar.model import LANES, Books, Checkpoint, LaneName, Loss, StreamKey
+from sidecar.model import LANES, Books, Checkpoint, LaneName, Loss, LossReason, StreamKey
 from sidecar.queue.schema import LANE_BITS
 
 
@@ -253,9 +253,19 @@ def load_checkpoints(execute: Callable[..., sqlite3.Cursor], tail: str, number: 
 def load_losses(execute: Callable[..., sqlite3.Cursor], most: int) -> list[Loss]:
     """The newest receipts, at most so many, the oldest of them first."""
     rows = execute(
-        "SELECT tail, path, offset, at_most, why, since_ms, found_ms FROM loss ORDER BY id DESC LIMIT ?", (most,)
+        "SELECT tail, path, offset, at_most, reason, why, since_ms, found_ms FROM loss ORDER BY id DESC LIMIT ?",
+        (most,),
     ).fetchall()
     return [
-        Loss(tail=tail, path=os.fsdecode(path), offset=offset, at_most=at_most, why=why, since_ms=since, found_ms=found)
-        for tail, path, offset, at_most, why, since, found in reversed(rows)
+        Loss(
+            tail=tail,
+            path=os.fsdecode(path),
+            offset=offset,
+            at_most=at_most,
+            reason=LossReason(reason),
+            why=why,
+            since_ms=since,
+            found_ms=found,
+        )
+        for tail, path, offset, at_most, reason, why, since, found in reversed(rows)
     ]

@@ -132,6 +132,14 @@ def m007_unreadable(db: Database) -> None:
         )
 
 
+@migrations()
+def m008_loss_reason(db: Database) -> None:
+    """Note why bytes of a file were lost as a word of a list. Of older rows it is told from their text, once."""
+    db.execute("ALTER TABLE loss ADD COLUMN reason TEXT NOT NULL DEFAULT 'unread'")
+    db.execute("UPDATE loss SET reason = 'copied' WHERE instr(why, '; what was written after it was copied to ')")
+    db.execute("UPDATE loss SET reason = 'skipped' WHERE why = 'skipped by `sidecar tails skip`'")
+
+
 def chunk_id(lane: int, seq: int) -> int:
     """The key of chunk `seq` of `lane`."""
     return (lane << SEQ_BITS) - BEFORE_ALL + seq
@@ -212,6 +220,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         m005_damaged.__name__,
         m006_seen.__name__,
         m007_unreadable.__name__,
+        m008_loss_reason.__name__,
     }
     newer = [applied.name for applied in migrations.applied(db) if applied.name not in known]
     if newer:

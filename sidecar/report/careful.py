@@ -1,6 +1,6 @@
 """The careful path: one item at a time, every rule by name, normalised where the proxy would normalise.
 
-It raises `Refused` with the place and what would be right; the index of the item is put in front by `check.py`.
+It raises `Rejected` with the place inside the item; where the item stands is put in front by `check.py`.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn
 
 import msgspec
 
-from sidecar.errors import Refused
+from sidecar.errors import Place, Rejected
 from sidecar.future import FUTURE_S, due_ms, latest_ms
 from sidecar.model import Kind
 from sidecar.report.limits import (
@@ -28,7 +28,6 @@ from sidecar.report.words import describe, foreign
 
 _MISSING: Any = object()
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_PLACE_CHARACTERS = 120
 _KNOWN = frozenset(("event_name", "target", "event", "dimension", "timestamp", "metrics"))
 """The fields of items of both kinds; all others are not published."""
 _EXACT = 2**53
@@ -60,10 +59,10 @@ class CheckedItem(msgspec.Struct, frozen=True, gc=False):
 
 
 def check_item(raw: bytes, kind: Kind, rules: Rules, now_ms: int, skew_ms: int = 0) -> CheckedItem:
-    """Check the item `raw`. `skew_ms`: by how much the proxy's clock is ahead of ours. Raises Refused (400)."""
+    """Check the item `raw`. `skew_ms`: by how much the proxy's clock is ahead of ours. Raises Rejected (400)."""
     item, repaired = _decode(raw)
     if type(item) is not dict:
-        _refuse("", f"expected an object, got {describe(item)}")
+        _reject((), f"expected an object, got {describe(item)}")
     strings = strings_decoded(item)
     repaired |= _leave_out_fields(item)
     changed = _normalise_target(item, kind, rules)
@@ -122,7 +121,7 @@ def _leave_out_fields(item: dict[str, Any]) -> bool:
         if extreme is None:
             continue
         if name in _KNOWN:
-            _refuse(f".{name}{extreme[0]}", extreme[1])
+            _reject((name, *extreme[0]), extreme[1])
         del kept[name]
     if len(kept) == len(item):
         return False
@@ -136,7 +135,7 @@ def _decode(raw: bytes) -> tuple[Any, bool]:
     try:
         return msgspec.json.decode(raw), False
     except msgspec.DecodeError as error:
-        _refuse("", _problem(error))
+        _reject((), _problem(error))
     except RecursionError:
         return _decode_deep(raw), True
 
@@ -145,16 +144,16 @@ def _decode_deep(raw: bytes) -> dict[str, Any]:
     try:
         fields = dict(members(raw))
     except NotScannable as error:
-        _refuse("", f"nested too deep, and {error}")
+        _reject((), f"nested too deep, and {error}")
     item = {}
     for name, value in fields.items():
         try:
             item[name] = msgspec.json.decode(value)
         except msgspec.DecodeError as error:  # the scanner does not look inside
-            _refuse(f".{name}", _problem(error))
+            _reject((name,), _problem(error))
         except RecursionError:
             if name in _KNOWN:
-                _refuse(f".{name}", f"nested deeper than {MAX_DEPTH} levels")
+                _reject((name,), f"nested deeper than {MAX_DEPTH} levels")
     return item
 
 
@@ -163,21 +162,17 @@ def _problem(error: msgspec.DecodeError) -> str:
     return "a number is out of range" if isinstance(error, msgspec.ValidationError) else foreign(error)
 
 
-def _refuse(place: str, message: str) -> NoReturn:
-    raise Refused(400, f"{_short(place)}: {message}")
+def _reject(place: Place, problem: str) -> NoReturn:
+    raise Rejected(400, problem, place, scope="event")
 
 
-def _short(place: str) -> str:
-    return place if len(place) <= _PLACE_CHARACTERS else f"{place[:_PLACE_CHARACTERS]}..."
-
-
-def _find_extreme(value: Any, depth: int) -> tuple[str, str] | None:
+def _find_extreme(value: Any, depth: int) -> tuple[Place, str] | None:
     """Where and what a strict parser further on could not take: endless nesting, numbers beyond a double.
 
     The place is put together only once something was found, on the way back.
     """
     if type(value) is int:
-        return None if _fits_float(value) else ("", "a number is out of range")
+        return None if _fits_float(value) else ((), "a number is out of range")
     inner: Iterable[tuple[Any, Any]]
     if type(value) is dict:
         inner = value.items()
@@ -186,12 +181,11 @@ def _find_extreme(value: Any, depth: int) -> tuple[str, str] | None:
     else:
         return None
     if depth > MAX_DEPTH:
-        return "", f"nested deeper than {MAX_DEPTH} levels"
+        return (), f"nested deeper than {MAX_DEPTH} levels"
     for key, part in inner:
         found = _find_extreme(part, depth + 1)
         if found is not None:
-            step = f".{_short(str(key))}" if type(value) is dict else f"[{key}]"
-            return step + found[0], found[1]
+            return (key, *found[0]), found[1]
     return None
 
 
@@ -207,48 +201,48 @@ def _normalise_target(item: dict[str, Any], kind: Kind, rules: Rules) -> bool:
     target = item.get("target", _MISSING)
     if target is _MISSING:
         if rules.default_target is None:
-            _refuse(".target", "missing, expected a string such as 0:192.168.0.1")
+            _reject(("target",), "missing, expected a string such as 0:192.168.0.1")
         item["target"] = rules.default_target
         return True
     if type(target) is not str:
         # The proxy answers 200 to a time series with such a target, and then loses the whole report.
-        _refuse(".target", f"expected a string, got {describe(target)}")
+        _reject(("target",), f"expected a string, got {describe(target)}")
     if not target and kind == "event":
-        _refuse(".target", "empty, expected a string such as 0:192.168.0.1")
+        _reject(("target",), "empty, expected a string such as 0:192.168.0.1")
     return False
 
 
 def _check_event(item: dict[str, Any]) -> None:
     name = item.get("event_name", _MISSING)
     if name is _MISSING and "metrics" in item:
-        _refuse("", "expected an event, got a time series; they go in reports, and streams, of their own")
+        _reject((), "expected an event, got a time series; they go in reports, and streams, of their own")
     if type(name) is not str:
-        _refuse(".event_name", _wrong(name, "a string"))
+        _reject(("event_name",), _wrong(name, "a string"))
     event = item.get("event", _MISSING)
     if type(event) is not dict:
-        _refuse(".event", _wrong(event, "an object"))
+        _reject(("event",), _wrong(event, "an object"))
     if "content" not in event:
-        _refuse(".event.content", "missing, expected a string")
+        _reject(("event", "content"), "missing, expected a string")
 
 
 def _check_metrics(item: dict[str, Any]) -> None:
     metrics = item.get("metrics", _MISSING)
     if metrics is _MISSING and "event" in item:
-        _refuse("", "expected a time series, got an event; they go in reports, and streams, of their own")
+        _reject((), "expected a time series, got an event; they go in reports, and streams, of their own")
     if type(metrics) is not dict:
-        _refuse(".metrics", _wrong(metrics, "an object of names and numbers"))
+        _reject(("metrics",), _wrong(metrics, "an object of names and numbers"))
     if not metrics:
-        _refuse(".metrics", "empty, expected at least one name and number")
+        _reject(("metrics",), "empty, expected at least one name and number")
     for name, value in metrics.items():
-        _check_name(".metrics", name)
+        _check_name("metrics", name)
         if type(value) is not int and type(value) is not float:
-            _refuse(f".metrics.{name}", f"expected a number, got {describe(value)}")
+            _reject(("metrics", name), f"expected a number, got {describe(value)}")
 
 
-def _check_name(place: str, name: str) -> None:
+def _check_name(field: str, name: str) -> None:
     if not METRIC_NAME.fullmatch(name):
         shown = msgspec.json.encode(name[:80]).decode()
-        _refuse(f"{place}.{shown}", "expected a name of letters, digits and _ that does not begin with a digit")
+        _reject((field, shown), "expected a name of letters, digits and _ that does not begin with a digit")
 
 
 def _wrong(value: Any, expected: str) -> str:
@@ -260,11 +254,11 @@ def _normalise_dimension(item: dict[str, Any], kind: Kind) -> bool:
     if dimension is _MISSING:
         return False  # the proxy takes it as empty
     if type(dimension) is not dict:
-        _refuse(".dimension", _wrong(dimension, "an object"))
+        _reject(("dimension",), _wrong(dimension, "an object"))
     changed, growth = False, 0
     for name, value in list(dimension.items()):
         if kind == "time_series":
-            _check_name(".dimension", name)
+            _check_name("dimension", name)
         if type(value) is str:
             continue
         changed = True
@@ -274,9 +268,10 @@ def _normalise_dimension(item: dict[str, Any], kind: Kind) -> bool:
             dimension[name] = text = _as_text(value)
             growth += len(text)
             if growth > MAX_GROWTH_BYTES:
-                raise Refused(413, f".dimension: grows by over {MAX_GROWTH_BYTES} bytes when normalised")
+                problem = f"grows by over {MAX_GROWTH_BYTES} bytes when normalised"
+                raise Rejected(413, problem, ("dimension",), scope="event")
         else:
-            _refuse(f".dimension.{name}", f"expected a string, got {describe(value)}")
+            _reject(("dimension", name), f"expected a string, got {describe(value)}")
     return changed
 
 
@@ -295,17 +290,17 @@ def _as_text(value: bool | int | float) -> str:
 def _normalise_timestamp(item: dict[str, Any], rules: Rules, now_ms: int) -> bool:
     given = item.get("timestamp", 0)
     if (type(given) is not int and type(given) is not float) or not math.isfinite(given):
-        _refuse(".timestamp", f"expected milliseconds since 1970, got {describe(given)}")
+        _reject(("timestamp",), f"expected milliseconds since 1970, got {describe(given)}")
     stamp = int(given)
     if given == 0:
         stamp = now_ms
     elif SECONDS_MIN <= stamp <= SECONDS_MAX:
         if rules.timestamps == "strict":
             millis = int(given * 1000)
-            _refuse(".timestamp", f"{given} has ten digits: seconds; expected 13-digit milliseconds, {millis}")
+            _reject(("timestamp",), f"{given} has ten digits: seconds; expected 13-digit milliseconds, {millis}")
         stamp = int(given * 1000)
     elif not MS_MIN <= stamp <= MS_MAX:
-        _refuse(".timestamp", f"expected 13-digit milliseconds since 1970, such as {now_ms}, got {describe(given)}")
+        _reject(("timestamp",), f"expected 13-digit milliseconds since 1970, such as {now_ms}, got {describe(given)}")
     if type(given) is int and stamp == given:
         return False
     item["timestamp"] = stamp
@@ -319,7 +314,7 @@ def _due(stamp_ms: int, rules: Rules, now_ms: int, skew_ms: int) -> int | None:
     """
     if stamp_ms - now_ms > rules.max_ahead_ms + FUTURE_S * 1000:
         ahead, limit = (stamp_ms - now_ms) // 1000, rules.max_ahead_ms // 1000
-        _refuse(
-            ".timestamp", f"{ahead} s in the future; the proxy takes at most {FUTURE_S} s, and it can wait {limit} s"
+        _reject(
+            ("timestamp",), f"{ahead} s in the future; the proxy takes at most {FUTURE_S} s, and it can wait {limit} s"
         )
     return due_ms(stamp_ms) if stamp_ms > latest_ms(now_ms + skew_ms) else None

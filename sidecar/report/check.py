@@ -6,7 +6,7 @@ from itertools import accumulate
 
 import msgspec
 
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.model import Block, Kind
 from sidecar.report.careful import CheckedItem, Rules, check_item, kind_of
 from sidecar.report.fast import judge_plain
@@ -35,7 +35,7 @@ def check_items(
 
     `skew_ms`: by how much the proxy's clock is ahead of ours; it is the proxy that says what the future is.
 
-    Raises Refused: 400 with `data[3].dimension.module: ...` for the first bad item, 413 for an item larger than
+    Raises Rejected: 400 with `data[3].dimension.module: ...` for the first bad item, 413 for an item larger than
     `event_bytes`, which the proxy would not take even alone.
     """
     plain = judge_plain(data, rules.kind, now_ms + skew_ms)
@@ -44,7 +44,7 @@ def check_items(
         return Checked(kind, [Block(data[1:-1].strip(), count)])
     items = _items_of(data)
     if not items:
-        raise Refused(400, "data: empty, expected at least one item")
+        raise Rejected(400, "empty, expected at least one item", ("data",))
     _refuse_oversized(items, event_bytes)
     if plain is not None:
         return Checked(plain[0], cut(items, block_bytes))
@@ -62,26 +62,30 @@ def _items_of(data: bytes) -> Sequence[Piece]:
     try:
         return _split(data)
     except msgspec.DecodeError as error:  # it was found by the scanner, which does not look inside
-        raise Refused(400, f"data: {foreign(error)}") from None
+        raise Rejected(400, f"{foreign(error)}", ("data",)) from None
     except RecursionError:
         try:
             return elements(data)
         except NotScannable as error:
-            raise Refused(400, f"data: nested too deep, and {error}") from None
+            raise Rejected(400, f"nested too deep, and {error}", ("data",)) from None
 
 
 def _refuse_oversized(pieces: Sequence[Piece], event_bytes: int) -> None:
     largest = max(pieces, key=len)
     if len(largest) > event_bytes:
-        place = f"data[{pieces.index(largest)}]"
-        raise Refused(413, f"{place}: {len(largest)} bytes, the proxy takes at most {event_bytes} for one event")
+        raise too_large(len(largest), event_bytes).inside("data", pieces.index(largest))
+
+
+def too_large(size: int, event_bytes: int) -> Rejected:
+    """Return what is wrong with an event of `size` bytes, where the proxy takes at most `event_bytes`."""
+    return Rejected(413, f"{size} bytes, the proxy takes at most {event_bytes} for one event", scope="event")
 
 
 def _kind_of_first(items: Sequence[Piece]) -> Kind:
     try:
         return kind_of(bytes(items[0]))
-    except Refused as refused:
-        raise Refused(refused.status, f"data[0]{refused.message}") from None
+    except Rejected as rejected:
+        raise rejected.inside("data", 0) from None
 
 
 def _check_each(items: Sequence[Piece], kind: Kind, rules: Rules, now_ms: int, skew_ms: int) -> list[CheckedItem]:
@@ -90,11 +94,12 @@ def _check_each(items: Sequence[Piece], kind: Kind, rules: Rules, now_ms: int, s
     for index, item in enumerate(items):
         try:
             checked = check_item(bytes(item), kind, rules, now_ms, skew_ms)
-        except Refused as refused:
-            raise Refused(refused.status, f"data[{index}]{refused.message}") from None
+        except Rejected as rejected:
+            raise rejected.inside("data", index) from None
         growth += len(checked.json) - len(item)
         if growth > MAX_GROWTH_BYTES:
-            raise Refused(413, f"data[{index}]: the report grows by over {MAX_GROWTH_BYTES} bytes when normalised")
+            problem = f"the report grows by over {MAX_GROWTH_BYTES} bytes when normalised"
+            raise Rejected(413, problem, ("data", index))
         good.append(checked)
     return good
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.model import MAX_DATA_ID, MAX_TOKEN_CHARACTERS
 from sidecar.report.repair import mended, valid_utf8
 from sidecar.report.scanner import NotScannable, members
@@ -53,14 +53,17 @@ _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 def open_envelope(body: bytes) -> Envelope:
     """Return what stands in `body`.
 
-    Raises Refused (400) unless that is an object with a `data_id` or a `stream`, and an array `data`.
+    Raises Rejected (400) unless that is an object with a `data_id` or a `stream`, and an array `data`.
 
     Characters that are no characters (invalid UTF-8, half a surrogate pair) become U+FFFD: a mangled character must not
     cost an event. Raw control characters are escaped. A byte order mark is ignored (RFC 8259, 8.1).
     """
     if not body:
-        raise Refused(400, "body: empty, expected a report such as {"
-                           '"data_id": 1500006, "access_token": "...", "data": [...]}')  # fmt: skip
+        raise Rejected(
+            400,
+            'empty, expected a report such as {"data_id": 1500006, "access_token": "...", "data": [...]}',
+            ("body",),
+        )
     clean, repaired = valid_utf8(body.removeprefix(_BOM))
     try:
         document = _decode(clean)
@@ -90,7 +93,7 @@ def _by_name(clean: bytes, repaired: bool) -> Envelope:
     try:
         fields = _decode_members(clean)
     except msgspec.ValidationError as error:
-        raise Refused(400, f"body: {foreign(error)}") from None
+        raise Rejected(400, foreign(error), ("body",)) from None
     except (msgspec.DecodeError, RecursionError) as error:
         return _scanned(clean, repaired, error)
     known = [(field, bytes(value)) for name, value in fields.items() if (field := _field(name))]
@@ -110,9 +113,9 @@ def _scanned(clean: bytes, repaired: bool, error: Exception | None = None) -> En
         found = [(field, value) for name, value in members(clean) if (field := _field(name))]
     except NotScannable as unreadable:
         if isinstance(error, RecursionError):
-            raise Refused(400, f"body: nested too deep, and {unreadable}") from None
+            raise Rejected(400, f"nested too deep, and {unreadable}", ("body",)) from None
         problem = foreign(error) if error else f"a field is repeated or null, and {unreadable}"
-        raise Refused(400, f"body: {problem}") from None
+        raise Rejected(400, problem, ("body",)) from None
     known: dict[str, bytes] = {}
     for name, value in found:
         if value != _NULL or name not in known:
@@ -129,9 +132,9 @@ def _value(name: str, text: bytes) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        raise Refused(400, f"{name}: {foreign(error)}") from None
+        raise Rejected(400, foreign(error), (name,)) from None
     except RecursionError:
-        raise Refused(400, f"{name}: nested too deep") from None
+        raise Rejected(400, "nested too deep", (name,)) from None
 
 
 def _checked(document: _Body, repaired: bool) -> Envelope:
@@ -140,23 +143,29 @@ def _checked(document: _Body, repaired: bool) -> Envelope:
     if data_id is not None and type(stream) is not str:
         stream = None  # to the proxy it is a field like any other
     if stream is not None and type(stream) is not str:
-        raise Refused(400, f"stream: expected a string, got {describe(stream)}")
+        raise Rejected.for_stream(400, "stream", f"expected a string, got {describe(stream)}")
     if data_id is None:
         if stream is None:
-            raise Refused(400, "data_id: missing, expected a positive integer (or `stream` with a configured name)")
+            raise Rejected.for_stream(
+                400, "data_id", "missing, expected a positive integer (or `stream` with a configured name)"
+            )
     elif type(data_id) is not int or data_id <= 0:
-        raise Refused(400, f"data_id: expected a positive integer, got {describe(data_id)}")
+        raise Rejected.for_stream(400, "data_id", f"expected a positive integer, got {describe(data_id)}")
     elif data_id > MAX_DATA_ID:
-        raise Refused(400, f"data_id: {describe(data_id)} is no pipe of any proxy; expected at most {MAX_DATA_ID}")
+        raise Rejected.for_stream(
+            400, "data_id", f"{describe(data_id)} is no pipe of any proxy; expected at most {MAX_DATA_ID}"
+        )
     if token is None:
         token = ""
     if type(token) is not str:
-        raise Refused(400, f"access_token: expected a string, got {describe(token)}")
+        raise Rejected.for_stream(400, "access_token", f"expected a string, got {describe(token)}")
     if len(token) > MAX_TOKEN_CHARACTERS:
-        raise Refused(400, f"access_token: {len(token)} characters, expected at most {MAX_TOKEN_CHARACTERS}")
+        raise Rejected.for_stream(
+            400, "access_token", f"{len(token)} characters, expected at most {MAX_TOKEN_CHARACTERS}"
+        )
     data = bytes(document.data)
     if not data:
-        raise Refused(400, "data: missing, expected an array of items")
+        raise Rejected(400, "missing, expected an array of items", ("data",))
     if data[:1] != b"[":
-        raise Refused(400, f"data: expected an array, got {describe_json(data)}")
+        raise Rejected(400, f"expected an array, got {describe_json(data)}", ("data",))
     return Envelope(data_id, token, stream, data, repaired)

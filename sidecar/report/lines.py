@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from sidecar.errors import Refused
+from sidecar.errors import Rejected, Rejection
 from sidecar.model import Block, Kind
 from sidecar.report.careful import Rules, check_item, kind_of
-from sidecar.report.check import cut
+from sidecar.report.check import cut, too_large
 from sidecar.report.fast import judge_plain_lines
 from sidecar.report.repair import mended, valid_utf8
 from sidecar.report.words import foreign
@@ -19,7 +19,7 @@ class CheckedLines(msgspec.Struct, frozen=True, gc=False):
 
     blocks: dict[Kind, list[Block]]
     reports: list[tuple[int, bytes]]
-    refused: list[tuple[int, str]]
+    rejected: list[tuple[int, Rejection]]
     repaired: int
 
 
@@ -52,19 +52,19 @@ class _Careful:
         self._rules, self._now_ms, self._skew_ms, self._event_bytes = rules, now_ms, skew_ms, event_bytes
         self._good: dict[tuple[Kind, int | None], list[bytes]] = {}
         self._reports: list[tuple[int, bytes]] = []
-        self._refused: list[tuple[int, str]] = []
+        self._rejected: list[tuple[int, Rejection]] = []
         self._repaired = 0
 
     def check(self, lines: list[bytes], block_bytes: int) -> CheckedLines:
         for number, line in enumerate(lines):
             try:
                 self._sort(number, line)
-            except Refused as refused:
-                self._refused.append((number, refused.message.removeprefix(".").removeprefix(": ")))
+            except Rejected as rejected:
+                self._rejected.append((number, rejected.why))
         blocks: dict[Kind, list[Block]] = {}
         for (kind, due_ms), pieces in self._good.items():
             blocks.setdefault(kind, []).extend(cut(pieces, block_bytes, due_ms))
-        return CheckedLines(blocks, self._reports, self._refused, self._repaired)
+        return CheckedLines(blocks, self._reports, self._rejected, self._repaired)
 
     def _sort(self, number: int, line: bytes) -> None:
         clean, repaired = valid_utf8(line)
@@ -72,7 +72,7 @@ class _Careful:
             document = msgspec.json.decode(clean)
         except msgspec.DecodeError:
             clean, repaired = mended(clean), True
-            document = _decode_or_refuse(clean)
+            document = _decode_or_reject(clean)
         except RecursionError:  # perhaps in a field that nobody looks at
             document = None
         if type(document) is dict and _is_report(document):
@@ -81,18 +81,18 @@ class _Careful:
         kind = self._rules.kind or kind_of(clean)
         item = check_item(clean, kind, self._rules, self._now_ms, self._skew_ms)
         if len(item.json) > self._event_bytes:
-            raise Refused(413, f"{len(item.json)} bytes, the proxy takes at most {self._event_bytes} for one event")
+            raise too_large(len(item.json), self._event_bytes)
         self._repaired += repaired or item.repaired
         self._good.setdefault((kind, item.due_ms), []).append(item.json)
 
 
-def _decode_or_refuse(line: bytes) -> Any:
+def _decode_or_reject(line: bytes) -> Any:
     try:
         return msgspec.json.decode(line)
     except msgspec.DecodeError as error:
-        raise Refused(400, foreign(error)) from None
+        raise Rejected(400, foreign(error), scope="event") from None
     except RecursionError:
-        raise Refused(400, "nested too deep") from None
+        raise Rejected(400, "nested too deep", scope="event") from None
 
 
 def _is_report(document: dict[str, Any]) -> bool:

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.model import Block, Kind
 from sidecar.report.careful import Rules, check_item, kind_of
-from sidecar.report.check import check_items, cut
+from sidecar.report.check import check_items, cut, too_large
 from sidecar.report.limits import SECONDS_MAX, SECONDS_MIN
 from sidecar.report.repair import mended, valid_utf8
 
@@ -89,7 +89,7 @@ def check_payload(
     try:
         good = check_items(b"[%b]" % b",".join(items), rules, now_ms=now_ms, skew_ms=skew_ms, **limits)
         return CheckedPayload({good.kind: good.blocks}, [], repaired or good.repaired)
-    except (Refused, msgspec.DecodeError, RecursionError):
+    except (Rejected, msgspec.DecodeError, RecursionError):
         if len(items) > _MAX_ITEMS:
             reason = f"{len(items)} items, and some are bad; at most {_MAX_ITEMS} are looked at one by one"
             return CheckedPayload({}, [("event", b"[%b]" % b",".join(items), reason)], repaired)
@@ -147,11 +147,11 @@ def _one_by_one(
             own = kind_of(item)
             checked = check_item(item, rules.kind or own, rules, now_ms, skew_ms)
             if len(checked.json) > limits["event_bytes"]:
-                raise Refused(413, f".: {len(checked.json)} bytes, the proxy takes at most {limits['event_bytes']}")
+                raise too_large(len(checked.json), limits["event_bytes"])
             good.setdefault((rules.kind or own, checked.due_ms), []).append(checked.json)
             repaired |= checked.repaired
-        except Refused as refused:
-            dead.append((own, item, refused.message.removeprefix(".").removeprefix(": ")))
+        except Rejected as rejected:
+            dead.append((own, item, rejected.why.message))
     blocks: dict[Kind, list[Block]] = {}
     for (kind, due_ms), pieces in good.items():
         blocks.setdefault(kind, []).extend(cut(pieces, limits["block_bytes"], due_ms))

@@ -73,6 +73,22 @@ def test_it_says_what_a_stream_waits_for(browser: webdriver.Chrome, tmp_path: Pa
         wait_until(lambda: "waits: 1 KB/s for data_id 1500006" in streams.text, what="the limit on the page")
 
 
+def test_dead_letters_are_a_reason_until_somebody_says_that_they_are_seen(
+    page: Any, browser: webdriver.Chrome, sidecar: Sidecar, proxy: Proxy
+) -> None:
+    wait_until(lambda: page("#state") == "ok")
+    assert not browser.find_element(By.ID, "seen").is_displayed()
+    proxy.fault("none", poison=["bad"])
+    sidecar.post(report(event(event={"content": "bad"})))
+    wait_until(lambda: "refused 1 more events for good" in page("#reasons"), what="the reason on the page")
+    browser.find_element(By.ID, "seen").click()
+    wait_until(lambda: page("#state") == "ok", what="the reason gone")
+    assert sidecar.status()["reasons"] == []
+    assert sidecar.books()["dead"] == 1
+    sidecar.post(report(event(event={"content": "bad again"})))
+    wait_until(lambda: browser.find_element(By.ID, "seen").is_displayed(), what="the button for the next one")
+
+
 def test_what_comes_from_outside_is_shown_as_text(
     page: Any, browser: webdriver.Chrome, sidecar: Sidecar, proxy: Proxy
 ) -> None:

@@ -329,7 +329,7 @@ def test_status_has_the_promised_shape(sidecar: Sidecar) -> None:
     assert set(status["books"]) == {"accepted", "queued", "delivered", "dead", "dropped", "balanced"}
     assert set(status["queue"]) == {
         "bytes", "max_bytes", "limit", "oldest_age_s", "fill_per_s", "full_in_s", "refused_by",
-        "wal_bytes", "went_back", "through_in_s",
+        "wal_bytes", "went_back", "last_dead", "through_in_s",
     }  # fmt: skip
     assert {
         "name", "data_id", "state", "accepted", "queued", "delivered", "dead", "dropped", "queued_bytes",

@@ -105,7 +105,10 @@ class LineSidecar:
     def _judge(self, peer: _Peer, line: bytes) -> bytes:
         peer.seen += 1
         if self.refuses(line):
-            return b'{"line": %d, "error": "data[0]: not like this"}\n' % peer.seen
+            return (
+                b'{"line": %d, "error": "data[0]: not like this", "place": ["data", 0], "problem": "not like this",'
+                b' "scope": "event"}\n' % peer.seen
+            )
         peer.acked += 1
         self.kept.append(line)
         return b""

@@ -44,7 +44,7 @@ class LineClient:
                 assert said["acked"] > self.acked, "an ack that says nothing new"
                 self.acked = said["acked"]
             elif "line" in said:
-                assert set(said) == {"line", "error"}
+                assert {"line", "error"} <= set(said) <= {"line", "error", "place", "problem", "scope"}
                 self.errors[said["line"]] = said["error"]
         return bool(data)
 

@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.inputs.http.content import decode
 
 BODY = b'{"data":[]}' * 50
@@ -39,9 +39,9 @@ def test_understood(encoding: bytes, packed: bytes) -> None:
 
 
 def test_a_bomb_is_stopped_at_the_limit() -> None:
-    with pytest.raises(Refused, match="when decompressed") as refused:
+    with pytest.raises(Rejected, match="when decompressed") as refused:
         decode(packed_gzip(bytes(50_000_000)), b"gzip", 1000)
-    assert refused.value.status == 413
+    assert refused.value.why.status == 413
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,6 @@ def test_a_bomb_is_stopped_at_the_limit() -> None:
     ids=["cut", "no gzip", "no deflate", "unknown", "twice"],
 )
 def test_what_cannot_be_decoded_is_refused(encoding: bytes, body: bytes, words: str) -> None:
-    with pytest.raises(Refused, match=words) as refused:
+    with pytest.raises(Rejected, match=words) as refused:
         decode(body, encoding, 1_000_000)
-    assert refused.value.status == 400
+    assert refused.value.why.status == 400

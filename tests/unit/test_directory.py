@@ -7,7 +7,7 @@ import pytest
 from sidecar.config import Config, Stream
 from sidecar.config.model import Secret
 from sidecar.directory import Directory
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.model import FORGOTTEN, StreamKey
 from sidecar.report import Envelope
 from tests.support.reports import NOW_MS, dump, event
@@ -66,10 +66,10 @@ def test_rules_of_a_stream_are_its_own() -> None:
     ],
 )
 def test_what_cannot_be_right_is_refused(names: Envelope, status: int, message: str) -> None:
-    with pytest.raises(Refused, match=message) as refused:
+    with pytest.raises(Rejected, match=message) as refused:
         DIRECTORY.resolve(names)
-    assert refused.value.status == status
-    assert "right" not in refused.value.message
+    assert refused.value.why.status == status
+    assert "right" not in refused.value.why.message
 
 
 def test_all_streams_of_a_data_id_have_one_name_for_people() -> None:
@@ -101,5 +101,5 @@ def test_only_what_could_be_sent_now_is_fit_to_be_put_back() -> None:
         (StreamKey(1500006, "", "event"), dump(event(timestamp="x"))),
         (StreamKey(1500006, "", "time_series"), good),
     ):
-        with pytest.raises(Refused):
+        with pytest.raises(Rejected):
             directory.fit(key, body, now_ms=NOW_MS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.inputs.http.guard import Guard
 
 GUARD = Guard("127.0.0.1", ["sidecar.local"])
@@ -56,15 +56,15 @@ def test_programs_and_our_own_page_may_speak(headers: dict[bytes, bytes]) -> Non
     ],
 )
 def test_foreign_pages_may_not(headers: dict[bytes, bytes]) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         GUARD.check(headers)
-    assert refused.value.status == 403
+    assert refused.value.why.status == 403
 
 
 def test_a_listener_for_other_hosts_takes_any_address_but_no_unknown_name() -> None:
     guard = Guard("0.0.0.0", [])
     guard.check({b"host": b"10.0.0.9:10205"})
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         guard.check({b"host": b"evil.example"})
 
 
@@ -76,5 +76,5 @@ def test_a_link_on_another_site_may_lead_to_the_page_and_to_nothing_else() -> No
         (link | {b"sec-fetch-dest": b"iframe"}, True),
         (link | {b"sec-fetch-dest": b"document", b"host": b"evil.example"}, True),
     ):
-        with pytest.raises(Refused):
+        with pytest.raises(Rejected):
             GUARD.check(headers, is_page=is_page)

@@ -12,7 +12,7 @@ from sidecar.config import Config, Stream
 from sidecar.config import Queue as QueueConfig
 from sidecar.config.model import Defaults, Secret
 from sidecar.directory import Directory
-from sidecar.errors import Refused, Unavailable
+from sidecar.errors import Rejected, Unavailable
 from sidecar.hops import Hops
 from sidecar.intake import Intake, LinesTaken
 from sidecar.intake.submission import Done, Submission
@@ -117,7 +117,7 @@ def test_lines_of_one_stream_are_one_append_and_all_must_be_on_disk(intake: Inta
     settled: list[Exception | None] = []
     one, two, other = event(), event(), sample()
     taken = take(intake, one, {"stream": "app", "data": [two]}, report(other, data_id=7), b"bad", done=settled.append)
-    assert (taken.lines, taken.events, [number for number, _ in taken.refused]) == (3, 3, [3])
+    assert (taken.lines, taken.events, [number for number, _ in taken.rejected]) == (3, 3, [3])
     assert [(key.data_id, key.kind, items) for key, items, _ in queue.appended] == [
         (5, "event", [one, two]),
         (7, "time_series", [other]),
@@ -156,16 +156,16 @@ def test_what_no_queue_has_room_for_is_refused_and_does_not_wait_for_ever(intake
     queue.size_bytes = 900_000
     taken = take(intake, event(event={"content": "x" * 600_000}))
     assert taken.submission is None
-    assert "too much for a queue of 1000000 (queue.max_size)" in taken.refused[0][1]
-    with pytest.raises(Refused, match="too much for a queue"):
+    assert "too much for a queue of 1000000 (queue.max_size)" in taken.rejected[0][1].problem
+    with pytest.raises(Rejected, match="too much for a queue"):
         intake.take_frame(5, b"x" * 600_000, 0, lambda _: None)
 
 
 def test_too_many_streams_refuse_a_line_and_hold_up_no_other(intake: Intake, queue: FakeQueue) -> None:
     queue.full_of_streams = True
     taken = take(intake, report(event(), data_id=77), event())
-    assert (taken.lines, list(taken.refused)) == (1, [(0, "already 1000 streams")])
-    with pytest.raises(Refused, match="already 1000 streams"):
+    assert (taken.lines, told(taken)) == (1, [(0, "already 1000 streams")])
+    with pytest.raises(Rejected, match="already 1000 streams"):
         intake.take_frame(77, b"text", 0, lambda _: None)
 
 
@@ -176,7 +176,7 @@ def test_with_tokens_a_report_must_carry_one(intake: Intake, queue: FakeQueue) -
         stream=None, tokens=("zero", "one"), local=False,
     )  # fmt: skip
     assert taken.lines == 1
-    assert [number for number, _ in taken.refused] == [1, 2, 3]
+    assert [number for number, _ in taken.rejected] == [1, 2, 3]
     assert queue.appended[0][0].token == "one"
 
 
@@ -185,13 +185,13 @@ def test_only_what_is_local_may_leave_its_target_out(intake: Intake, queue: Fake
     assert take(intake, line, stream=None, local=False).lines == 0
     assert take(intake, line, stream=None, local=True).lines == 1
     assert queue.appended[0][1][0]["target"] == "0:10.0.0.1"
-    with pytest.raises(Refused, match="target: missing"):
+    with pytest.raises(Rejected, match="target: missing"):
         intake.take(json.dumps(line).encode(), lambda _: None)
 
 
 def test_a_stream_that_was_taken_out_of_the_configuration_refuses_bare_events(intake: Intake) -> None:
     taken = take(intake, event(), event(), stream="gone")
-    assert list(taken.refused) == [(0, "stream: 'gone' is no longer configured"), (1, taken.refused[1][1])]
+    assert told(taken) == [(number, "stream: 'gone' is no longer configured") for number in range(2)]
 
 
 def test_good_and_dead_events_of_a_frame_are_one_append(intake: Intake, queue: FakeQueue) -> None:
@@ -206,7 +206,7 @@ def test_good_and_dead_events_of_a_frame_are_one_append(intake: Intake, queue: F
 
 @pytest.mark.parametrize("data_id", [0, -5])
 def test_a_frame_for_no_pipe_at_all_is_refused(intake: Intake, data_id: int) -> None:
-    with pytest.raises(Refused, match="expected a positive integer"):
+    with pytest.raises(Rejected, match="expected a positive integer"):
         intake.take_frame(data_id, b"text", 0, lambda _: None)
 
 
@@ -221,9 +221,9 @@ def test_a_frame_of_an_unknown_pipe_is_dead_under_its_data_id(intake: Intake, qu
 
 def test_dead_letters_of_frames_may_not_fill_the_queue(intake: Intake, queue: FakeQueue) -> None:
     queue.dead_bytes = 250_001
-    with pytest.raises(Refused, match="too many dead letters"):
+    with pytest.raises(Rejected, match="too many dead letters"):
         intake.take_frame(77, b"text", 0, lambda _: None)
-    with pytest.raises(Refused, match="too many dead letters"):
+    with pytest.raises(Rejected, match="too many dead letters"):
         intake.take_frame(5, json.dumps({"data": [event(target="")]}).encode(), 0, lambda _: None)
     assert intake.take_frame(5, b"text", 0, lambda _: None).events == 1
 
@@ -231,15 +231,20 @@ def test_dead_letters_of_frames_may_not_fill_the_queue(intake: Intake, queue: Fa
 def test_only_so_many_unknown_pipes_are_remembered(intake: Intake) -> None:
     for data_id in range(100, 200):
         intake.take_frame(data_id, b"text", 0, lambda _: None)
-    with pytest.raises(Refused, match="already 100 data_ids that no stream has"):
+    with pytest.raises(Rejected, match="already 100 data_ids that no stream has"):
         intake.take_frame(200, b"text", 0, lambda _: None)
     intake.take_frame(150, b"text", 0, lambda _: None)
     intake.take_frame(5, b"text", 0, lambda _: None)
 
 
+def told(taken: LinesTaken) -> list[tuple[int, str]]:
+    """Return the lines that were not taken, with what their client is told."""
+    return [(number, why.message) for number, why in taken.rejected]
+
+
 def test_hints_are_for_the_first_wrong_names_only(intake: Intake) -> None:
     taken = take(intake, *({"stream": "ap", "data": []} for _ in range(5)))
-    assert [("did you mean" in reason) for _, reason in taken.refused] == [True, True, True, False, False]
+    assert ["did you mean" in words for _, words in told(taken)] == [True, True, True, False, False]
 
 
 def test_when_stopping_reports_are_refused_and_what_clients_could_still_write_is_taken(intake: Intake) -> None:
@@ -266,18 +271,18 @@ OTHER = Sender("10.0.0.9", local=False)
     ids=["stream", "none", "not listed", "wrong"],
 )
 def test_no_token_is_lent_to_another_host(intake: Intake, document: Any, message: str) -> None:
-    with pytest.raises(Refused, match=message) as refused:
+    with pytest.raises(Rejected, match=message) as refused:
         intake.take(dump(document), lambda _: None, OTHER)
-    assert refused.value.status == 401
-    assert "secret" not in refused.value.message
+    assert refused.value.why.status == 401
+    assert "secret" not in refused.value.why.message
 
 
 def test_without_a_list_another_host_must_carry_the_streams_own_token(queue: FakeQueue) -> None:
     intake = make_intake(queue, remote_tokens=())
-    with pytest.raises(Refused, match="access_token: missing; a report of another host must carry it"):
+    with pytest.raises(Rejected, match="access_token: missing; a report of another host must carry it"):
         intake.take(dump(report(event(), data_id=5, token="")), lambda _: None, OTHER)
     intake.take(dump(report(event(), data_id=5, token="")), lambda _: None)  # known from now on
-    with pytest.raises(Refused, match="access_token: missing"):
+    with pytest.raises(Rejected, match="access_token: missing"):
         intake.take(dump(report(event(), data_id=5, token="")), lambda _: None, OTHER)
     intake.take(dump(report(event(), data_id=5, token="secret")), lambda _: None, OTHER)
     assert [key for key, _, _ in queue.appended] == [StreamKey(5, "secret")] * 2

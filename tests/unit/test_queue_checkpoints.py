@@ -1,6 +1,7 @@
 """Events and the place in their file are committed together, or not at all."""
 
 import asyncio
+import itertools
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import msgspec
 import pytest
 
 from sidecar.errors import Stale, Unavailable
-from sidecar.model import Advance, Block, Checkpoint, Loss, Room, StreamKey
+from sidecar.model import Advance, Block, Checkpoint, Loss, LossReason, Room, StreamKey
 from sidecar.queue import Queue
+from tests.support.queues import direct_queue
 
 KEY = StreamKey(1, "t")
 POINT = Checkpoint(
@@ -112,9 +114,16 @@ def test_receipts_are_kept_up_to_a_thousand(tmp_path: Path) -> None:
         queue = await opened(tmp_path / "q.db")
         losses = [
             Loss(
-                tail="app", path="/x\udcff", offset=n, at_most=None if n % 2 else n, why="gone", since_ms=1, found_ms=n
+                tail="app",
+                path="/x\udcff",
+                offset=n,
+                at_most=None if n % 2 else n,
+                reason=reason,
+                why="gone",
+                since_ms=1,
+                found_ms=n,
             )
-            for n in range(1100)
+            for n, reason in zip(range(1100), itertools.cycle(LossReason), strict=False)
         ]
         await queue.checkpoints.save("app", 1, [Advance(checkpoint=POINT, before=None, losses=tuple(losses))])
         assert await queue.checkpoints.losses() == losses[100:]
@@ -125,3 +134,24 @@ def test_receipts_are_kept_up_to_a_thousand(tmp_path: Path) -> None:
         await queue.close(5)
 
     asyncio.run(scenario())
+
+
+def test_receipts_of_older_versions_have_the_reason_that_their_words_say(tmp_path: Path) -> None:
+    path = tmp_path / "q.db"
+    words = {
+        "the file was truncated; what was written after it was copied to /x.1": LossReason.COPIED,
+        "skipped by `sidecar tails skip`": LossReason.SKIPPED,
+        "the file is gone, and no copy of it was found": LossReason.UNREAD,
+    }
+    with direct_queue(path):
+        pass
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE loss DROP COLUMN reason")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'm008_loss_reason'")
+        connection.executemany(
+            "INSERT INTO loss (tail, path, offset, why, since_ms, found_ms) VALUES ('app', x'2f78', 0, ?, 1, 2)",
+            [(why,) for why in words],
+        )
+    connection.close()
+    with direct_queue(path) as queue:
+        assert {loss.why: loss.reason for loss in queue.reader.losses(10)} == words

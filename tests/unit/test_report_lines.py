@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.report import CheckedLines, Rules, check_items, check_lines
 from sidecar.report.fast import judge_plain_lines
 from tests.support.reports import NOW_MS, event, report, sample, without
@@ -33,11 +33,16 @@ def taken(checked: CheckedLines) -> dict[str, list[Any]]:
     }
 
 
+def told(checked: CheckedLines) -> dict[int, str]:
+    """Return what is wrong with lines, by their number."""
+    return {number: why.message for number, why in checked.rejected}
+
+
 def test_plain_events_travel_as_they_came() -> None:
     first, second = event(), event()
     checked = check(first, second)
     assert [part.body for part in checked.blocks["event"]] == [block(first, second)[:-1].replace(b"\n", b",")]
-    assert not checked.refused
+    assert not checked.rejected
     assert not checked.reports
 
 
@@ -51,11 +56,11 @@ def test_each_bad_line_is_named_and_the_others_go() -> None:
     good = event()
     checked = check(good, b"{bad", event(target=5), good, b"[]", b"null", b"\xff{", event(dimension={"a": []}))
     assert taken(checked) == {"event": [good, good]}
-    assert [number for number, _ in checked.refused] == [1, 2, 4, 5, 6, 7]
-    assert dict(checked.refused)[2] == "target: expected a string, got 5"
-    assert dict(checked.refused)[4] == "expected an object, got an array"
-    assert dict(checked.refused)[1].startswith("not valid JSON")
-    assert dict(checked.refused)[7] == "dimension.a: expected a string, got an array"
+    assert [number for number, _ in checked.rejected] == [1, 2, 4, 5, 6, 7]
+    assert told(checked)[2] == "target: expected a string, got 5"
+    assert told(checked)[4] == "expected an object, got an array"
+    assert told(checked)[1].startswith("not valid JSON")
+    assert told(checked)[7] == "dimension.a: expected a string, got an array"
 
 
 def test_a_line_that_is_nested_too_deep_and_bad_costs_no_other() -> None:
@@ -63,7 +68,7 @@ def test_a_line_that_is_nested_too_deep_and_bad_costs_no_other() -> None:
     bad = block(event(event={"content": "BAD"})).replace(b'"event_name"', b'"z": %b, "event_name"' % nested(2000))
     checked = check(good, bad.replace(b'"BAD"', rb'"\q"')[:-1], good)
     assert taken(checked) == {"event": [good, good]}
-    assert [(number, "not valid JSON" in why) for number, why in checked.refused] == [(1, True)]
+    assert [(number, "not valid JSON" in why.problem) for number, why in checked.rejected] == [(1, True)]
 
 
 def nested(levels: int) -> bytes:
@@ -84,7 +89,7 @@ def test_the_two_kinds_are_kept_apart() -> None:
         "time_series": 1,
     }
     checked = check(event(), sample(), rules=Rules(kind="time_series"))
-    assert [number for number, _ in checked.refused] == [0]
+    assert [number for number, _ in checked.rejected] == [0]
 
 
 def test_mangled_characters_are_replaced_and_counted() -> None:
@@ -98,8 +103,8 @@ def test_mangled_characters_are_replaced_and_counted() -> None:
 def test_an_event_that_is_too_large_is_refused_alone() -> None:
     big = event(event={"content": "x" * 3000})
     checked = check(event(), big, event(), event_bytes=2000)
-    assert [number for number, _ in checked.refused] == [1]
-    assert "the proxy takes at most 2000 for one event" in checked.refused[0][1]
+    assert [number for number, _ in checked.rejected] == [1]
+    assert "the proxy takes at most 2000 for one event" in checked.rejected[0][1].problem
 
 
 @pytest.mark.parametrize("size", [1, 200, 500, 1000, 5000])
@@ -140,7 +145,7 @@ def test_what_is_no_event_on_one_line_is_never_taken_for_one(lines: bytes) -> No
 def test_a_block_is_judged_as_its_lines_are_one_by_one(sent: list[Any], kind: Any, block_bytes: int) -> None:
     rules = Rules(kind=kind, default_target="0:10.0.0.1")
     checked = check(*sent, rules=rules, block_bytes=block_bytes)
-    refused, reports = dict(checked.refused), dict(checked.reports)
+    refused, reports = told(checked), dict(checked.reports)
     expected: dict[str, list[Any]] = {}
     for number, item in enumerate(sent):
         if number in reports:
@@ -148,7 +153,7 @@ def test_a_block_is_judged_as_its_lines_are_one_by_one(sent: list[Any], kind: An
         line = json.dumps(item).encode()
         try:
             alone = check_items(b"[%b]" % line, rules, now_ms=NOW_MS, block_bytes=10**6, event_bytes=490_000)
-        except Refused:
+        except Rejected:
             assert number in refused
             continue
         assert number not in refused

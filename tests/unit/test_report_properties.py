@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.forward.batch import splice
 from sidecar.model import Block, Chunk, StreamKey
 from sidecar.report import Rules, check_items, open_envelope
@@ -30,7 +30,7 @@ KEY = StreamKey(1500006, "token")
 
 
 def take(body: bytes, rules: Rules = Rules(), block_bytes: int = 62_000) -> bytes:  # noqa: B008
-    """What would be sent to the proxy for `body`. Raises Refused."""
+    """What would be sent to the proxy for `body`. Raises Rejected."""
     return splice(KEY, chunks_of(take_blocks(body, rules, block_bytes)))
 
 
@@ -104,7 +104,7 @@ def _beyond_a_double(value: Any) -> bool:
 def test_what_is_accepted_here_satisfies_the_proxy(body: bytes) -> None:
     try:
         blocks = take_blocks(body)
-    except Refused:
+    except Rejected:
         return
     strict(splice(KEY, chunks_of(blocks)))
     for block in blocks if not ambiguous(body) else ():
@@ -166,7 +166,7 @@ def test_the_fast_path_agrees_with_the_careful_one(body: bytes) -> None:
 def test_cutting_into_blocks_changes_nothing(body: bytes, block_bytes: int) -> None:
     try:
         whole = take(body)
-    except Refused:
+    except Rejected:
         return
     assert json.loads(take(body, block_bytes=block_bytes)) == json.loads(whole)
 
@@ -175,7 +175,7 @@ def test_cutting_into_blocks_changes_nothing(body: bytes, block_bytes: int) -> N
 def test_what_comes_out_goes_in_again_unchanged(body: bytes) -> None:
     try:
         once = take(body)
-    except Refused:
+    except Rejected:
         return
     if not ambiguous(body):
         assert take(once) == once
@@ -183,7 +183,7 @@ def test_what_comes_out_goes_in_again_unchanged(body: bytes) -> None:
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_answered(body: bytes) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         take(body)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.report import Checked, Rules, check_items, open_envelope
 from tests.support.reports import DATA_ID, NOW_MS, dump, event, report, sample, without
 
@@ -26,9 +26,9 @@ def checked(body: bytes, **rules: Any) -> Checked:
 
 
 def refusal(body: bytes, **rules: Any) -> tuple[int, str]:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Rejected) as refused:
         take_raw(body, **rules)
-    return refused.value.status, refused.value.message
+    return refused.value.why.status, refused.value.why.message
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_large_report_may_have_nulls() -> None:
     item = event(event={"content": "x" * 300_000})
     assert open_envelope(dump({"data_id": 5, "access_token": None, "data": [item]})).token == ""
     assert open_envelope(dump({"access_token": None, "Data_Id": 5, "data": [event()]})).data_id == 5
-    with pytest.raises(Refused, match="a field is repeated or null, and too large to be looked through"):
+    with pytest.raises(Rejected, match="a field is repeated or null, and too large to be looked through"):
         open_envelope(dump({"data_id": 5, "data": [item]}).replace(b'"data_id": 5', b'"data_id": 5, "data_id": null'))
 
 

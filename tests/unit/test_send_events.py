@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sidecar.cli.send.event import Given, Item, make_event, read_metrics, read_pairs, with_fields
 from sidecar.cli.send.lines import Line, LineCutter, items_of
 from sidecar.cli.send.report import Limits, Pipe, Report, gather
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 
 NOW_MS = 1_700_000_000_000
 PIPE = Pipe(None, "", "app-events")
@@ -135,12 +135,12 @@ def test_characters_that_are_none_cost_no_event() -> None:
     ],
 )
 def test_what_is_no_event(line: str, message: str) -> None:
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(Rejected, match=message):
         items(line)
 
 
 def test_lines_that_are_too_long() -> None:
-    with pytest.raises(Refused, match="longer than 5000000 bytes"):
+    with pytest.raises(Rejected, match="longer than 5000000 bytes"):
         items_of(Line(3, None), PIPE, Given(), NOW_MS)
 
 
@@ -163,7 +163,7 @@ def test_a_report_is_taken_apart() -> None:
     ],
 )
 def test_what_is_no_report(line: str, message: str) -> None:
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(Rejected, match=message):
         items(line, pipe=None)
 
 

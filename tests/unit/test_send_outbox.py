@@ -13,10 +13,13 @@ from sidecar.cli.send.event import Item
 from sidecar.cli.send.link import Patience
 from sidecar.cli.send.outbox import Outbox, StoppedError
 from sidecar.cli.send.report import Pipe, Report
-from sidecar.client.answers import Acked, BadAnswer, Refused
+from sidecar.client.answers import Acked, BadAnswer, LineRefused
+from sidecar.errors import Rejection
 from sidecar.forward.outcome import Reply
+from sidecar.inputs.http.answers import rejection
 from tests.support.fakes import GOOD, Clock
 
+BAD = Rejection(400, "bad", ("data", 0), scope="event")
 PIPE = Pipe(None, "", "app-events")
 
 
@@ -31,7 +34,7 @@ class Box(Outbox):
         self.complaints: list[tuple[int, str]] = []
         self.moves = 0
         super().__init__(
-            iter(source), complain=lambda item, why: self.complaints.append((item.line, why)), moved=self._note,
+            iter(source), complain=lambda item, why: self.complaints.append((item.line, why.message)), moved=self._note,
             one_pipe=one_pipe,
         )  # fmt: skip
 
@@ -87,7 +90,7 @@ def test_what_is_refused_is_halved_until_the_bad_event_stands_alone() -> None:
             continue
         tried.append(lines(sent))
         if 3 in lines(sent):
-            box.refused(sent, "data[0]: bad")
+            box.rejected(sent, BAD)
         else:
             box.taken(sent)
     assert tried == [[1, 2, 3, 4], [1, 2], [3, 4], [3], [4], [5]]
@@ -97,22 +100,22 @@ def test_what_is_refused_is_halved_until_the_bad_event_stands_alone() -> None:
 
 def test_what_may_not_be_divided_is_refused_whole() -> None:
     box = Box([report(0, 0, divisible=False)])
-    box.refused(box.take(), "data[1]: bad")
-    assert box.complaints == [(0, "data[1]: bad")]
+    box.rejected(box.take(), BAD)
+    assert box.complaints == [(0, "data[0]: bad")]
     assert (box.refused_events, box.is_done or box.next()) == (2, None)
 
 
 def test_a_refusal_of_the_only_pipe_is_the_end() -> None:
     box = Box([report(1, 2), report(3)])
     with pytest.raises(StoppedError, match="access_token: wrong"):
-        box.refused(box.take(), "access_token: wrong")
+        box.rejected(box.take(), Rejection(401, "wrong", ("access_token",), "stream"))
     with pytest.raises(StoppedError, match="whatever"):
-        box.refused(box.take(), "whatever", for_all=True)
+        box.rejected(box.take(), Rejection(401, "whatever", scope="stream"))
 
 
 def test_a_refusal_of_one_pipe_among_many_is_told_once_for_each_line() -> None:
     box = Box([report(1, 1, 2)], one_pipe=False)
-    box.refused(box.take(), "stream: unknown")
+    box.rejected(box.take(), Rejection(400, "unknown", ("stream",), "stream"))
     assert box.complaints == [(1, "stream: unknown"), (2, "stream: unknown")]
     assert box.refused_events == 3
 
@@ -136,7 +139,7 @@ def conversation(*reports: Report) -> tuple[Box, Conversation]:
 
 def test_an_acknowledgement_settles_the_first_lines_that_are_not_refused() -> None:
     box, talk = conversation(report(1), report(2), report(3), report(4))
-    talk.hear(Refused(line=2, error="data[0]: bad"))
+    talk.hear(LineRefused(line=2, error="data[0]: bad"))
     talk.hear(Acked(total=2))
     assert (box.taken_events, box.complaints, talk.open_lines, talk.open_bytes) == (2, [(2, "data[0]: bad")], 1, 100)
     assert box.first_unsettled_line() == 4
@@ -145,7 +148,7 @@ def test_an_acknowledgement_settles_the_first_lines_that_are_not_refused() -> No
 
 
 @pytest.mark.parametrize(
-    "answer", [Acked(total=3), Acked(total=-1), Refused(line=3, error=""), Refused(line=0, error="")]
+    "answer", [Acked(total=3), Acked(total=-1), LineRefused(line=3, error=""), LineRefused(line=0, error="")]
 )
 def test_answers_that_cannot_be(answer: Any) -> None:
     _, talk = conversation(report(1), report(2))
@@ -156,9 +159,16 @@ def test_answers_that_cannot_be(answer: Any) -> None:
 def test_what_was_acknowledged_cannot_be_refused() -> None:
     _, talk = conversation(report(1), report(2))
     talk.hear(Acked(total=1))
-    for answer in (Refused(line=1, error=""), Acked(total=0)):
+    for answer in (LineRefused(line=1, error=""), Acked(total=0)):
         with pytest.raises(BadAnswer):
             talk.hear(answer)
+
+
+def reply_of(why: Rejection) -> Reply:
+    """Return the sidecar's own answer over HTTP."""
+    head, body = rejection(why, close=False).split(b"\r\n\r\n", 1)
+    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    return Reply(int(head[9:12]), headers, body)
 
 
 def own(status: int, message: str, **headers: str) -> Reply:
@@ -170,9 +180,6 @@ def own(status: int, message: str, **headers: str) -> Reply:
     ("reply", "expected"),
     [
         (GOOD, verdict.Taken()),
-        (own(400, "data[0].target: missing"), verdict.Rejected("data[0].target: missing", for_all=False)),
-        (own(413, "too large"), verdict.Rejected("too large", for_all=False)),
-        (own(401, "access_token: wrong"), verdict.Rejected("access_token: wrong", for_all=True)),
         (own(503, "the queue is full", retry_after="5"), verdict.Later("HTTP 503: the queue is full", 5.0)),
         (own(429, "slowly"), verdict.Later("HTTP 429: slowly", None)),
         (Reply(429, {}, b""), verdict.Later("HTTP 429", None)),
@@ -183,6 +190,34 @@ def own(status: int, message: str, **headers: str) -> Reply:
 )
 def test_what_an_answer_over_http_means(reply: Reply, expected: verdict.Verdict) -> None:
     assert verdict.judge(reply, datetime.now(UTC), token="") == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "message", "scope"),
+    [
+        (own(400, "data[0].target: missing"), "data[0].target: missing", "report"),
+        (own(413, "too large"), "too large", "report"),
+        (own(401, "access_token: wrong"), "access_token: wrong", "stream"),
+        (reply_of(Rejection(400, "missing", ("data", 0, "target"), scope="event")), "data[0].target: missing", "event"),
+        (reply_of(Rejection(400, "unknown", ("stream",), "stream")), "stream: unknown", "stream"),
+        (own(400, "m", x_sidecar_rejection='{"place": {}, "problem": 1}'), "m", "report"),
+        (reply_of(Rejection(400, "zu \u00df", ("data", 0, "\u4e2d"), "event")), "data[0].\u4e2d: zu \u00df", "event"),
+        (reply_of(Rejection(400, "long " * 1000)), "long " * 40, "report"),
+    ],
+)
+def test_what_is_rejected_over_http_is_known_as_data(reply: Reply, message: str, scope: str) -> None:
+    found = verdict.judge(reply, datetime.now(UTC), token="")
+    assert isinstance(found, Rejection)
+    assert (found.message, found.scope) == (message, scope)
+
+
+def test_a_proxy_that_repeats_the_token_as_data_is_not_repeated() -> None:
+    answer = Reply(
+        400, {}, b'{"result": "false", "message": "no", "place": ["secret-token"], "problem": "secret-token"}'
+    )
+    found = verdict.judge(answer, datetime.now(UTC), token="secret-token")
+    assert isinstance(found, Rejection)
+    assert found.message == "no"
 
 
 def test_patience_ends_when_nothing_moves() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from sidecar.errors import Unavailable
+from sidecar.errors import Rejection, Unavailable
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.connection import Connection
 from sidecar.inputs.socket.line_session import LineSession
@@ -40,12 +40,12 @@ class Intake:
         if b"bug" in block:
             raise RecursionError
         lines = block.split(b"\n")[:-1]
-        refused = [(number, "bad") for number, line in enumerate(lines) if line == b"bad"]
+        rejected = [(number, Rejection(400, "bad")) for number, line in enumerate(lines) if line == b"bad"]
         good = [line for line in lines if line != b"bad"]
         submission = Submission(done)
         if good:
             submission.add(lambda settled, order: self.waiting.append((good, settled, order)))
-        return LinesTaken(len(good), len(good), len(block), refused, 0, submission or None)
+        return LinesTaken(len(good), len(good), len(block), rejected, 0, submission or None)
 
     def settle(self, error: Exception | None = None) -> None:
         """The oldest submission is on disk, or is not; nor is then what is behind it."""

@@ -1,11 +1,13 @@
 """Lines are found whole, byte by byte, and with trailing data; what is too long costs nothing but itself."""
 
+import json
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.errors import Rejection
 from sidecar.inputs.socket.acks import Acks
 from sidecar.inputs.socket.lines import LineFramer, Overlong, Piece
 
@@ -134,14 +136,26 @@ def test_acks_are_cumulative_and_coalesce() -> None:
 def test_refusals_come_before_the_ack_and_are_numbered() -> None:
     acks = Acks()
     acks.on_disk(1)
-    acks.refuse(2, "not valid JSON")
+    acks.reject(2, Rejection(400, "not valid JSON"))
     assert acks.take() == b'{"line":2,"error":"not valid JSON"}\n{"acked":1}\n'
+
+
+def test_a_refusal_is_told_as_data_too() -> None:
+    acks = Acks()
+    acks.reject(1, Rejection(400, "expected a string, got 5", ("data", 3, "target"), "event"))
+    acks.reject(2, Rejection(401, "wrong for stream app", ("access_token",), "stream"))
+    assert [json.loads(line) for line in acks.take().splitlines()] == [
+        {"line": 1, "error": "data[3].target: expected a string, got 5", "place": ["data", 3, "target"],
+         "problem": "expected a string, got 5", "scope": "event"},
+        {"line": 2, "error": "access_token: wrong for stream app", "place": ["access_token"],
+         "problem": "wrong for stream app", "scope": "stream"},
+    ]  # fmt: skip
 
 
 def test_refusals_that_nobody_reads_are_bounded_and_the_rest_is_counted() -> None:
     acks = Acks()
     for line in range(1, 100_001):
-        acks.refuse(line, "x" * 10_000)
+        acks.reject(line, Rejection(400, "x" * 10_000))
     acks.on_disk(5)
     answer = acks.take()
     assert len(answer) < 70_000

@@ -161,7 +161,7 @@ def _address(text: str | None) -> str | None:
     try:
         parse_address(text)
     except ValueError as error:
-        raise click.BadParameter(str(error).removeprefix("address: "), param_hint="--socket") from None
+        raise click.BadParameter(str(error), param_hint="--socket") from None
     return text
 
 

@@ -5,9 +5,9 @@ Invariant: the sidecar acknowledges lines in order, so `acked: N` is about the f
 
 from collections import deque
 
-from sidecar.cli.send.outbox import Outbox
+from sidecar.cli.send.outbox import Outbox, rejected_as
 from sidecar.cli.send.report import Report
-from sidecar.client.answers import Acked, Answer, BadAnswer, NotShown, Refused
+from sidecar.client.answers import Acked, Answer, BadAnswer, LineRefused, NotShown
 
 
 class Conversation:
@@ -42,16 +42,16 @@ class Conversation:
                     self.open_bytes -= size
                     self._outbox.taken(report)
                 self._acked = total
-            case Refused(line=line, error=error):
-                self._refuse(line, error)
+            case LineRefused():
+                self._refuse(answer)
             case NotShown(lines=lines):  # cannot be: so few lines are open that all answers have room
                 raise BadAnswer(f"{lines} refusals not shown")
 
-    def _refuse(self, line: int, error: str) -> None:
+    def _refuse(self, answer: LineRefused) -> None:
         for position, (number, report, size) in enumerate(self._open):
-            if number == line:
+            if number == answer.line:
                 del self._open[position]
                 self.open_bytes -= size
-                self._outbox.refused(report, error)
+                self._outbox.rejected(report, rejected_as(answer.problem or answer.error, answer.place, answer.scope))
                 return
-        raise BadAnswer(f"line {line} refused, which is not open: {error}")
+        raise BadAnswer(f"line {answer.line} refused, which is not open: {answer.error}")

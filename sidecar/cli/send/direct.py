@@ -13,7 +13,7 @@ from sidecar.cli.send.http_link import TIMEOUT_S, HttpLink
 from sidecar.cli.send.report import Report
 from sidecar.config import Config, tls_context
 from sidecar.directory import Directory
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.forward.client import push_url
 from sidecar.report import Envelope, check_items
 
@@ -41,7 +41,7 @@ class _Checked:
         self._own_target, self._event_bytes = config.defaults.own_target, config.proxy.event_bytes
 
     def __call__(self, report: Report) -> tuple[bytes, str]:
-        """Raises Refused."""
+        """Raises Rejected."""
         pipe = report.pipe
         route = self._directory.resolve(Envelope(pipe.data_id, pipe.token, pipe.stream, b"", repaired=False))
         rules = msgspec.structs.replace(route.local_rules, max_ahead_ms=0)
@@ -51,6 +51,6 @@ class _Checked:
             now_ms=int(time.time() * 1000), block_bytes=limit_bytes, event_bytes=limit_bytes,
         )  # fmt: skip
         if len(checked.blocks) > 1:
-            raise Refused(413, f"over {limit_bytes} bytes, more than the proxy takes")
+            raise Rejected(413, f"over {limit_bytes} bytes, more than the proxy takes")
         named = msgspec.json.encode({"data_id": route.data_id, "access_token": route.token})
         return named[:-1] + b',"data":[' + checked.blocks[0].body + b"]}", route.token

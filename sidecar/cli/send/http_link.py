@@ -14,7 +14,7 @@ from sidecar.cli.send import verdict
 from sidecar.cli.send.link import BrokenError, GaveUpError, Patience
 from sidecar.cli.send.outbox import Outbox, StoppedError
 from sidecar.cli.send.report import Report
-from sidecar.errors import Refused
+from sidecar.errors import Rejected, Rejection
 from sidecar.forward.outcome import Reply
 
 PUSH = "/v2/push/"
@@ -24,7 +24,7 @@ TIMEOUT_S = 30.0
 _STATUS_TIMEOUT_S = 5.0
 _PAUSE_S = 1.0
 MakeBody = Callable[[Report], tuple[bytes, str]]
-"""The body, and a token that the other side might repeat in its words; the sidecar never does. Raises Refused."""
+"""The body, and a token that the other side might repeat in its words; the sidecar never does. Raises Rejected."""
 
 
 class NoSidecarThereError(Exception):
@@ -54,21 +54,21 @@ class HttpLink:
     def _settle(self, report: Report, outbox: Outbox, patience: Patience) -> None:
         try:
             body, token = self._make_body(report)
-        except Refused as refused:
-            outbox.refused(report, refused.message)
+        except Rejected as rejected:
+            outbox.rejected(report, rejected.why)
             return
         while True:
             match self._post(body, token, patience):
                 case verdict.Taken():
                     outbox.taken(report)
                     return
-                case verdict.Rejected(why=why, for_all=for_all):
-                    outbox.refused(report, why, for_all=for_all)
+                case Rejection() as why:
+                    outbox.rejected(report, why)
                     return
-                case verdict.Later(why=why, after_s=after_s):
-                    _pause(patience, _PAUSE_S if after_s is None else after_s, f"{self.name}: {why}")
-                case verdict.Elsewhere(why=why):
-                    raise StoppedError(f"{self.name}: {why}")
+                case verdict.Later(why=words, after_s=after_s):
+                    _pause(patience, _PAUSE_S if after_s is None else after_s, f"{self.name}: {words}")
+                case verdict.Elsewhere(why=words):
+                    raise StoppedError(f"{self.name}: {words}")
 
     def _post(self, body: bytes, token: str, patience: Patience) -> verdict.Verdict:
         try:

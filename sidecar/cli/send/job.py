@@ -1,10 +1,9 @@
 """Does what the options say: finds the way, sends, tells how far it came, and says at the end what is on disk."""
 
 import contextlib
-import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import click
 import msgspec
@@ -17,15 +16,14 @@ from sidecar.cli.send.event import Given, Item
 from sidecar.cli.send.http_link import HttpLink
 from sidecar.cli.send.lines import Line, items_of
 from sidecar.cli.send.link import GaveUpError, Patience, SendError
-from sidecar.cli.send.outbox import Outbox, StoppedError
+from sidecar.cli.send.outbox import Complain, Outbox, StoppedError
 from sidecar.cli.send.reading import opened, read_lines
 from sidecar.cli.send.report import Pipe, Report, gather
 from sidecar.cli.send.way import Way, Where, find_way, find_way_of_beat
-from sidecar.errors import Refused
+from sidecar.errors import Rejected, Rejection
 from sidecar.units import format_duration
 
 _TIMEOUT_S, _FILE_TIMEOUT_S = 30.0, 300.0
-_FIRST_ITEM = re.compile(r"^data\[0\](: |\.)?")
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,14 +47,16 @@ class Complaints:
         place = "" if self._file is None else f"{self._file}:{number}: "
         click.echo(f"sidecar: {place}{printable(why)}", err=True)
 
-    def item(self, item: Item, why: str) -> None:
+    def item(self, item: Item, why: Rejection) -> None:
         """An event was refused; it went alone, so its place in the report was the first."""
-        place = "" if item.index is None else f"data[{item.index}]"
-        self.line(item.line, _FIRST_ITEM.sub(lambda found: place + (found[1] or "" if place else ""), why))
+        place = why.place
+        if place[:2] == ("data", 0):
+            place = place[2:] if item.index is None else ("data", item.index, *place[2:])
+        self.line(item.line, msgspec.structs.replace(why, place=place).message)
 
-    def whole(self, _: Item, why: str) -> None:
+    def whole(self, _: Item, why: Rejection) -> None:
         """A report was refused that was not to be divided."""
-        self.line(0, why)
+        self.line(0, why.message)
 
 
 def send_event(job: Job, pipe: Pipe, item: Item) -> None:
@@ -108,15 +108,15 @@ def _found(
             continue
         try:
             its_pipe, items = items_of(line, pipe, given, _now_ms())
-        except Refused as refused:
-            complaints.line(line.number, refused.message)
+        except Rejected as rejected:
+            complaints.line(line.number, rejected.why.message)
             continue
         for item in items:
             yield its_pipe, item
 
 
 def _run(
-    job: Job, way: Way, source: Iterator[Report | None], complain: Callable[[Item, str], None], *,
+    job: Job, way: Way, source: Iterator[Report | None], complain: Complain, *,
     one_pipe: bool, name: str | None = None, size: int = 0,
 ) -> int:  # fmt: skip
     """How many events are where they should be."""

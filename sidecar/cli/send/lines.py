@@ -10,7 +10,7 @@ import msgspec
 
 from sidecar.cli.send.event import Given, Item, complete
 from sidecar.cli.send.report import Pipe
-from sidecar.errors import Refused
+from sidecar.errors import Place, Rejected
 from sidecar.report import open_envelope
 from sidecar.report.repair import mended, valid_utf8
 from sidecar.report.words import describe, foreign
@@ -68,15 +68,15 @@ class LineCutter:
 
 
 def items_of(line: Line, pipe: Pipe | None, given: Given, now_ms: int) -> tuple[Pipe, list[Item]]:
-    """What stands in a line, and where it goes. Raises Refused that says what is wrong with it."""
+    """What stands in a line, and where it goes. Raises Rejected that says what is wrong with it."""
     if line.text is None:
-        raise Refused(413, f"longer than {MAX_LINE_BYTES} bytes")
+        raise Rejected(413, f"longer than {MAX_LINE_BYTES} bytes")
     if pipe is None:
         pipe, events = _open_report(line.text)
-        items = [_item(bytes(event), f"data[{index}]: ", given, now_ms) for index, event in enumerate(events)]
+        items = [_item(bytes(event), ("data", index), given, now_ms) for index, event in enumerate(events)]
         places: list[int | None] = list(range(len(items)))
     else:
-        items, places = [_item(line.text, "", given, now_ms)], [None]
+        items, places = [_item(line.text, (), given, now_ms)], [None]
     sizes = [len(line.text) + 1] + [0] * (len(items) - 1)
     return pipe, [
         msgspec.structs.replace(item, line=line.number, index=index, size_bytes=size)
@@ -84,16 +84,16 @@ def items_of(line: Line, pipe: Pipe | None, given: Given, now_ms: int) -> tuple[
     ]
 
 
-def _item(text: bytes, place: str, given: Given, now_ms: int) -> Item:
+def _item(text: bytes, place: Place, given: Given, now_ms: int) -> Item:
     clean, event = _decode(text)
     if type(event) is not dict:
-        raise Refused(400, f"{place}expected an event such as {_EXAMPLE}, got {describe(event)}")
+        raise Rejected(400, f"expected an event such as {_EXAMPLE}, got {describe(event)}", place, scope="event")
     if not place and type(event.get("data")) is list:
-        raise Refused(400, "expected an event, got a report; those go without --stream and --data-id")
+        raise Rejected(400, "expected an event, got a report; those go without --stream and --data-id")
     try:
         return complete(clean, event, given, now_ms)
     except (OverflowError, ValueError, RecursionError):
-        raise Refused(400, f"{place}a number is out of range, or it is nested too deep") from None
+        raise Rejected(400, "a number is out of range, or it is nested too deep", place, scope="event") from None
 
 
 def _decode(text: bytes) -> tuple[bytes, Any]:
@@ -105,19 +105,28 @@ def _decode(text: bytes) -> tuple[bytes, Any]:
             better = mended(clean)
             return better, msgspec.json.decode(better)
     except msgspec.DecodeError as error:
-        raise Refused(400, f"{foreign(error)}; expected an event such as {_EXAMPLE}") from None
+        raise Rejected(400, f"{foreign(error)}; expected an event such as {_EXAMPLE}") from None
     except RecursionError:
-        raise Refused(400, "nested too deep") from None
+        raise Rejected(400, "nested too deep") from None
 
 
 def _open_report(text: bytes) -> tuple[Pipe, list[msgspec.Raw]]:
     try:
         envelope = open_envelope(text)
-    except Refused as refused:
-        bare = refused.message.startswith("data_id: missing") and (b'"event_name"' in text or b'"metrics"' in text)
-        hint = "; for bare events say --stream NAME, or --data-id N and its token" if bare else ""
-        raise Refused(refused.status, refused.message.removeprefix("body: ") + hint) from None
+    except Rejected as rejected:
+        why = rejected.why
+        hint = "; for bare events say --stream NAME, or --data-id N and its token" if _is_bare_event(text) else ""
+        place = () if why.place == ("body",) else why.place
+        raise Rejected(why.status, why.problem + hint, place, scope=why.scope) from None
     events = _split(envelope.data)
     if not events:
-        raise Refused(400, "data: empty, expected at least one event")
+        raise Rejected(400, "empty, expected at least one event", ("data",))
     return Pipe(envelope.data_id, envelope.token, envelope.stream), events
+
+
+def _is_bare_event(text: bytes) -> bool:
+    try:
+        document = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return type(document) is dict and "data" not in document and ("event_name" in document or "metrics" in document)

@@ -11,15 +11,20 @@ from collections.abc import Callable, Iterator
 
 from sidecar.cli.send.event import Item
 from sidecar.cli.send.report import Report
-from sidecar.errors import SidecarError
+from sidecar.errors import Place, Rejection, Scope, SidecarError
 
 _END = object()
-_ABOUT_THE_PIPE = ("stream:", "data_id:", "access_token:")
-Complain = Callable[[Item, str], None]
+Complain = Callable[[Item, Rejection], None]
 
 
 class StoppedError(SidecarError):
     """What was refused holds for everything that would follow."""
+
+
+def rejected_as(problem: str, place: Place, scope: str) -> Rejection:
+    """Return what an answer says. A scope that is not known is that of the report."""
+    known: dict[str, Scope] = {"event": "event", "stream": "stream"}
+    return Rejection(400, problem, place, known.get(scope, "report"))
 
 
 class Outbox:
@@ -62,11 +67,11 @@ class Outbox:
         self.taken_events += len(report.items)
         self._settled(report)
 
-    def refused(self, report: Report, why: str, *, for_all: bool = False) -> None:
-        """It will never be taken as it is; `for_all`: nor will any other of its pipe. Raises StoppedError."""
-        for_all = for_all or why.startswith(_ABOUT_THE_PIPE)
+    def rejected(self, report: Report, why: Rejection) -> None:
+        """It will never be taken as it is. Raises StoppedError if nothing else of the one pipe will be."""
+        for_all = why.scope == "stream"
         if for_all and self._one_pipe:
-            raise StoppedError(why)
+            raise StoppedError(why.message)
         del self._open[id(report)]
         halves = [] if for_all else report.halves()
         self._waiting.extendleft(reversed(halves))
@@ -94,7 +99,7 @@ class Outbox:
         self._moved()
         return report
 
-    def _give_up(self, report: Report, why: str) -> None:
+    def _give_up(self, report: Report, why: Rejection) -> None:
         self.refused_events += len(report.items)
         told = None
         for item in report.items:

@@ -7,19 +7,15 @@ from datetime import datetime
 
 import msgspec
 
+from sidecar.cli.send.outbox import rejected_as
+from sidecar.errors import Rejection
 from sidecar.forward import outcome
 from sidecar.forward.outcome import Reply
+from sidecar.inputs.http import REJECTION_HEADER
 
 
 class Taken(msgspec.Struct, frozen=True):
     """On disk at the sidecar, or at the proxy."""
-
-
-class Rejected(msgspec.Struct, frozen=True):
-    """This report will never be taken as it is; `for_all`: nor any other of its pipe."""
-
-    why: str
-    for_all: bool
 
 
 class Later(msgspec.Struct, frozen=True):
@@ -35,24 +31,44 @@ class Elsewhere(msgspec.Struct, frozen=True):
     why: str
 
 
-Verdict = Taken | Rejected | Later | Elsewhere
+Verdict = Taken | Rejection | Later | Elsewhere
 
 
 def judge(reply: Reply, now: datetime, *, token: str) -> Verdict:
     """`now` (aware) is for a date in Retry-After; words that repeat the token are not repeated here."""
-    prefix = f"HTTP {reply.status}: "
     match outcome.judge(reply, now, secret=token):
         case outcome.Delivered():
             return Taken()
-        case outcome.DataFault(reason=reason) | outcome.TooLarge(reason=reason):
-            return Rejected(reason.removeprefix(prefix), for_all=False)
-        case outcome.Unauthorized(reason=reason):
-            return Rejected(reason.removeprefix(prefix), for_all=True)
+        case outcome.DataFault() | outcome.TooLarge():
+            return _rejected(reply, token, "report")
+        case outcome.Unauthorized():
+            return _rejected(reply, token, "stream")
         case (
             outcome.Throttled(reason=reason, retry_after_s=after_s)
             | outcome.Busy(reason=reason, retry_after_s=after_s)
             | outcome.ProxyDown(reason=reason, retry_after_s=after_s)
         ):
             return Later(reason, after_s)
-        case outcome.Misrouted(reason=reason) | outcome.Refused(reason=reason) | outcome.Looped(reason=reason):
+        case outcome.Misrouted(reason=reason) | outcome.RefusedUnknown(reason=reason) | outcome.Looped(reason=reason):
             return Elsewhere(reason)
+
+
+class _Said(msgspec.Struct):
+    """What a header of the sidecar's answer says as data."""
+
+    place: tuple[str | int, ...] = ()
+    problem: str = ""
+    scope: str = ""
+
+
+def _rejected(reply: Reply, token: str, scope: str) -> Rejection:
+    """Return what is wrong with the report. `scope`: if the answer does not say.
+
+    With a `token` it is not the sidecar that answers, and its words as data may repeat that.
+    """
+    words = outcome.words_of(reply.body, token) or f"HTTP {reply.status}"
+    try:
+        said = msgspec.json.decode(reply.headers.get(REJECTION_HEADER, "") if not token else "", type=_Said)
+    except msgspec.MsgspecError:
+        return rejected_as(words, (), scope)
+    return rejected_as(said.problem or words, said.place, said.scope or scope)

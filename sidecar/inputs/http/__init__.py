@@ -4,10 +4,20 @@
 route is the Starlette application of `routes.py`.
 """
 
+from sidecar.inputs.http.answers import REJECTION_HEADER
 from sidecar.inputs.http.bounded import bounded_protocol
 from sidecar.inputs.http.guard import Guard
 from sidecar.inputs.http.protocol import intake_protocol
 from sidecar.inputs.http.push import Shared
-from sidecar.inputs.http.routes import Views, make_app
+from sidecar.inputs.http.routes import SEEN_PATH, Views, make_app
 
-__all__ = ["Guard", "Shared", "Views", "bounded_protocol", "intake_protocol", "make_app"]
+__all__ = [
+    "REJECTION_HEADER",
+    "SEEN_PATH",
+    "Guard",
+    "Shared",
+    "Views",
+    "bounded_protocol",
+    "intake_protocol",
+    "make_app",
+]

@@ -1,10 +1,15 @@
 """The proxy's answers, word for word: `code` and `result` are strings, `request_id` is a fresh UUID."""
 
+import json
 import os
 from http import HTTPStatus
 
 import msgspec
 
+from sidecar.errors import Rejection
+
+REJECTION_HEADER = "x-sidecar-rejection"
+_HEADER_CHARACTERS = 4096
 _IDS_AT_ONCE = 256
 
 
@@ -42,16 +47,26 @@ def refusal_body(status: int, message: str) -> bytes:
     return msgspec.json.encode({"code": str(status), "message": message, "request_id": _ids.next(), "result": "false"})
 
 
+def rejection(why: Rejection, *, close: bool) -> bytes:
+    """A whole HTTP response that says what is wrong with a report; as data in a header, which no proxy's answer has."""
+    data = json.dumps({"place": why.place, "problem": why.problem, "scope": why.scope})  # in ASCII
+    more = [f"{REJECTION_HEADER}: {data}"] if len(data) <= _HEADER_CHARACTERS else []
+    return _response(why.status, why.message, more, close=close)
+
+
 def refusal(status: int, message: str, *, close: bool, retry_after_s: int | None = None) -> bytes:
-    """A whole HTTP response that refuses a report."""
+    """A whole HTTP response that refuses a report for another reason."""
+    return _response(status, message, [] if retry_after_s is None else [f"retry-after: {retry_after_s}"], close=close)
+
+
+def _response(status: int, message: str, more: list[str], *, close: bool) -> bytes:
     body = refusal_body(status, message)
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         "content-type: application/json",
         f"content-length: {len(body)}",
+        *more,
     ]
-    if retry_after_s is not None:
-        lines.append(f"retry-after: {retry_after_s}")
     if close:
         lines.append("connection: close")
     return "\r\n".join([*lines, "\r\n"]).encode() + body

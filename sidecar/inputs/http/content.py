@@ -2,7 +2,7 @@
 
 import zlib
 
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 
 _WBITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 _RAW_DEFLATE = -15
@@ -11,13 +11,13 @@ _MAX_MEMBERS = 32
 
 
 def decode(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
-    """The body as it was before `encoding`. Raises Refused: 413 beyond `max_bytes`, 400 if damaged or unknown."""
+    """The body as it was before `encoding`. Raises Rejected: 413 beyond `max_bytes`, 400 if damaged or unknown."""
     encoding = encoding.strip().lower()
     if encoding in (b"", b"identity"):
         return body
     if encoding not in _WBITS:
         shown = encoding[:40].decode("latin-1")
-        raise Refused(400, f"Content-Encoding: {shown} is not understood, expected gzip, deflate or none")
+        raise Rejected(400, f"{shown} is not understood, expected gzip, deflate or none", ("Content-Encoding",))
     wbits = _WBITS[encoding]
     if encoding == b"deflate" and not _has_zlib_header(body):
         wbits = _RAW_DEFLATE  # some clients mean the bare format
@@ -32,16 +32,16 @@ def _inflate(body: bytes, wbits: int, max_bytes: int) -> bytes:
             piece = inflater.decompress(body, max_bytes - size + 1)
             size += len(piece)
             if size > max_bytes:
-                raise Refused(413, f"body: larger than {max_bytes} bytes when decompressed")
+                raise Rejected(413, f"larger than {max_bytes} bytes when decompressed", ("body",))
             if not inflater.eof:
-                raise Refused(400, "body: compressed data ends too early")
+                raise Rejected(400, "compressed data ends too early", ("body",))
             pieces.append(piece)
             body = inflater.unused_data  # gzip allows several members
             if not body:
                 return b"".join(pieces)
     except zlib.error as error:
-        raise Refused(400, f"body: compressed data is damaged: {error}") from None
-    raise Refused(400, f"body: more than {_MAX_MEMBERS} compressed members")
+        raise Rejected(400, f"compressed data is damaged: {error}", ("body",)) from None
+    raise Rejected(400, f"more than {_MAX_MEMBERS} compressed members", ("body",))
 
 
 def _has_zlib_header(body: bytes) -> bool:

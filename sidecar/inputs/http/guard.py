@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 
 _AUTHORITY = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{0,5})?")
 """A host and perhaps a port, with nobody's name before it and nothing behind it (RFC 9110, 7.2)."""
@@ -25,7 +25,7 @@ class Guard:
         self._known: set[bytes] = set()
 
     def check(self, headers: Mapping[bytes, bytes], *, is_page: bool = False) -> None:
-        """Raise Refused (403) for what a foreign page asks. Names of `headers` are in lower case.
+        """Raise Rejected (403) for what a foreign page asks. Names of `headers` are in lower case.
 
         `is_page`: to the page itself a link on another site may lead.
         """
@@ -36,14 +36,14 @@ class Guard:
                 self._known.add(host)
         origin = headers.get(b"origin")
         if origin is not None and not _same_origin(origin, host):
-            raise Refused(403, "Origin: a page of another site may not use this endpoint")
+            raise Rejected(403, "a page of another site may not use this endpoint", ("Origin",))
         is_link = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
         if headers.get(b"sec-fetch-site", b"none") not in _SAME_SITE and not (is_page and is_link):
-            raise Refused(403, "Sec-Fetch-Site: a page of another site may not use this endpoint")
+            raise Rejected(403, "a page of another site may not use this endpoint", ("Sec-Fetch-Site",))
 
     def _check_host(self, host: bytes) -> None:
         if not _AUTHORITY.fullmatch(host) or not self._is_ours(b"//" + host):
-            raise Refused(403, "Host: not a name of this endpoint; add it to http.allowed_hosts if it is one")
+            raise Rejected(403, "not a name of this endpoint; add it to http.allowed_hosts if it is one", ("Host",))
 
     def _is_ours(self, url: bytes) -> bool:
         try:

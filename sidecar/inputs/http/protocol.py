@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sidecar.config import is_own_address
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.inputs.http.bounded import BoundedProtocol, Limits
 from sidecar.inputs.http.push import Push, Shared
 from sidecar.model import THIS_HOST, Sender
@@ -138,7 +138,7 @@ class IntakeProtocol(BoundedProtocol):
         push = Push(self, self._shared, keep_alive=keep_alive)
         push.begin(headers)
         if not self.well_addressed:
-            push.refuse(Refused(400, "Host: expected once, with the name or address of this endpoint"))
+            push.refuse(Rejected(400, "expected once, with the name or address of this endpoint", ("Host",)))
         if self.parser.should_upgrade():
             self._decline_upgrade(push, headers)
         previous, self.cycle = self.cycle, push
@@ -155,7 +155,7 @@ class IntakeProtocol(BoundedProtocol):
         push.keep_alive = False
         length = headers.get(b"content-length", b"0")
         if b"transfer-encoding" in headers or not length.isdigit():
-            push.refuse(Refused(400, "Upgrade: not understood together with a chunked body"))
+            push.refuse(Rejected(400, "not understood together with a chunked body", ("Upgrade",)))
         else:
             self._raw_left = int(length)
 

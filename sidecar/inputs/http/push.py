@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from sidecar.errors import Refused, Unavailable
+from sidecar.errors import Rejected, Unavailable
 from sidecar.hops import HEADER, BadHops, Hops, parse_hops, shown
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import answers
@@ -96,7 +96,7 @@ class Push:
         self._size = 0
         self._taken: Took | None = None
         self._looked_at = 0  # bytes of the body, while it is large and looked at
-        self._refusal: Refused | Unavailable | None = None
+        self._refusal: Rejected | Unavailable | None = None
         self.keep_alive = keep_alive
         self.complete = self.disconnected = self.response_complete = self.expects_continue = False
 
@@ -104,7 +104,7 @@ class Push:
         """Looks at the head of the request; what is wrong with it is answered when the body is over."""
         try:
             self._shared.guard.check(headers)
-        except Refused as refused:
+        except Rejected as refused:
             self._refusal = refused
         if _HOPS in headers:
             self._look_at_hops(headers[_HOPS])
@@ -124,7 +124,7 @@ class Push:
         if self._shared.hops.is_loop(hops):
             way = " to ".join(map(shown, [*hops, self._shared.hops.own]))
             self.refuse(
-                Refused(508, f"this report has been here before, it goes round from sidecar {way}; see proxy.urls")
+                Rejected(508, f"this report has been here before, it goes round from sidecar {way}; see proxy.urls")
             )
 
     @property
@@ -165,7 +165,7 @@ class Push:
             if self._encoding:
                 body = decode(body, self._encoding, self._shared.max_body_bytes)
             self.take(body)
-        except Refused as refusal:
+        except Rejected as refusal:
             self._respond_refusal(refusal)
 
     def take(self, body: bytes) -> None:
@@ -175,7 +175,7 @@ class Push:
             return
         try:
             self._taken = self._shared.take(body, self.settled, self._sender)
-        except (Refused, Unavailable) as refusal:
+        except (Rejected, Unavailable) as refusal:
             self._respond_refusal(refusal)
 
     def _take_large(self, body: bytes) -> None:
@@ -193,7 +193,7 @@ class Push:
         """The report is on disk, or could not be put there; a large one may also be refused."""
         self._shared.buffered_bytes -= self._looked_at
         self._looked_at = 0
-        if isinstance(error, Refused):
+        if isinstance(error, Rejected):
             self._respond_refusal(error)
             return
         if error is not None:
@@ -213,18 +213,18 @@ class Push:
         self._parts = []
 
     def _too_large(self) -> None:
-        self.refuse(Refused(413, f"body: larger than {self._shared.max_body_bytes} bytes (http.max_body)"))
+        self.refuse(Rejected(413, f"larger than {self._shared.max_body_bytes} bytes (http.max_body)", ("body",)))
 
-    def refuse(self, refusal: Refused | Unavailable) -> None:
+    def refuse(self, refusal: Rejected | Unavailable) -> None:
         """Notes why it will not be taken, unless there is a reason already; the rest of the body is thrown away."""
         self._refusal = self._refusal or refusal
         self.drop_body()
 
-    def _respond_refusal(self, refusal: Refused | Unavailable) -> None:
+    def _respond_refusal(self, refusal: Rejected | Unavailable) -> None:
         close = not self.keep_alive
         self._shared.counts.rejected += 1
-        if isinstance(refusal, Refused):
-            self._respond(answers.refusal(refusal.status, refusal.message, close=close))
+        if isinstance(refusal, Rejected):
+            self._respond(answers.rejection(refusal.why, close=close))
         else:
             retry_after_s = refusal.retry_after_s
             self._respond(answers.refusal(503, refusal.message, close=close, retry_after_s=retry_after_s))

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sidecar.config import is_own_address
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.inputs.http import answers
 from sidecar.inputs.http.guard import Guard
 
@@ -23,7 +23,10 @@ _PAGE_FILES = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
-_STATUS_PATHS = (*_PAGE_FILES, "/status", "/metrics")
+SEEN_PATH = "/dead/seen"
+"""Where the page says that somebody has seen the dead letters up to a number."""
+_OWN_PATHS = (*_PAGE_FILES, "/status", "/metrics", SEEN_PATH)
+"""For programs of this host, unless `http.status_listen` shows them to others."""
 _SAFE = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -62,7 +65,7 @@ class Views(Protocol):
 def make_app(views: Views, guard: Guard | None, more: Sequence[Route] = (), *, to_other_hosts: bool = False) -> ASGIApp:
     """The ASGI application. Without a `guard` it trusts whoever can reach it: the control socket.
 
-    `more`: routes of the control socket's own. `to_other_hosts`: whether they may see the status.
+    `more`: routes beside those for everybody. `to_other_hosts`: whether they may see the status.
     """
 
     async def status(_: Request) -> Response:
@@ -125,10 +128,10 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 def _expect_host(scope: Scope) -> None:
-    """Raises Refused (400) unless there is one Host, or none in HTTP/1.0 (RFC 9112, 3.2)."""
+    """Raises Rejected (400) unless there is one Host, or none in HTTP/1.0 (RFC 9112, 3.2)."""
     hosts = sum(name == b"host" for name, _ in scope["headers"])
     if hosts > 1 or (not hosts and scope["http_version"] == "1.1"):
-        raise Refused(400, "Host: expected once, with the name or address of this endpoint")
+        raise Rejected(400, "expected once, with the name or address of this endpoint", ("Host",))
 
 
 class _Guarded:
@@ -142,15 +145,15 @@ class _Guarded:
             _expect_host(scope)
             is_page = scope["path"] == "/" and scope["method"] in ("GET", "HEAD")
             self._guard.check(dict(scope["headers"]), is_page=is_page)
-            if not self._to_other_hosts and scope["path"] in _STATUS_PATHS:
+            if not self._to_other_hosts and scope["path"] in _OWN_PATHS:
                 self._expect_own_host(scope)
-        except Refused as refused:
-            body = answers.refusal_body(refused.status, refused.message)
-            await Response(body, refused.status, media_type="application/json", headers=_SAFE)(scope, receive, send)
+        except Rejected as refused:
+            body = answers.refusal_body(refused.why.status, refused.why.message)
+            await Response(body, refused.why.status, media_type="application/json", headers=_SAFE)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
     def _expect_own_host(self, scope: Scope) -> None:
         client, server = scope.get("client"), scope.get("server")
         if client and client[0] != (server or ("",))[0] and not is_own_address(client[0]):
-            raise Refused(403, "the status is shown to other hosts only on http.status_listen")
+            raise Rejected(403, "the status is shown to other hosts only on http.status_listen")

@@ -6,13 +6,20 @@ costs no more than that.
 
 import msgspec
 
+from sidecar.errors import Rejection, Scope
+
 _MAX_REFUSALS_BYTES = 65_536
 _MESSAGE_CHARACTERS = 500
 
 
-class _Refusal(msgspec.Struct):
+class _Answer(msgspec.Struct, omit_defaults=True):
+    """`error` is for people: `place` and `problem` in one line. See `errors.Rejection`."""
+
     line: int
     error: str
+    place: tuple[str | int, ...] = ()
+    problem: str = ""
+    scope: Scope = "report"
 
 
 class _Untold(msgspec.Struct):
@@ -37,12 +44,14 @@ class Acks:
         """So many more lines are committed."""
         self.acked += lines
 
-    def refuse(self, line: int, error: str) -> None:
+    def reject(self, line: int, why: Rejection) -> None:
         """Line number `line`, counted from 1, will never be taken as it is."""
         if self._refusals_bytes >= _MAX_REFUSALS_BYTES:
             self._untold += 1
             return
-        refusal = msgspec.json.encode(_Refusal(line, error[:_MESSAGE_CHARACTERS])) + b"\n"
+        error, problem = why.message[:_MESSAGE_CHARACTERS], why.problem[:_MESSAGE_CHARACTERS]
+        rejection = _Answer(line, error, why.place, problem if why.place else "", why.scope)
+        refusal = msgspec.json.encode(rejection) + b"\n"
         self._refusals.append(refusal)
         self._refusals_bytes += len(refusal)
 

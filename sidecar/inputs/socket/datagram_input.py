@@ -127,8 +127,8 @@ class DatagramInput:
         except Exception as error:  # one line that nobody thought of must not cost those of others
             self._hand_over_each(each_line(block), error)
             return
-        for _, reason in taken.refused:
-            self._refuse("a line of a datagram is refused", reason=reason)
+        for _, rejected in taken.rejected:
+            self._refuse("a line of a datagram is refused", reason=rejected.message)
         if taken.submission is not None:
             self._pool.hold(flight.size)
             taken.submission.submit()

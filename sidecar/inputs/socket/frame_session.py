@@ -5,7 +5,7 @@ What is wrong cannot be said to such a client; it is counted, said in the log, a
 
 from collections.abc import Callable
 
-from sidecar.errors import Refused
+from sidecar.errors import Rejected
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.complaints import Complaints
 from sidecar.inputs.socket.frames import BadFrame, Frame, FrameDecoder, GetConfiguration
@@ -70,8 +70,8 @@ class FrameSession:
     def _take_frame(self, data_id: int, sent_s: int, data: bytes, done: Done) -> Handed | None:
         try:
             taken = self._take(data_id, data, sent_s, done)
-        except Refused as refused:
-            self._refuse(data_id, refused.message)
+        except Rejected as refused:
+            self._refuse(data_id, refused.why.message)
             return None
         for reason, events in taken.dead.items():
             self._complaints.say("events of an agent's client are dead letters", data_id=data_id, reason=reason,

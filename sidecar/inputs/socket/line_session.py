@@ -1,5 +1,6 @@
 """A connection that sends lines: numbers them, and says which are on disk and which are refused."""
 
+from sidecar.errors import Rejection
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.acks import Acks
 from sidecar.inputs.socket.lines import LineFramer, Overlong
@@ -32,9 +33,9 @@ class LineSession:
             self.refuse(item, item.reason if isinstance(item, Overlong) else "")
             return None
         taken = self._take(item, done)
-        for number, reason in taken.refused:
-            self._refuse(number, reason)
-        self._seen += taken.lines + len(taken.refused)
+        for number, rejected in taken.rejected:
+            self._reject(number, rejected)
+        self._seen += taken.lines + len(taken.rejected)
         if taken.submission is None:
             return None
         return Handed(taken.submission, taken.lines, taken.events, taken.bytes, taken.repaired)
@@ -42,7 +43,7 @@ class LineSession:
     def refuse(self, item: Item, reason: str) -> None:
         lines = item.count(b"\n") if isinstance(item, bytes) else 1
         for number in range(lines):
-            self._refuse(number, reason)
+            self._reject(number, Rejection(400, reason))
         self._seen += lines
 
     def on_disk(self, lines: int) -> None:
@@ -57,6 +58,6 @@ class LineSession:
     def end(self) -> list[Item]:
         return [Overlong(_HALF_A_LINE)] if self._framer.end() else []
 
-    def _refuse(self, number: int, reason: str) -> None:
+    def _reject(self, number: int, why: Rejection) -> None:
         self._counts.rejected += 1
-        self._acks.refuse(self._seen + number + 1, reason)
+        self._acks.reject(self._seen + number + 1, why)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from sidecar.errors import Rejection
 from sidecar.inputs.socket.frames import BadFrame, Frame, GetConfiguration
 from sidecar.inputs.socket.lines import Overlong
 from sidecar.model import Order
@@ -34,7 +35,7 @@ class LinesTaken(Protocol):
     @property
     def bytes(self) -> int: ...
     @property
-    def refused(self) -> Sequence[tuple[int, str]]: ...
+    def rejected(self) -> Sequence[tuple[int, Rejection]]: ...
     @property
     def repaired(self) -> int: ...
     @property

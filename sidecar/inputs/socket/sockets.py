@@ -31,7 +31,7 @@ class Intake(Protocol):
         """Takes the good ones of whole lines. Raises Unavailable."""
 
     def take_frame(self, data_id: int, payload: bytes, sent_s: int, done: Done) -> FrameTaken:
-        """Takes what a client of the agent sent. Raises Refused or Unavailable."""
+        """Takes what a client of the agent sent. Raises Rejected or Unavailable."""
 
 
 class Sockets:

@@ -260,7 +260,7 @@ class Ending:
             del file.losses[: len(advance.losses)]
             for loss in advance.losses:
                 self._counts.losses += 1
-                tell = log.warning if receipts.is_expected(loss) else log.error
+                tell = log.warning if loss.reason.is_expected else log.error
                 tell("bytes of a file may be lost", tail=loss.tail, path=loss.path, offset=loss.offset,
                      at_most="unknown" if loss.at_most is None else loss.at_most, reason=loss.why)  # fmt: skip
 

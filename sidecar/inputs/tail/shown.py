@@ -6,7 +6,7 @@ import msgspec
 
 from sidecar.inputs.tail.files import TailedFile
 from sidecar.inputs.tail.worker import Worker
-from sidecar.model import Loss
+from sidecar.model import Loss, LossReason
 
 State = Literal["reading", "idle", "held", "behind", "waiting", "rotated", "error", "refused"]
 
@@ -36,6 +36,7 @@ class ShownLoss(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     offset: int
     at_most: int | None
+    reason: LossReason
     why: str
     since_at: int
     found_at: int
@@ -101,6 +102,7 @@ def show_loss(loss: Loss) -> ShownLoss:
         path=text_of(loss.path),
         offset=loss.offset,
         at_most=loss.at_most,
+        reason=loss.reason,
         why=loss.why,
         since_at=loss.since_ms,
         found_at=loss.found_ms,

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import structlog
 
 from sidecar.config import Tail
-from sidecar.errors import Refused, Unavailable
+from sidecar.errors import Rejected, Unavailable
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.messages import Batch, Command, Landed
 from sidecar.inputs.tail.reading import Rules
@@ -43,7 +43,7 @@ class Intake(Protocol):
         done: Done,
         dead: Sequence[tuple[bytes, str]] = (),
     ) -> None:
-        """Takes events of a file. Raises Unavailable or Refused."""
+        """Takes events of a file. Raises Unavailable or Rejected."""
 
 
 class Checkpoints(Protocol):
@@ -146,11 +146,11 @@ class Tails:
     async def command(self, name: str, action: Literal["reset", "skip"], path: str | None) -> int:
         """Reads files of a tail anew (`reset`), or not what is there now (`skip`); how many.
 
-        Raises Refused (404), or Unavailable.
+        Raises Rejected (404), or Unavailable.
         """
         worker = self._workers.get(name)
         if worker is None:
-            raise Refused(404, f"no tail is called {name[:80]}; there are: {', '.join(self._workers) or 'none'}")
+            raise Rejected(404, f"no tail is called {name[:80]}; there are: {', '.join(self._workers) or 'none'}")
         future: asyncio.Future[int] = self._loop.create_future()
 
         def done(count: int) -> None:
@@ -164,7 +164,7 @@ class Tails:
         if moved < 0:
             raise Unavailable("it could not be put on disk; see the log", retry_after_s=1)
         if path is not None and not moved:
-            raise Refused(404, f"no file at {path[:200]} is followed, or it cannot be read; see `sidecar tails`")
+            raise Rejected(404, f"no file at {path[:200]} is followed, or it cannot be read; see `sidecar tails`")
         return moved
 
     async def _wait_for(self, begun: Mapping[str, asyncio.Event]) -> None:
@@ -211,7 +211,7 @@ class Tails:
 
         try:
             self._intake.take_tail(stream, kind, batch.blocks, batch.size, batch.advance, done, batch.dead)
-        except (Unavailable, Refused) as error:
+        except (Unavailable, Rejected) as error:
             done(error)
 
     def save(self, name: str, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from sidecar.config import Tail
-from sidecar.errors import Refused, Stale, Unavailable
+from sidecar.errors import Rejected, Stale, Unavailable
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.ending import Ending
 from sidecar.inputs.tail.files import Changed, TailedFile
@@ -217,7 +217,7 @@ class Worker:
     def _again(self, file: TailedFile, error: Exception) -> None:
         """Something could not be put on disk: goes on from what is there."""
         file.rewind(error.checkpoint if isinstance(error, Stale) else None)
-        if isinstance(error, Refused) and error.status == TOO_LARGE:
+        if isinstance(error, Rejected) and error.why.status == TOO_LARGE:
             read_less(file, self._rules)
         elif not isinstance(error, Stale):
             self._pause(error)

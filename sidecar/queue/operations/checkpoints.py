@@ -65,9 +65,11 @@ def _found(tx: Transaction, wanted: Checkpoint) -> Checkpoint | None:
 
 def _add_loss(tx: Transaction, loss: Loss) -> None:
     added = tx.execute(
-        "INSERT INTO loss (tail, path, offset, at_most, why, since_ms, found_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (loss.tail, os.fsencode(loss.path), loss.offset, loss.at_most, loss.why, loss.since_ms, loss.found_ms),
-    )
+        "INSERT INTO loss (tail, path, offset, at_most, reason, why, since_ms, found_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (loss.tail, os.fsencode(loss.path), loss.offset, loss.at_most, loss.reason.value, loss.why, loss.since_ms,
+         loss.found_ms),
+    )  # fmt: skip
     tx.execute("DELETE FROM loss WHERE id <= ?", ((added.lastrowid or 0) - _MAX_LOSSES,))
 
 

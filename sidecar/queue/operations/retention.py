@@ -140,8 +140,11 @@ class SeeDead(msgspec.Struct, frozen=True):
     done: Done
 
     def apply(self, tx: Transaction) -> None:
-        """Never back."""
-        tx.execute("UPDATE seen SET id = max(id, ?) WHERE what = 'dead'", (self.through_id,))
+        """Never back, and never ahead: nobody has seen what is not there yet."""
+        tx.execute(
+            "UPDATE seen SET id = max(id, min(?, (SELECT coalesce(max(id), 0) FROM dead))) WHERE what = 'dead'",
+            (self.through_id,),
+        )
 
 
 class Nothing(msgspec.Struct, frozen=True):

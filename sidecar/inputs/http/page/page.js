@@ -68,6 +68,7 @@ function show(s) {
   state(s.state, s.state);
   $("about").textContent = `version ${s.version}, process ${s.pid}, up ${duration((Date.now() - s.started_at) / 1000)}`;
   reasons(s.reasons);
+  $("seen").hidden = !s.streams.some((t) => t.dead_unseen > t.damaged);
 
   const b = s.books;
   $("balance").textContent = b.balanced
@@ -134,6 +135,7 @@ function reasons(list) {
 
 function gone() {
   state("not reachable", "gone");
+  $("seen").hidden = true;
   reasons([seenAt === null
     ? "The sidecar does not answer."
     : `The sidecar does not answer; what stands below is from ${new Date(seenAt).toLocaleTimeString()}.`]);
@@ -152,6 +154,10 @@ async function look() {
   setTimeout(look, EVERY_MS);
 }
 
+$("seen").addEventListener("click", async () => {
+  $("seen").hidden = true;
+  await fetch("dead/seen", { method: "POST", body: JSON.stringify({ through_id: last.queue.last_dead }) });
+});
 $("more").addEventListener("click", () => {
   all = !all;
   if (last !== null) show(last);
