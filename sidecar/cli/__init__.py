@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from sidecar import __version__
-from sidecar.errors import ConfigError, SidecarError
+from sidecar.core.errors import ConfigError, SidecarError
 
 EX_CONFIG = 78
 _BEAT = "bkmonitorbeat"

@@ -6,8 +6,7 @@ import click
 
 from sidecar.cli.options import configured, load
 from sidecar.cli.output import console, print_json, table
-from sidecar.config.show import effective
-from sidecar.config.tails import tail_warnings
+from sidecar.config import effective, tail_warnings
 
 
 @click.command()

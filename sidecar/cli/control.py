@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from sidecar.app import control_socket
 from sidecar.config import Address
-from sidecar.errors import SidecarError
-from sidecar.listening import short_path
+from sidecar.core.errors import SidecarError
+from sidecar.host.listeners import short_path
 from sidecar.queue import holder_of
-from sidecar.status import Status
+from sidecar.service.paths import control_socket
+from sidecar.status.document import Status
 
 _TIMEOUT_S = 60.0
 """For a command that changes something, which may take a while."""

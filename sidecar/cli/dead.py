@@ -16,9 +16,9 @@ from sidecar.cli.output import console, counted, print_json, printable, progress
 from sidecar.cli.streams import names_of, numbers_of, open_lookup
 from sidecar.cli.times import When
 from sidecar.config import Loaded
-from sidecar.control import DeadRound, SeenDead
+from sidecar.core.units import format_moment
 from sidecar.queue import DeadFilter, DeadLetter, Moved
-from sidecar.units import format_moment
+from sidecar.service.control_messages import DeadRound, SeenDead
 
 _SHOWN_CHARACTERS = 200
 _NUMBER = click.IntRange(0, 2**63 - 1)

@@ -20,7 +20,7 @@ from rich.live import Live
 from sidecar.cli.demo_parts import SidecarProcess, StandInProcess, free_port
 from sidecar.cli.demo_producers import HttpProducer, LogProducer, Producer, SocketProducer
 from sidecar.cli.output import console, table
-from sidecar.model import Books
+from sidecar.core.model import Books
 
 _LOOK_EVERY_S = 0.2
 _DRAIN_S = 45.0

@@ -14,8 +14,8 @@ from typing import Any, Self
 import msgspec
 
 from sidecar.cli.control import NotRunningError, ask
-from sidecar.errors import StartError
-from sidecar.status import Status
+from sidecar.core.errors import StartError
+from sidecar.status.document import Status
 
 _DATA_ID, _TOKEN = 1500006, "demo-access-token"
 _START_S = 20.0
@@ -138,7 +138,7 @@ class SidecarProcess(_Process):
     """`sidecar run`; may be killed and started again."""
 
     def __init__(self, directory: Path, port: int, proxy_url: str) -> None:
-        super().__init__(directory / "sidecar.log")
+        super().__init__(directory / "sidecar.host.log")
         self.port, self.url = port, f"http://127.0.0.1:{port}"
         self.socket = directory / "sidecar.sock"
         self.log_file = directory / "app.log"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from sidecar.listening import short_path
+from sidecar.host.listeners import short_path
 
 _TIMEOUT_S = 5.0
 _EVENTS_AT_ONCE = 5

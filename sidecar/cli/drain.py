@@ -9,9 +9,9 @@ from sidecar.cli.control import ask_status
 from sidecar.cli.options import asking
 from sidecar.cli.output import counted, progress
 from sidecar.config import Loaded
-from sidecar.status import Status
-from sidecar.units import parse_duration
-from sidecar.why import explain
+from sidecar.core.units import parse_duration
+from sidecar.status.document import Status
+from sidecar.status.explain import explain
 
 _LOOK_EVERY_S = 0.25
 

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from sidecar.config import Loaded, Options, Readable, load_config, load_good_parts, load_readable
-from sidecar.errors import ConfigError
+from sidecar.core.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -11,10 +11,9 @@ import click
 import msgspec
 import uvloop
 
-from sidecar.config.model import Address
-from sidecar.config.readers import parse_address
+from sidecar.config import Address, parse_address
+from sidecar.core.units import Bytes, Rate, parse_duration, parse_rate, parse_size
 from sidecar.standin import Behind, Faults, PipeRules, StandIn, parse_fault, server_context
-from sidecar.units import Bytes, Rate, parse_duration, parse_rate, parse_size
 
 
 class _Parsed(click.ParamType[Any]):

@@ -5,7 +5,7 @@ import click
 from sidecar.cli.control import command
 from sidecar.cli.options import asking
 from sidecar.config import Loaded
-from sidecar.control import Reload, Reloaded
+from sidecar.service.control_messages import Reload, Reloaded
 
 
 @click.command()

@@ -9,11 +9,9 @@ from sidecar.cli.options import asking
 from sidecar.cli.output import counted, progress
 from sidecar.cli.streams import numbers_of, open_lookup
 from sidecar.cli.times import When
-from sidecar.config import Loaded
-from sidecar.config.addresses import is_own_listener
-from sidecar.config.readers import parse_url
-from sidecar.control import Cancel, ReplayRound
+from sidecar.config import Loaded, is_own_listener, parse_url
 from sidecar.queue import KeptFilter, Moved
+from sidecar.service.control_messages import Cancel, ReplayRound
 
 
 @click.command()

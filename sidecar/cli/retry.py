@@ -6,8 +6,8 @@ from sidecar.cli.control import command
 from sidecar.cli.options import asking
 from sidecar.cli.output import counted
 from sidecar.config import Loaded
-from sidecar.control import Retry
-from sidecar.model import Books
+from sidecar.core.model import Books
+from sidecar.service.control_messages import Retry
 
 
 @click.command()

@@ -11,11 +11,11 @@ import click
 import structlog
 import uvloop
 
-from sidecar import log
-from sidecar.app import Sidecar
 from sidecar.cli.options import configured, options_of
 from sidecar.config import load_config
-from sidecar.errors import Rejected
+from sidecar.core.errors import Rejected
+from sidecar.host import log
+from sidecar.service.app import Sidecar
 
 _LAST_LINES_S = 1.0
 logger = structlog.get_logger("sidecar")

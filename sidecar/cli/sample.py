@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from sidecar.config import Config
-from sidecar.makers import make_maker
+from sidecar.inputs.tail import make_maker
 from sidecar.parsing import HEAD_BYTES, Counts, Place, codec_of, take_lines
 
 _READ_BYTES = 4 << 20

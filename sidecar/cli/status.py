@@ -11,16 +11,16 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from sidecar.app import database
 from sidecar.cli.control import NotRunningError, SilentError, ask, ask_over_http
 from sidecar.cli.options import configured, load_to_ask
 from sidecar.cli.output import console, counted, print_json, table
 from sidecar.config import Options, load_readable
-from sidecar.errors import ConfigError, SidecarError, StartError
-from sidecar.model import Books
+from sidecar.core.errors import ConfigError, SidecarError, StartError
+from sidecar.core.model import Books
+from sidecar.core.units import format_duration, format_size
 from sidecar.queue import books_on_disk
-from sidecar.status import InputStatus, Status, StreamStatus
-from sidecar.units import format_duration, format_size
+from sidecar.service.paths import queue_file
+from sidecar.status.document import InputStatus, Status, StreamStatus
 
 _MOST_STREAMS = 40
 _OK, _WARNING, _CRITICAL, _UNKNOWN = range(4)
@@ -169,7 +169,7 @@ def _books_line(books: Books, balanced: bool) -> str:
 
 
 def _show_stopped(directory: Path, *, as_json: bool) -> None:
-    path = database(directory)
+    path = queue_file(directory)
     if not path.exists():
         raise StartError(f"no sidecar runs on {directory}, and none ever did: there is no {path.name}")
     books, mismatches = books_on_disk(path)

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 
-from sidecar.app import database
 from sidecar.config import Loaded
-from sidecar.directory import Directory
-from sidecar.errors import StartError
+from sidecar.core.errors import StartError
+from sidecar.intake import Router
 from sidecar.queue import Lookup, QueueStream
+from sidecar.service.paths import queue_file
 
 
 def open_lookup(loaded: Loaded) -> Lookup:
     """The queue's file. Raises StartError if there is none."""
-    path = database(loaded.config.state)
+    path = queue_file(loaded.config.state)
     if not path.exists():
         raise StartError(f"no sidecar ever ran on {loaded.config.state}: there is no {path.name}")
     return Lookup(path)
@@ -19,8 +19,8 @@ def open_lookup(loaded: Loaded) -> Lookup:
 
 def names_of(loaded: Loaded, streams: Mapping[int, QueueStream]) -> dict[int, str]:
     """The name of each stream, by its number in the file."""
-    directory = Directory(loaded.config)
-    return {number: directory.name(stream.key) for number, stream in streams.items()}
+    router = Router(loaded.config)
+    return {number: router.name(stream.key) for number, stream in streams.items()}
 
 
 def numbers_of(loaded: Loaded, streams: Mapping[int, QueueStream], wanted: tuple[str, ...]) -> tuple[int, ...] | None:

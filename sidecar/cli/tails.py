@@ -13,9 +13,9 @@ from sidecar.cli.control import command
 from sidecar.cli.options import load_to_ask, nearer, placed
 from sidecar.cli.output import console, counted, print_json, printable, table
 from sidecar.config import Loaded
-from sidecar.control import AskTails, Files, MoveTail
+from sidecar.core.units import format_duration, format_moment, format_size
 from sidecar.inputs.tail import ShownFile, ShownLoss, ShownTails
-from sidecar.units import format_duration, format_moment, format_size
+from sidecar.service.control_messages import AskTails, Files, MoveTail
 
 _CATCHING_UP_BYTES = 10_000_000
 _LOOK_EVERY_S = 0.5

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sidecar.units import parse_duration
+from sidecar.core.units import parse_duration
 
 _EPOCH = re.compile(r"\d{10}|\d{13}", re.ASCII)
 EXPECTED = "a time such as 2026-01-31T08:00, 2026-01-31 08:00:00+08:00, 2h (ago) or milliseconds since 1970"

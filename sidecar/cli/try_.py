@@ -14,7 +14,7 @@ from sidecar.cli.options import located
 from sidecar.cli.output import counted
 from sidecar.cli.sample import sample
 from sidecar.config import Loaded
-from sidecar.inputs.tail.sources import SUFFIXES, Source, open_source
+from sidecar.inputs.tail import SUFFIXES, Source, open_source
 
 
 class _Inside:

@@ -14,10 +14,10 @@ from sidecar.cli.options import asking
 from sidecar.cli.output import counted, print_json, printable
 from sidecar.cli.streams import names_of, open_lookup
 from sidecar.config import Loaded
+from sidecar.core.units import format_moment
 from sidecar.queue import DeadFilter, Found, Lookup
-from sidecar.status import Status
-from sidecar.units import format_moment
-from sidecar.why import explain
+from sidecar.status.document import Status
+from sidecar.status.explain import explain
 
 _PLAIN = re.compile(r"[A-Za-z0-9 _.:@+-]*", re.ASCII)
 _FIELDS = ("event_name", "target", "timestamp")

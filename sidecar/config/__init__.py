@@ -5,9 +5,10 @@ the model with the `readers.py` of single values, `load.py` joins them with the 
 `sockets.py`, `tails.py` and `tls.py` look at what concerns several keys, `show.py` prints the result with origins.
 """
 
-from sidecar.config.addresses import host_address, is_own_address
+from sidecar.config.addresses import host_address, is_loopback, is_own_address, is_own_listener
 from sidecar.config.load import Loaded, Options, Readable, load_config, load_good_parts, load_readable
 from sidecar.config.model import (
+    ENVELOPE_BYTES,
     Address,
     Config,
     FieldCondition,
@@ -21,10 +22,15 @@ from sidecar.config.model import (
     Tail,
     TailTest,
 )
+from sidecar.config.readers import parse_address, parse_url, read_secret
 from sidecar.config.reload import merge_reloadable
+from sidecar.config.show import effective
+from sidecar.config.sockets import group_id, user_id
+from sidecar.config.tails import tail_warnings
 from sidecar.config.tls import client_certificate_expires_s, tls_context
 
 __all__ = [
+    "ENVELOPE_BYTES",
     "Address",
     "Config",
     "FieldCondition",
@@ -41,11 +47,20 @@ __all__ = [
     "Tail",
     "TailTest",
     "client_certificate_expires_s",
+    "effective",
+    "group_id",
     "host_address",
+    "is_loopback",
     "is_own_address",
+    "is_own_listener",
     "load_config",
     "load_good_parts",
     "load_readable",
     "merge_reloadable",
+    "parse_address",
+    "parse_url",
+    "read_secret",
+    "tail_warnings",
     "tls_context",
+    "user_id",
 ]

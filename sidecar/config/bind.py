@@ -15,7 +15,7 @@ import msgspec
 from sidecar.config.model import NULL_IS_A_VALUE, SHORT, Document, File, Secret, Word
 from sidecar.config.readers import READERS, read_secret
 from sidecar.config.tree import Leaf, List, Map, Node
-from sidecar.units import Rate
+from sidecar.core.units import Rate
 
 _FAILED: Any = object()
 _MAX_SECRET_BYTES = 10_000

@@ -14,7 +14,7 @@ from sidecar.config.sockets import socket_problems
 from sidecar.config.tails import tail_problems, test_problems
 from sidecar.config.tls import tls_problems
 from sidecar.config.tree import Leaf, List, Map, Node, files_of, read_tree
-from sidecar.errors import ConfigError
+from sidecar.core.errors import ConfigError
 
 SYSTEM_CONFIG = Path("/etc/sidecar/conf.d")
 SYSTEM_STATE = Path("/var/lib/sidecar")

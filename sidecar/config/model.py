@@ -8,11 +8,11 @@ from typing import Any, Literal, NewType
 
 import msgspec
 
-from sidecar.model import Kind
+from sidecar.core.model import Kind
+from sidecar.core.units import BodyBytes, ByteRate, Bytes, Interval, LineBytes, QueueBytes, Rate, Seconds, Share
 from sidecar.parsing import Span
-from sidecar.patterns import Pattern
-from sidecar.templates import Template, parse_template
-from sidecar.units import BodyBytes, ByteRate, Bytes, Interval, LineBytes, QueueBytes, Rate, Seconds, Share
+from sidecar.text.regexes import Pattern
+from sidecar.text.templates import Template, parse_template
 
 Url = NewType("Url", str)
 Bound = NewType("Bound", float)

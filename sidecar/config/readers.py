@@ -30,12 +30,8 @@ from sidecar.config.model import (
     Zone,
 )
 from sidecar.config.tree import Scalar
-from sidecar.globs import name_matcher
-from sidecar.model import MAX_DATA_ID, MAX_TOKEN_CHARACTERS
-from sidecar.parsing import Span, encoding_of
-from sidecar.patterns import Pattern, parse_pattern
-from sidecar.templates import Template, parse_template
-from sidecar.units import (
+from sidecar.core.model import MAX_DATA_ID, MAX_TOKEN_CHARACTERS
+from sidecar.core.units import (
     BodyBytes,
     ByteRate,
     Bytes,
@@ -51,6 +47,10 @@ from sidecar.units import (
     parse_share,
     parse_size,
 )
+from sidecar.parsing import Span, encoding_of
+from sidecar.text.globs import name_matcher
+from sidecar.text.regexes import Pattern, parse_pattern
+from sidecar.text.templates import Template, parse_template
 
 _MODE = re.compile(r"0?[0-7]{3}")
 _SOCKET_PATH_BYTES = 107

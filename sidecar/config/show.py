@@ -8,7 +8,7 @@ import msgspec
 from sidecar.config.load import Loaded
 from sidecar.config.model import FileMode, Secret, Word
 from sidecar.config.readers import READERS
-from sidecar.units import BodyBytes, Bytes, Interval, LineBytes, QueueBytes, Seconds, Share, format_duration
+from sidecar.core.units import BodyBytes, Bytes, Interval, LineBytes, QueueBytes, Seconds, Share, format_duration
 
 MASK = "********"
 _DURATIONS = (Seconds, Interval)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from sidecar.config.model import Config, Event, Stream, Tail, TailTest, Timestamp
 from sidecar.parsing import ALWAYS, check_format
-from sidecar.report.limits import METRIC_NAME
-from sidecar.templates import Template
+from sidecar.report import METRIC_NAME
+from sidecar.text.templates import Template
 
 _MOST_LINES = 10_000
 _FIELD_NAME = re.compile(r"[\w.@-]+")

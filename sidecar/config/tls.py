@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sidecar.config.model import Proxy
-from sidecar.errors import ConfigError
+from sidecar.core.errors import ConfigError
 
 _CERTIFICATES = "expected certificates in PEM, which begin with -----BEGIN CERTIFICATE-----"
 _KEY = "expected a private key in PEM, which begins with -----BEGIN PRIVATE KEY-----"

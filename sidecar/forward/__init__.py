@@ -10,27 +10,56 @@ from sidecar.forward.budget import Budget
 from sidecar.forward.byte_limiter import ByteLimiter
 from sidecar.forward.byte_limiter import Snapshot as BytesSnapshot
 from sidecar.forward.causes import Causes
-from sidecar.forward.client import Client
+from sidecar.forward.client import Client, push_url
 from sidecar.forward.endpoints import Endpoint, Endpoints
 from sidecar.forward.forwarder import Forwarder, token_digest
 from sidecar.forward.limiter import Limiter, Snapshot
-from sidecar.forward.outcome import is_alive
+from sidecar.forward.outcome import (
+    Busy,
+    DataFault,
+    Delivered,
+    Looped,
+    Misrouted,
+    ProxyDown,
+    RefusedUnknown,
+    Reply,
+    Throttled,
+    TooLarge,
+    Unauthorized,
+    is_alive,
+    judge,
+    words_of,
+)
 from sidecar.forward.source import Settings
 
 __all__ = [
     "Allowance",
     "Backoff",
     "Budget",
+    "Busy",
     "ByteLimiter",
     "BytesSnapshot",
     "Causes",
     "Client",
+    "DataFault",
+    "Delivered",
     "Endpoint",
     "Endpoints",
     "Forwarder",
     "Limiter",
+    "Looped",
+    "Misrouted",
+    "ProxyDown",
+    "RefusedUnknown",
+    "Reply",
     "Settings",
     "Snapshot",
+    "Throttled",
+    "TooLarge",
+    "Unauthorized",
     "is_alive",
+    "judge",
+    "push_url",
     "token_digest",
+    "words_of",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from sidecar.model import Chunk, StreamKey
+from sidecar.core.model import Chunk, StreamKey
 
 _TAIL = b"]}"
 

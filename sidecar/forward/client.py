@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from sidecar import __version__
+from sidecar.forward.fair_queue import Standing, Turns
 from sidecar.forward.outcome import Failure, Reply
-from sidecar.forward.turns import Standing, Turns
 from sidecar.forward.wire import ANSWER_MAX_BYTES, Length, WatchedStream, watched_pool
 
 _PUSH = "/v2/push/"

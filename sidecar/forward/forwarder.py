@@ -19,12 +19,16 @@ from datetime import UTC, datetime
 
 import structlog
 
-from sidecar.errors import Unavailable
+from sidecar.core.errors import Unavailable
+from sidecar.core.future_window import latest_ms
+from sidecar.core.model import BEFORE_ALL, RULES, Chunk, LaneName, StreamKey
+from sidecar.core.rate_meter import Meter
 from sidecar.forward.batch import fitting, room_bytes, splice
 from sidecar.forward.budget import Budget, Spent
 from sidecar.forward.byte_limiter import Weight, weigh
 from sidecar.forward.client import Client
 from sidecar.forward.endpoints import Endpoint, Endpoints
+from sidecar.forward.fair_queue import Standing
 from sidecar.forward.hold import Hold
 from sidecar.forward.isolation import Isolation, is_single
 from sidecar.forward.outcome import (
@@ -45,12 +49,8 @@ from sidecar.forward.outcome import (
     judge,
     skew_s,
 )
+from sidecar.forward.routing import Way
 from sidecar.forward.source import Settings, Source
-from sidecar.forward.turns import Standing
-from sidecar.forward.way import Way
-from sidecar.future import latest_ms
-from sidecar.meter import Meter
-from sidecar.model import BEFORE_ALL, RULES, Chunk, LaneName, StreamKey
 
 _NOTHING_LEFT: Sequence[Chunk] = []  # known by its identity
 _CLOCK_PRECISION_S = 2.0

@@ -1,16 +1,16 @@
 """Looks for the bad event in what the proxy refused, within an allowance, and buries it.
 
-What to send next is decided in `suspicion.py`; this is the shell around it, for one lane.
+What to send next is decided in `bisect.py`; this is the shell around it, for one lane.
 """
 
 from collections.abc import Callable, Sequence
 
 import structlog
 
+from sidecar.core.model import Chunk, LaneName
+from sidecar.forward.bisect import Cut, Suspicion, halve
 from sidecar.forward.budget import Budget
 from sidecar.forward.source import Source
-from sidecar.forward.suspicion import Cut, Suspicion, halve
-from sidecar.model import Chunk, LaneName
 
 _LOG_EVERY_S = 60.0
 _FLOOD_S = 60.0

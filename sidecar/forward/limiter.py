@@ -26,7 +26,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from sidecar.units import Rate
+from sidecar.core.units import Rate
 
 _USUAL = Rate(1000, 60.0)
 """The scale of shares and turns if there is no limit here."""

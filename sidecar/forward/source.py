@@ -5,10 +5,10 @@ from typing import Protocol
 
 import msgspec
 
+from sidecar.core.model import Chunk
+from sidecar.core.units import ByteRate
 from sidecar.forward.backoff import Backoff
 from sidecar.forward.causes import Causes
-from sidecar.model import Chunk
-from sidecar.units import ByteRate
 
 
 class Source(Protocol):

@@ -4,7 +4,9 @@
 count as one, `taken.py` is what the inputs are told.
 """
 
+from sidecar.intake.admission import Refuse, admit, room
 from sidecar.intake.intake import Intake
+from sidecar.intake.router import Router
 from sidecar.intake.taken import FrameTaken, LinesTaken, Taken
 
-__all__ = ["FrameTaken", "Intake", "LinesTaken", "Taken"]
+__all__ = ["FrameTaken", "Intake", "LinesTaken", "Refuse", "Router", "Taken", "admit", "room"]

@@ -2,10 +2,10 @@
 
 from operator import itemgetter
 
-from sidecar.errors import Rejection
+from sidecar.core.errors import Rejection
+from sidecar.core.model import Block
 from sidecar.intake.submission import Submission
 from sidecar.intake.taken import LinesTaken, events_of, size_of
-from sidecar.model import Block
 from sidecar.queue import QueueStream
 
 

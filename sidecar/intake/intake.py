@@ -1,6 +1,6 @@
 """The ways into the queue: a report, a block of lines, a frame of an agent's client.
 
-    is there room? ─ open ─ directory (which stream?) ─ check ─ append
+    is there room? ─ open ─ router (which stream?) ─ check ─ append
 
 A report is taken as a whole or not at all, and its client told. Of lines and frames what is good is taken, whatever
 stands beside it.
@@ -16,15 +16,15 @@ from typing import TypedDict, TypeVar
 
 import structlog
 
-from sidecar.admission import Refuse, Take, admit
 from sidecar.config import Queue as QueueConfig
-from sidecar.directory import Directory, Route
-from sidecar.errors import Rejected, Rejection, Unavailable
-from sidecar.hops import Hops
+from sidecar.core.errors import Rejected, Rejection, Unavailable
+from sidecar.core.hops import Hops
+from sidecar.core.model import THIS_HOST, Advance, Block, Kind, Order, Sender, StreamKey
+from sidecar.intake.admission import Refuse, Take, admit
 from sidecar.intake.gathered import Gathered
+from sidecar.intake.router import Route, Router
 from sidecar.intake.submission import Done, Submission
 from sidecar.intake.taken import FrameTaken, LinesTaken, Taken, events_of, size_of
-from sidecar.model import THIS_HOST, Advance, Block, Kind, Order, Sender, StreamKey
 from sidecar.queue import Queue, QueueStream
 from sidecar.report import Checked, Envelope, check_items, check_lines, check_payload, open_envelope
 
@@ -64,7 +64,7 @@ class Intake:
 
     def __init__(
         self,
-        directory: Directory,
+        router: Router,
         queue: Queue,
         settings: QueueConfig,
         *,
@@ -76,7 +76,7 @@ class Intake:
         hops: Hops,
         remote_tokens: Collection[str] = (),
     ) -> None:
-        self._directory, self._queue, self._settings = directory, queue, settings
+        self._router, self._queue, self._settings = router, queue, settings
         self._block_bytes, self._event_bytes, self._clock = block_bytes, event_bytes, clock
         self._skew_s, self._boot_clock = skew_s, boot_clock
         self._hops, self._remote_tokens = hops, remote_tokens
@@ -98,7 +98,7 @@ class Intake:
         return bool(self._refused) and self._boot_clock() - self._refused_s <= _SETTLED_S
 
     def reload(self) -> None:
-        """Forgets which report goes where, since the directory has changed."""
+        """Forgets which report goes where, since the router has changed."""
         self._known.clear()
 
     def forget(self, streams: Collection[QueueStream]) -> None:
@@ -149,7 +149,7 @@ class Intake:
             self._expect_going_on()
             if not sender.local:
                 _check_token(envelope, self._remote_tokens, "http.tokens")
-            known = _Known(self._directory.resolve(envelope, lend=sender.local))  # not for long: rules may be reloaded
+            known = _Known(self._router.resolve(envelope, lend=sender.local))  # not for long: rules may be reloaded
             limits = self._limits()
             check = partial(check_items, rules=known.route.rules, now_ms=now_ms, **limits)
             checked = await aside(self._unless_stopping, check, envelope.data)
@@ -230,7 +230,7 @@ class Intake:
         now_ms = self._now_ms()
         if data_id <= 0:
             raise Rejected.for_stream(400, "data_id", f"expected a positive integer, got {data_id}")
-        route, text_rule = self._directory.pipe(data_id)
+        route, text_rule = self._router.pipe(data_id)
         checked = check_payload(payload, route.local_rules, text_rule, sent_s=sent_s, now_ms=now_ms, **self._limits())
         if not route.configured:
             checked = checked.all_dead(f"data_id {data_id} is no configured stream")
@@ -269,7 +269,7 @@ class Intake:
         self._expect_room(size)
         if dead and self._too_many_dead():
             raise Unavailable("there are too many dead letters; see `sidecar dead`", retry_after_s=int(_SETTLED_S))
-        stream = self._stream(_Known(self._directory.bare(name)), kind)
+        stream = self._stream(_Known(self._router.bare(name)), kind)
         self._queue.append(stream, blocks, size, self._now_ms(), done, dead, advance)
 
     def _too_many_dead(self) -> bool:
@@ -286,7 +286,7 @@ class Intake:
 
     def _take_bare(self, block: bytes, name: str, lines: Gathered) -> None:
         try:
-            route = self._directory.bare(name)
+            route = self._router.bare(name)
         except Rejected as gone:
             lines.reject_all(block, gone.why)
             return
@@ -300,7 +300,7 @@ class Intake:
     ) -> tuple["_Known", Checked]:
         names = (envelope.data_id, envelope.token, envelope.stream)
         known = self._known.get(names) if lend else None
-        known = known or _Known(self._directory.resolve(envelope, hint=hint, lend=lend), names)
+        known = known or _Known(self._router.resolve(envelope, hint=hint, lend=lend), names)
         rules = known.route.local_rules if local else known.route.rules
         return known, check_items(envelope.data, rules, now_ms=now_ms, **self._limits())
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from sidecar.model import Order
+from sidecar.core.model import Order
 
 Done = Callable[[Exception | None], None]
 Part = Callable[[Done, Order | None], None]

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from sidecar.errors import Rejection
+from sidecar.core.errors import Rejection
+from sidecar.core.model import Block
 from sidecar.intake.submission import Submission
-from sidecar.model import Block
 
 
 class Taken(msgspec.Struct, frozen=True, gc=False):

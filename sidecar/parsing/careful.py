@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from sidecar.future import due_ms, latest_ms
-from sidecar.model import Kind
+from sidecar.core.future_window import due_ms, latest_ms
+from sidecar.core.model import Kind
 from sidecar.parsing.filters import ALWAYS, Condition, Filter, passes
 from sidecar.parsing.parsers import Fields, Format, parse_lines
 from sidecar.parsing.timestamps import Clock
-from sidecar.patterns import Pattern
-from sidecar.templates import Template
+from sidecar.text.regexes import Pattern
+from sidecar.text.templates import Template
 
 _encode = msgspec.json.Encoder().encode
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)

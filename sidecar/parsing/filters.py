@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from sidecar.patterns import Pattern, search_all
-from sidecar.templates import field_text
+from sidecar.text.regexes import Pattern, search_all
+from sidecar.text.templates import field_text
 
 ALWAYS = ("line", "path", "host", "offset")
 """Fields that every line has, beside those that are found in it."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from sidecar.patterns import Pattern, search_all
+from sidecar.text.regexes import Pattern, search_all
 
 
 class Grouping(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from sidecar.patterns import Pattern, search_all
+from sidecar.text.regexes import Pattern, search_all
 
 Format = Literal["raw", "json", "logfmt"]
 Fields = dict[str, Any]

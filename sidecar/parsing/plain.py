@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from sidecar.model import Block
+from sidecar.core.model import Block
 
 _encode = msgspec.json.Encoder().encode
 _END = "\x7f"

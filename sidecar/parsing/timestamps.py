@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from sidecar.parsing.zones import with_offset, without_name, zone_names
-from sidecar.report.limits import MS_MAX, MS_MIN
+from sidecar.report import MS_MAX, MS_MIN
 
 Unit = Literal["s", "ms", "us", "ns"]
 ISO = "iso8601"

@@ -4,11 +4,11 @@
 """
 
 from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
+from sidecar.queue.inspect import DeadLetter, Found, Lookup
 from sidecar.queue.lock import StateLock, holder_of
-from sidecar.queue.lookup import DeadLetter, Found, Lookup
 from sidecar.queue.queue import Queue
 from sidecar.queue.reader import books_on_disk
-from sidecar.queue.records import MAX_STREAMS, QueueLane, QueueStream
+from sidecar.queue.streams import MAX_STREAMS, QueueLane, QueueStream
 
 __all__ = [
     "MAX_STREAMS",

@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from sidecar.model import Books
+from sidecar.core.model import Books
 
 _LINE = re.compile(r"accepted=(\d{20}) delivered=(\d{20})\n", re.ASCII)
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from sidecar.model import Advance, Checkpoint, Loss
+from sidecar.core.model import Advance, Checkpoint, Loss
 from sidecar.queue.operations import Done, SaveCheckpoints
 from sidecar.queue.reader import Reader
 

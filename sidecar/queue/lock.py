@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Self
 
-from sidecar.errors import StartError
+from sidecar.core.errors import StartError
 
 
 def holder_of(directory: Path) -> str | None:

@@ -14,9 +14,9 @@ from typing import Literal, TypeVar
 
 import structlog
 
-from sidecar.clock import boot_clock, boot_id
-from sidecar.errors import Stale, StartError, Unavailable
-from sidecar.model import Advance, Block, Books, Chunk, Order, Room, StreamKey
+from sidecar.core.errors import Stale, StartError, Unavailable
+from sidecar.core.model import Advance, Block, Books, Chunk, Order, Room, StreamKey
+from sidecar.host.clock import boot_clock, boot_id
 from sidecar.queue.checkpoints import Checkpoints
 from sidecar.queue.damage import DamagedRow
 from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
@@ -45,9 +45,9 @@ from sidecar.queue.operations import (
     Tidy,
 )
 from sidecar.queue.reader import Damaged, Reader
-from sidecar.queue.records import QueueLane, QueueStream, dead_bytes, stream_of
 from sidecar.queue.schema import WAL_BYTES
 from sidecar.queue.steady import SteadyClock
+from sidecar.queue.streams import QueueLane, QueueStream, dead_bytes, stream_of
 from sidecar.queue.writer import Results, Writer
 
 T = TypeVar("T")

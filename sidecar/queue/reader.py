@@ -7,12 +7,12 @@ import sqlite3
 from pathlib import Path
 from typing import Self
 
-from sidecar.errors import StartError
-from sidecar.model import Books, Checkpoint, Chunk, Loss, StreamKey
+from sidecar.core.errors import StartError
+from sidecar.core.model import Books, Checkpoint, Chunk, Loss, StreamKey
 from sidecar.queue.codec import Codec
 from sidecar.queue.damage import DamagedRow, damaged_row
-from sidecar.queue.records import QueueLane, QueueStream, load_checkpoints, load_losses, load_streams
 from sidecar.queue.schema import chunk_id, end_id, is_corrupt, lowest_id, open_reader
+from sidecar.queue.streams import QueueLane, QueueStream, load_checkpoints, load_losses, load_streams
 
 _LOOK_AHEAD_CHUNKS = 4096
 

@@ -27,8 +27,8 @@ from typing import Literal
 
 from sqlite_utils import Database, Migrations
 
-from sidecar.errors import StartError
-from sidecar.model import BEFORE_ALL
+from sidecar.core.errors import StartError
+from sidecar.core.model import BEFORE_ALL
 
 LANE_BITS = 3
 SEQ_BITS = 40

@@ -21,12 +21,13 @@ from typing import Literal
 
 import structlog
 
-from sidecar.errors import Stale
-from sidecar.model import Books, Room, StreamKey
+from sidecar.core.errors import Stale
+from sidecar.core.model import Books, Room, StreamKey
 from sidecar.queue.books_record import BooksRecord
 from sidecar.queue.codec import Codec
 from sidecar.queue.damage import find_damaged
 from sidecar.queue.file_watch import FileWatch
+from sidecar.queue.group_commit import Pace
 from sidecar.queue.operations import (
     Append,
     Operation,
@@ -39,8 +40,10 @@ from sidecar.queue.operations import (
     make_room,
     used_bytes,
 )
-from sidecar.queue.pace import Pace
-from sidecar.queue.records import (
+from sidecar.queue.rescue import save_copy
+from sidecar.queue.schema import is_corrupt, open_writer
+from sidecar.queue.steady import SteadyClock
+from sidecar.queue.streams import (
     QueueLane,
     QueueStream,
     apply_delta,
@@ -49,9 +52,6 @@ from sidecar.queue.records import (
     save_stream,
     take_over,
 )
-from sidecar.queue.rescue import save_copy
-from sidecar.queue.schema import is_corrupt, open_writer
-from sidecar.queue.steady import SteadyClock
 
 _GROUP_BYTES = 8_000_000
 _GROUP_OPERATIONS = 2_000

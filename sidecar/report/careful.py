@@ -10,9 +10,9 @@ from typing import Any, Literal, NoReturn
 
 import msgspec
 
-from sidecar.errors import Place, Rejected
-from sidecar.future import FUTURE_S, due_ms, latest_ms
-from sidecar.model import Kind
+from sidecar.core.errors import Place, Rejected
+from sidecar.core.future_window import FUTURE_S, due_ms, latest_ms
+from sidecar.core.model import Kind
 from sidecar.report.limits import (
     MAX_DEPTH,
     MAX_GROWTH_BYTES,

@@ -6,8 +6,8 @@ from itertools import accumulate
 
 import msgspec
 
-from sidecar.errors import Rejected
-from sidecar.model import Block, Kind
+from sidecar.core.errors import Rejected
+from sidecar.core.model import Block, Kind
 from sidecar.report.careful import CheckedItem, Rules, check_item, kind_of
 from sidecar.report.fast import judge_plain
 from sidecar.report.limits import MAX_GROWTH_BYTES

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from sidecar.errors import Rejected
-from sidecar.model import MAX_DATA_ID, MAX_TOKEN_CHARACTERS
+from sidecar.core.errors import Rejected
+from sidecar.core.model import MAX_DATA_ID, MAX_TOKEN_CHARACTERS
 from sidecar.report.repair import mended, valid_utf8
 from sidecar.report.scanner import NotScannable, members
 from sidecar.report.words import describe, describe_json, foreign

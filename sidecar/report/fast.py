@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from sidecar.future import latest_ms
-from sidecar.model import Kind
+from sidecar.core.future_window import latest_ms
+from sidecar.core.model import Kind
 from sidecar.report.limits import METRIC_NAME, MS_MAX, MS_MIN
 from sidecar.report.strings import strings_written
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from sidecar.errors import Rejected, Rejection
-from sidecar.model import Block, Kind
+from sidecar.core.errors import Rejected, Rejection
+from sidecar.core.model import Block, Kind
 from sidecar.report.careful import Rules, check_item, kind_of
 from sidecar.report.check import cut, too_large
 from sidecar.report.fast import judge_plain_lines

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from sidecar.errors import Rejected
-from sidecar.model import Block, Kind
+from sidecar.core.errors import Rejected
+from sidecar.core.model import Block, Kind
 from sidecar.report.careful import Rules, check_item, kind_of
 from sidecar.report.check import check_items, cut, too_large
 from sidecar.report.limits import SECONDS_MAX, SECONDS_MIN

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from sidecar.core.units import Rate
 from sidecar.standin.rates import SlidingWindows
-from sidecar.units import Rate
 
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 _FUTURE_S = 3600

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from sidecar.units import Rate
+from sidecar.core.units import Rate
 
 
 class SlidingWindows:

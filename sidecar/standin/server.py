@@ -15,15 +15,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sidecar.config.model import Address
-from sidecar.listening import listen_tcp
+from sidecar.config import Address
+from sidecar.host.http_server import HttpServer
+from sidecar.host.listeners import listen_tcp
 from sidecar.standin.answers import TRANSPORT, Broken, answer, dated, fault_answer, reset
 from sidecar.standin.behind import Behind
 from sidecar.standin.faults import MODES, Faults
 from sidecar.standin.judge import PipeRules, data_id_of, judge
 from sidecar.standin.rates import SlidingWindows, TokenBuckets
 from sidecar.standin.record import Kept, Record, Traffic
-from sidecar.web import HttpServer
 
 _CUT_OFF_BYTES = 64_000_000
 _ANY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]  # the real proxy looks at none

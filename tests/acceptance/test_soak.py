@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from sidecar.cli.control import command
-from sidecar.control import DeadRound, Reload, Reloaded
 from sidecar.queue import DeadFilter, Moved
+from sidecar.service.control_api import DeadRound, Reload, Reloaded
 from tests.support import agent, census
 from tests.support.process import TOKEN, Proxy, Sidecar
 from tests.support.reports import DATA_ID, event, report

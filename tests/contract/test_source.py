@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.dispatch import _LaneSource
+from sidecar.core.model import BEFORE_ALL, Block, StreamKey
 from sidecar.forward.source import Source
-from sidecar.model import BEFORE_ALL, Block, StreamKey
 from sidecar.queue import Queue
+from sidecar.service.forwarders import _LaneSource
 from tests.support.fakes import FakeSource
 from tests.support.queues import ENOUGH
 

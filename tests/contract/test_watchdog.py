@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.inputs.tail import watch
-from sidecar.inputs.tail.watch import Watcher
+from sidecar.inputs.tail import watcher as watcher_module
+from sidecar.inputs.tail.watcher import Watcher
 from tests.support.process import wait_until
 
 
@@ -140,7 +140,7 @@ def test_a_limit_is_named_with_what_to_raise(tmp_path: Path, heard: Heard, monke
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
-    monkeypatch.setattr(watch.InotifyFD, "add_callback", refuse)
+    monkeypatch.setattr(watcher_module.InotifyFD, "add_callback", refuse)
     watcher = Watcher()
     try:
         assert "fs.inotify.max_user_watches" in str(watcher.watch(str(tmp_path), heard))

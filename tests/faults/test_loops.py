@@ -4,7 +4,7 @@ import socket
 import time
 from pathlib import Path
 
-from sidecar.hops import HEADER
+from sidecar.core.hops import HEADER
 from tests.support.process import Proxy, Sidecar, wait_until
 from tests.support.reports import event, report
 

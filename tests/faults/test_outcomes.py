@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sidecar.cli.control import command
-from sidecar.control import Retry
-from sidecar.model import Books
+from sidecar.core.model import Books
+from sidecar.service.control_api import Retry
 from tests.support.process import Proxy, Sidecar, wait_until
 from tests.support.reports import event, report
 

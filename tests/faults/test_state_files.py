@@ -12,7 +12,7 @@ import pytest
 
 from sidecar.queue import books_on_disk
 from sidecar.queue.filters import DeadFilter
-from sidecar.queue.lookup import Lookup
+from sidecar.queue.inspect import Lookup
 from tests.support.process import Proxy, Sidecar, run_command, wait_until
 from tests.support.reports import event, report
 

@@ -127,9 +127,9 @@ def test_what_is_too_old_is_dropped_and_counted(tmp_path: Path, proxy: Proxy) ->
         sidecar.stop()
         time.sleep(1.5)
         sidecar.start()
-        wait_until(lambda: sidecar.books()["dropped"] == 1, 10, "the upkeep jobs")
+        wait_until(lambda: sidecar.books()["dropped"] == 1, 10, "the maintenance jobs")
         sidecar.wait_for(
-            'level=error logger=upkeep event="events were dropped under the policy" reason=max_age events=1'
+            'level=error logger=maintenance event="events were dropped under the policy" reason=max_age events=1'
         )
         assert sidecar.books()["balanced"]
         assert sidecar.stream()["dropped_by"] == {"max_age": 1}

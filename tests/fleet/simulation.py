@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sidecar.core.units import Rate
 from sidecar.forward.limiter import Limiter
-from sidecar.units import Rate
 
 LIMIT = Rate(1000, 60.0)
 BIN_S = 30.0

@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from sidecar import upkeep as upkeep_module
 from sidecar.config import Config, Proxy
 from sidecar.config.model import DataId, Secret, Stream, Url
-from sidecar.directory import Directory
-from sidecar.dispatch import Dispatch
-from sidecar.hops import Hops
-from sidecar.model import FORGOTTEN, Block, Books, StreamKey
+from sidecar.core.hops import Hops
+from sidecar.core.model import FORGOTTEN, Block, Books, StreamKey
+from sidecar.host.scheduler import Schedule
+from sidecar.host.systemd import Notifier
+from sidecar.intake.router import Router
 from sidecar.queue import Queue, QueueStream, books_on_disk
-from sidecar.schedule import Schedule
-from sidecar.systemd import Notifier
-from sidecar.upkeep import Upkeep
+from sidecar.service import maintenance as maintenance_module
+from sidecar.service.forwarders import Forwarders
+from sidecar.service.maintenance import Maintenance
 from tests.support.fakes import Clock
 from tests.support.queues import ENOUGH
 
@@ -35,11 +35,11 @@ class Parts:
     async def __aenter__(self) -> "Parts":
         self.queue = Queue(self.path, durability="full", chunk_bytes=1000, room=ENOUGH)
         self.queue.open()
-        self.routes = Directory(self.config)
-        self.dispatch = Dispatch(self.config, self.routes, self.queue, Schedule(), Hops("0" * 16))
-        self.upkeep = Upkeep(self.config, self.routes, self.queue, self.dispatch, Notifier({}))
+        self.routes = Router(self.config)
+        self.forwarders = Forwarders(self.config, self.routes, self.queue, Schedule(), Hops("0" * 16))
+        self.maintenance = Maintenance(self.config, self.routes, self.queue, self.forwarders, Notifier({}))
         self.gone: list[QueueStream] = []
-        self.upkeep.on_forgotten = self.gone.extend
+        self.maintenance.on_forgotten = self.gone.extend
         self.queue.stream(CONFIGURED, configured=True)
         return self
 
@@ -68,7 +68,7 @@ class Parts:
 
     async def tidy_after(self, seconds: float) -> None:
         self.clock.now_s += seconds
-        await self.upkeep.tidy()
+        await self.maintenance.tidy()
 
     def known(self) -> set[StreamKey]:
         return {stream.key for stream in self.queue.streams()}
@@ -77,8 +77,8 @@ class Parts:
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
     clock = Clock()
-    monkeypatch.setattr(upkeep_module, "boot_clock", clock)
-    monkeypatch.setattr(upkeep_module.time, "time", lambda: 2.0)
+    monkeypatch.setattr(maintenance_module, "boot_clock", clock)
+    monkeypatch.setattr(maintenance_module.time, "time", lambda: 2.0)
     return Parts(tmp_path, clock)
 
 

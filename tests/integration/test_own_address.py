@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.own_address import OwnAddress
+from sidecar.host.own_address import OwnAddress
 from tests.support.process import Proxy, Sidecar, run_command, wait_until
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar import app
+from sidecar.service import app
 
 UNIT = Path(__file__).parents[2] / "systemd" / "sidecar.service"
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")

@@ -42,8 +42,11 @@ def rows(header: str) -> list[list[str]]:
     return found
 
 
-PARTS = {code(part)[0]: set(code(allowed)) for part, _, allowed, _ in rows("part")}
-PURE_PARTS = {code(part)[0] for part, _, _, pure in rows("part") if pure == "pure"}
+PARTS = {code(part)[0]: set(code(allowed)) for part, _, allowed, _, _ in rows("part")}
+PURE_PARTS = {code(part)[0] for part, _, _, _, pure in rows("part") if pure == "pure"}
+SHELVES = {code(part)[0] for part, _, _, face, _ in rows("part") if face == "its modules"}
+FACES = {face for _, _, _, cell, _ in rows("part") for face in code(cell)}
+FLOORS = re.findall(r"^    (\w+)/ ", TEXT.split("## The tree")[1].split("##")[0], flags=re.MULTILINE)
 PURE_INSIDE = set(code(re.search(r"Pure inside other parts: (.*?)\.\n", TEXT, re.DOTALL)[1]))  # type: ignore[index]
 OWNERS = {library: set(code(owners)) for libraries, owners in rows("library") for library in code(libraries)}
 
@@ -69,6 +72,7 @@ def imports(path: Path) -> set[str]:
 
 def test_every_part_is_in_the_table() -> None:
     assert {part_of(module) for module in MODULES} - {".", "__init__", "__main__"} == set(PARTS)
+    assert list(PARTS) == FLOORS
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -78,6 +82,19 @@ def test_imports_run_in_the_allowed_directions(module: str) -> None:
         return
     own = {name.split(".")[1] for name in imports(MODULES[module]) if name.startswith("sidecar.")}
     assert own - {part} <= PARTS[part]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_imports_run_down_the_tree(part: str) -> None:
+    assert PARTS[part] <= set(FLOORS[FLOORS.index(part) + 1 :])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nobody_imports_past_the_face_of_another_part(module: str) -> None:
+    for name in imports(MODULES[module]) if module != "__main__" else ():
+        target = "/".join(name.split(".")[1:])
+        if name.startswith("sidecar.") and part_of(target) != part_of(module) and part_of(target) not in SHELVES:
+            assert target in FACES, f"{name} is inside of {part_of(target)}"
 
 
 def test_no_rule_is_wider_than_the_code() -> None:
@@ -106,7 +123,7 @@ def test_a_library_with_an_owner_is_imported_nowhere_else(library: str) -> None:
 
 def test_structlog_is_set_up_in_one_place() -> None:
     configures = [module for module, path in MODULES.items() if "structlog.configure" in path.read_text()]
-    assert configures == ["log"]
+    assert configures == ["host/log"]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -14,8 +14,8 @@ from sidecar import __version__
 from sidecar.cli import cli as cli_group
 from sidecar.config import Config
 from sidecar.config.readers import READERS
-from sidecar.metrics import INPUT_COUNTERS, QUEUE_GAUGES, STREAM_COUNTERS, STREAM_GAUGES, TAIL_GAUGES
 from sidecar.standin.faults import MODES, Faults
+from sidecar.status.prometheus import INPUT_COUNTERS, QUEUE_GAUGES, STREAM_COUNTERS, STREAM_GAUGES, TAIL_GAUGES
 from tests.unit.test_status import samples, status
 
 ROOT = Path(__file__).parents[2]

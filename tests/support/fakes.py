@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 
 import msgspec
 
+from sidecar.core.model import Chunk
 from sidecar.forward.outcome import Failure, Reply
-from sidecar.model import Chunk
 
 GOOD = Reply(200, {}, b'{"code":"200","message":"success","request_id":"x","result":"true"}')
 

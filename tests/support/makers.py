@@ -9,8 +9,8 @@ import msgspec
 
 from sidecar.config import Options, load_config
 from sidecar.config.model import ENVELOPE_BYTES
-from sidecar.makers import make_maker
-from sidecar.model import Block
+from sidecar.core.model import Block
+from sidecar.inputs.tail.event_builders import make_maker
 from sidecar.parsing import Counts, Maker, Place, codec_of, take_lines
 from tests.support.reports import NOW_MS
 

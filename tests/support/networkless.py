@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-import sidecar.app
 import sidecar.config.load
-import sidecar.own_address
+import sidecar.host.own_address
+import sidecar.service.app
 from sidecar.cli import main
 
 
@@ -15,6 +15,6 @@ def address() -> str | None:
 
 
 if __name__ == "__main__":
-    sidecar.app.host_address = sidecar.config.load.host_address = address  # type: ignore[attr-defined]
-    sidecar.own_address._PATIENCE_S = float(os.environ["NETWORK_PATIENCE_S"])
+    sidecar.service.app.host_address = sidecar.config.load.host_address = address  # type: ignore[attr-defined]
+    sidecar.host.own_address._PATIENCE_S = float(os.environ["NETWORK_PATIENCE_S"])
     main()

@@ -164,7 +164,7 @@ class Sidecar(Process):
         self, directory: Path, proxy_url: str, settings: dict[str, Any] | None = None, *options: str,
         env: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(directory / "sidecar.log", env)
+        super().__init__(directory / "sidecar.host.log", env)
         self.state = directory / "state"
         self.config = directory / "sidecar.yml"
         self.options = options

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sidecar.model import BEFORE_ALL, Block, LaneName, Order, Room, StreamKey
+from sidecar.core.model import BEFORE_ALL, Block, LaneName, Order, Room, StreamKey
 from sidecar.queue.operations import Acknowledge, Append, Done
 from sidecar.queue.reader import Reader
-from sidecar.queue.records import QueueLane, QueueStream
 from sidecar.queue.steady import SteadyClock
+from sidecar.queue.streams import QueueLane, QueueStream
 from sidecar.queue.writer import Results, Writer
 
 KEY = StreamKey(1500006, "token")

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.config import Options, load_config
-from sidecar.errors import Stale, Unavailable
+from sidecar.core.errors import Stale, Unavailable
+from sidecar.core.model import Advance, Checkpoint, Loss
 from sidecar.inputs.tail.counts import TailCounts
+from sidecar.inputs.tail.event_builders import make_maker
 from sidecar.inputs.tail.messages import Batch, Command, Landed
 from sidecar.inputs.tail.reading import Rules
-from sidecar.inputs.tail.watch import Watcher
+from sidecar.inputs.tail.watcher import Watcher
 from sidecar.inputs.tail.worker import Worker
-from sidecar.makers import make_maker
-from sidecar.model import Advance, Checkpoint, Loss
 from tests.support.fakes import Clock
 
 

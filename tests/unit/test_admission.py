@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.admission import Refuse, Take, admit, room
-from sidecar.model import Room
+from sidecar.core.model import Room
+from sidecar.intake.admission import Refuse, Take, admit, room
 
 SIZES: dict[str, Any] = {"used_bytes": 600, "pending_bytes": 300, "room": Room(1000, "max_size")}
 

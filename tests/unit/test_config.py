@@ -9,8 +9,8 @@ import pytest
 from sidecar.config import Config, Loaded, Options, load_config
 from sidecar.config.addresses import host_address, is_own_address
 from sidecar.config.show import MASK, effective
-from sidecar.errors import ConfigError
-from sidecar.units import Rate
+from sidecar.core.errors import ConfigError
+from sidecar.core.units import Rate
 
 GOOD = "proxy: {urls: [http://10.0.0.1:10205]}\n"
 OPEN = "http: {listen: '0.0.0.0:5', allow_remote: true}\n"

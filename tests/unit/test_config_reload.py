@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sidecar.config.model import Address, Config, Http, Proxy, Queue
 from sidecar.config.reload import merge_reloadable
-from sidecar.units import BodyBytes, QueueBytes
+from sidecar.core.units import BodyBytes, QueueBytes
 
 OLD = Config(state=Path("a"))
 

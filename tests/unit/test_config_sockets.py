@@ -11,7 +11,7 @@ import pytest
 from sidecar.config import Config, Listen, Loaded, Options, load_config
 from sidecar.config.model import Address, Socket
 from sidecar.config.show import MASK, effective
-from sidecar.errors import ConfigError
+from sidecar.core.errors import ConfigError
 
 BASE = """\
 proxy: {urls: [http://127.0.0.1:1]}

@@ -8,7 +8,7 @@ import pytest
 from sidecar.config import Config, Options, load_config
 from sidecar.config.show import effective
 from sidecar.config.tails import tail_warnings
-from sidecar.errors import ConfigError
+from sidecar.core.errors import ConfigError
 from sidecar.parsing import Span
 
 HEAD = """proxy: {urls: [http://10.0.0.1:10205]}

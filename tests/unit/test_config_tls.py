@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.config import Loaded, Options, Proxy, load_config, tls_context
-from sidecar.errors import ConfigError
+from sidecar.core.errors import ConfigError
 from tests.support.pem import Authority, encrypt
 from tests.support.process import run_command
 

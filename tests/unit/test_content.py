@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from sidecar.errors import Rejected
+from sidecar.core.errors import Rejected
 from sidecar.inputs.http.content import decode
 
 BODY = b'{"data":[]}' * 50

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.model import Chunk, StreamKey
 from sidecar.forward.backoff import Backoff
 from sidecar.forward.batch import head, room_bytes, splice
 from sidecar.forward.endpoints import Endpoints
@@ -29,7 +30,6 @@ from sidecar.forward.outcome import (
     retry_after_s,
     skew_s,
 )
-from sidecar.model import Chunk, StreamKey
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 GOOD = b'{"code":"200","message":"success","request_id":"x","result":"true"}'

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.errors import Unavailable
+from sidecar.core.errors import Unavailable
+from sidecar.core.model import Chunk, LaneName, StreamKey
+from sidecar.core.units import ByteRate, Rate
 from sidecar.forward import Allowance, Budget, ByteLimiter, Endpoints, Forwarder, Limiter, Settings
 from sidecar.forward.backoff import Backoff
 from sidecar.forward.byte_limiter import Weight
 from sidecar.forward.outcome import Failure, Reply
-from sidecar.model import Chunk, LaneName, StreamKey
-from sidecar.units import ByteRate, Rate
 from tests.support.fakes import GOOD, Clock, FakeClient, FakeSource
 
 KEY = StreamKey(5, "the-token")

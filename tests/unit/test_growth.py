@@ -1,6 +1,6 @@
 """How fast the queue grows, and when it will be through."""
 
-from sidecar.views import _Growth
+from sidecar.service.status_collector import _Growth
 
 
 def test_rates_are_those_of_the_last_half_minute() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.errors import Rejected
+from sidecar.core.errors import Rejected
 from sidecar.inputs.http.guard import Guard
 
 GUARD = Guard("127.0.0.1", ["sidecar.local"])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sidecar.hops import HEADER, MAX_HOPS, BadHops, Hops, parse_hops
-from sidecar.model import StreamKey
+from sidecar.core.hops import HEADER, MAX_HOPS, BadHops, Hops, parse_hops
+from sidecar.core.model import StreamKey
 
 KEY = StreamKey(5, "token")
 A, B, C = "a" * 16, "b" * 16, "c" * 16

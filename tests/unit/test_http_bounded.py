@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.errors import Unavailable
-from sidecar.hops import Hops
+from sidecar.core.errors import Unavailable
+from sidecar.core.hops import Hops
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import Guard, Shared, bounded, intake_protocol
 from sidecar.inputs.http.bounded import BoundedProtocol, Limits

@@ -11,13 +11,13 @@ import pytest
 from sidecar.config import Config, Stream
 from sidecar.config import Queue as QueueConfig
 from sidecar.config.model import Defaults, Secret
-from sidecar.directory import Directory
-from sidecar.errors import Rejected, Unavailable
-from sidecar.hops import Hops
+from sidecar.core.errors import Rejected, Unavailable
+from sidecar.core.hops import Hops
+from sidecar.core.model import THIS_HOST, Block, Order, Room, Sender, StreamKey
 from sidecar.intake import Intake, LinesTaken
+from sidecar.intake.router import Router
 from sidecar.intake.submission import Done, Submission
-from sidecar.model import THIS_HOST, Block, Order, Room, Sender, StreamKey
-from sidecar.queue.records import QueueStream
+from sidecar.queue.streams import QueueStream
 from tests.support.reports import NOW_MS, dump, event, report, sample, without
 
 CONFIG = Config(
@@ -86,7 +86,7 @@ def intake(queue: FakeQueue) -> Intake:
 
 def make_intake(queue: FakeQueue, remote_tokens: Collection[str]) -> Intake:
     return Intake(
-        Directory(CONFIG),
+        Router(CONFIG),
         queue,  # type: ignore[arg-type]
         CONFIG.queue,
         block_bytes=40_000,

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.model import Chunk
 from sidecar.forward.allowance import Allowance
 from sidecar.forward.batch import fitting
+from sidecar.forward.bisect import Cut, halve
 from sidecar.forward.body_limit import BodyLimit
-from sidecar.forward.suspicion import Cut, halve
-from sidecar.forward.turns import Turns
-from sidecar.model import Chunk
+from sidecar.forward.fair_queue import Turns
 
 
 def search(sizes: list[int], bad: int) -> int:

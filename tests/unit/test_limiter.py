@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.units import Rate
 from sidecar.forward.limiter import Limiter, Snapshot
-from sidecar.units import Rate
 from tests.fleet.simulation import HOUR_S, LIMIT, SlidingWindow, TokenBucket, figures, halving, recovery_s
 
 RATES = [Rate(1000, 60.0), Rate(1, 60.0), Rate(2, 1.0), Rate(99, 60.0), Rate(5000, 3600.0), Rate(1, 3600.0)]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sidecar.config import Listen, Socket
-from sidecar.errors import StartError
-from sidecar.inputs.socket.peer import Allowed, Peer, peer_of
-from sidecar.listening import listen_tcp, listen_udp, listen_unix
+from sidecar.core.errors import StartError
+from sidecar.host.listeners import listen_tcp, listen_udp, listen_unix
+from sidecar.inputs.socket.peer_credentials import Allowed, Peer, peer_of
 
 
 def test_a_file_gets_its_mode_and_its_directory_is_made(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 def test_an_owner_that_cannot_be_set_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     code = (
-        "import os, sys; from sidecar.listening import listen_unix; from sidecar.errors import StartError\n"
+        "import os, sys; from sidecar.host.listeners import listen_unix; from sidecar.core.errors import StartError\n"
         "os.setuid(65534)\n"
         "try: listen_unix(sys.argv[1], uid=0)\n"
         "except StartError as error: print(error)"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from sidecar import log
+from sidecar.host import log
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.meter import Meter, Recent
+from sidecar.core.rate_meter import Meter, Recent
 
 
 def test_a_minute_is_remembered_and_no_more() -> None:

@@ -1,6 +1,6 @@
 """Whether to gather before a commit."""
 
-from sidecar.queue.pace import PAUSE_S, Pace
+from sidecar.queue.group_commit import PAUSE_S, Pace
 
 
 def test_the_first_event_never_waits() -> None:

@@ -4,7 +4,7 @@ import ctypes
 
 import pytest
 
-from sidecar.process import keep_freed_memory
+from sidecar.host.process import keep_freed_memory
 
 
 class NoGlibc:

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.errors import StartError, Unavailable
-from sidecar.model import Block, Books, Order, StreamKey
+from sidecar.core.errors import StartError, Unavailable
+from sidecar.core.model import Block, Books, Order, StreamKey
 from sidecar.queue import Queue, StateLock, schema
 from sidecar.queue.codec import CHECKED, RAW, ZSTD, Codec
 from sidecar.queue.operations import Append, Expire, Nothing, SpendBudget, Tidy

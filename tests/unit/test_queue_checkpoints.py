@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from sidecar.errors import Stale, Unavailable
-from sidecar.model import Advance, Block, Checkpoint, Loss, LossReason, Room, StreamKey
+from sidecar.core.errors import Stale, Unavailable
+from sidecar.core.model import Advance, Block, Checkpoint, Loss, LossReason, Room, StreamKey
 from sidecar.queue import Queue
 from tests.support.queues import direct_queue
 

@@ -11,12 +11,12 @@ import msgspec
 import pytest
 import structlog.testing
 
-from sidecar.model import BEFORE_ALL, Block, Books, StreamKey
+from sidecar.core.model import BEFORE_ALL, Block, Books, StreamKey
 from sidecar.queue import Queue, books_on_disk
 from sidecar.queue.codec import Codec
 from sidecar.queue.damage import find_damaged
 from sidecar.queue.filters import DeadFilter, KeptFilter
-from sidecar.queue.lookup import Lookup
+from sidecar.queue.inspect import Lookup
 from sidecar.queue.operations import Bury, Done, Expire, Nothing, Promote, SetDamagedAside, Split, Transaction
 from sidecar.queue.schema import is_corrupt
 from tests.support.queues import ENOUGH, KEY, damage_pages, direct_queue

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.model import Books
+from sidecar.core.model import Books
 from sidecar.queue.operations import Acknowledge, Forget, Nothing
 from sidecar.queue.reader import books_on_disk
 from tests.support.queues import KEY, DirectQueue, direct_queue

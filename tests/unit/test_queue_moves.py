@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.model import BEFORE_ALL, Block, Books
+from sidecar.core.model import BEFORE_ALL, Block, Books
 from sidecar.queue import DeadFilter, KeptFilter
 from sidecar.queue.operations import (
     Append,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.errors import Rejected
+from sidecar.core.errors import Rejected
 from sidecar.report import CheckedLines, Rules, check_items, check_lines
 from sidecar.report.fast import judge_plain_lines
 from tests.support.reports import NOW_MS, event, report, sample, without

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidecar.errors import Rejected
+from sidecar.core.errors import Rejected
+from sidecar.core.model import Block, Chunk, StreamKey
 from sidecar.forward.batch import splice
-from sidecar.model import Block, Chunk, StreamKey
 from sidecar.report import Rules, check_items, open_envelope
 from sidecar.report.careful import CheckedItem, check_item, kind_of, without_twins
 from sidecar.report.fast import judge_plain

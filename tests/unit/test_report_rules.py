@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.errors import Rejected
+from sidecar.core.errors import Rejected
 from sidecar.report import Checked, Rules, check_items, open_envelope
 from tests.support.reports import DATA_ID, NOW_MS, dump, event, report, sample, without
 

@@ -9,8 +9,8 @@ from typing import Self
 import pytest
 from apscheduler.job import Job
 
-from sidecar import schedule as schedule_module
-from sidecar.schedule import Schedule
+from sidecar.host import scheduler as scheduler_module
+from sidecar.host.scheduler import Schedule
 
 
 def play(scenario: Callable[[Schedule], Awaitable[None]]) -> None:
@@ -155,7 +155,7 @@ def test_a_job_every_so_often() -> None:
 
 
 def test_when_the_clock_is_set_held_jobs_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule_module, "_CLOCK_EVERY_S", 0.02)
+    monkeypatch.setattr(scheduler_module, "_CLOCK_EVERY_S", 0.02)
 
     async def scenario(schedule: Schedule) -> None:
         runs = 0
@@ -169,7 +169,7 @@ def test_when_the_clock_is_set_held_jobs_look_again(monkeypatch: pytest.MonkeyPa
         schedule.wake("job")
         await until(lambda: runs == 1)
         real = time.time
-        monkeypatch.setattr(schedule_module.time, "time", lambda: real() - 7200)
+        monkeypatch.setattr(scheduler_module.time, "time", lambda: real() - 7200)
         await until(lambda: runs == 2)
 
     play(scenario)
@@ -224,7 +224,7 @@ def test_a_wake_is_heard_after_one_that_came_during_a_run_with_an_answer() -> No
 def test_jobs_with_an_interval_go_on_when_the_clock_is_set_and_missed_runs_are_not_listed(
     by_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule_module, "_CLOCK_EVERY_S", 0.02)
+    monkeypatch.setattr(scheduler_module, "_CLOCK_EVERY_S", 0.02)
     listed: list[int] = []
     get_run_times = Job._get_run_times
 
@@ -257,7 +257,7 @@ def test_jobs_with_an_interval_go_on_when_the_clock_is_set_and_missed_runs_are_n
 
 
 def test_a_clock_that_is_set_again_and_again_keeps_no_job_from_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule_module, "_CLOCK_EVERY_S", 0.01)
+    monkeypatch.setattr(scheduler_module, "_CLOCK_EVERY_S", 0.01)
 
     async def scenario(schedule: Schedule) -> None:
         runs = 0
@@ -271,7 +271,7 @@ def test_a_clock_that_is_set_again_and_again_keeps_no_job_from_its_turn(monkeypa
         real = time.time
         while not runs and steps < 200:
             steps += 1
-            monkeypatch.setattr(schedule_module.time, "time", lambda ahead_s=3600.0 * (steps % 2): real() + ahead_s)
+            monkeypatch.setattr(scheduler_module.time, "time", lambda ahead_s=3600.0 * (steps % 2): real() + ahead_s)
             await asyncio.sleep(0.05)
         assert runs
 
@@ -287,6 +287,6 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, by_s: float) -> None:
         def now(cls, tz: tzinfo | None = None) -> Self:
             return cls.fromtimestamp(wall() + by_s, tz)
 
-    monkeypatch.setattr(schedule_module.time, "time", lambda: wall() + by_s)
-    monkeypatch.setattr(schedule_module, "datetime", Set)
+    monkeypatch.setattr(scheduler_module.time, "time", lambda: wall() + by_s)
+    monkeypatch.setattr(scheduler_module, "datetime", Set)
     monkeypatch.setattr("apscheduler.schedulers.base.datetime", Set)

@@ -14,7 +14,7 @@ from sidecar.cli.send.link import Patience
 from sidecar.cli.send.outbox import Outbox, StoppedError
 from sidecar.cli.send.report import Pipe, Report
 from sidecar.client.answers import Acked, BadAnswer, LineRefused
-from sidecar.errors import Rejection
+from sidecar.core.errors import Rejection
 from sidecar.forward.outcome import Reply
 from sidecar.inputs.http.answers import rejection
 from tests.support.fakes import GOOD, Clock

@@ -2,7 +2,7 @@
 
 import structlog
 
-from sidecar.inputs.socket.complaints import Complaints
+from sidecar.inputs.socket.log_throttle import Complaints
 from tests.support.loops import StillLoop
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import structlog
 
-from sidecar.errors import Rejection, Unavailable
+from sidecar.core.errors import Rejection, Unavailable
+from sidecar.core.model import Order
 from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.socket.backpressure import Pool
 from sidecar.inputs.socket.connection import Connection
 from sidecar.inputs.socket.line_session import LineSession
-from sidecar.inputs.socket.pool import Pool
 from sidecar.intake import LinesTaken
 from sidecar.intake.submission import Done, Submission
-from sidecar.model import Order
 from tests.support.loops import StillLoop
 
 FULL = Unavailable("the queue is full", retry_after_s=30)

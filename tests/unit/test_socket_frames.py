@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.inputs.socket.frames import BadFrame, Frame, FrameDecoder, GetConfiguration, Item, configuration
+from sidecar.inputs.socket.agent_frames import BadFrame, Frame, FrameDecoder, GetConfiguration, Item, configuration
 from tests.support.agent import (
     COMMON,
     DYNAMIC,

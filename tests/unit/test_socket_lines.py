@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.errors import Rejection
+from sidecar.core.errors import Rejection
 from sidecar.inputs.socket.acks import Acks
-from sidecar.inputs.socket.lines import LineFramer, Overlong, Piece
+from sidecar.inputs.socket.line_framer import LineFramer, Overlong, Piece
 
 MAX = 20
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sidecar.config import Listen, Socket
-from sidecar.inputs.socket.peer import Allowed, Peer
+from sidecar.inputs.socket.peer_credentials import Allowed, Peer
 
 ME, ROOT, OTHER = os.geteuid(), 0, 12_345
 MY_GROUP, OTHER_GROUP = os.getegid(), 12_346

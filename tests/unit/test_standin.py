@@ -5,12 +5,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from sidecar.core.units import Rate
 from sidecar.standin import Faults, PipeRules, parse_fault
 from sidecar.standin.faults import MODES
 from sidecar.standin.judge import data_id_of, judge
 from sidecar.standin.rates import SlidingWindows, TokenBuckets
 from sidecar.standin.record import Record
-from sidecar.units import Rate
 from tests.support.reports import NOW_MS, dump, event, report, sample, without
 
 NOW_S = NOW_MS / 1000

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar import metrics
-from sidecar.model import Books
-from sidecar.status import (
+from sidecar.core.model import Books
+from sidecar.status import prometheus
+from sidecar.status.document import (
     BooksStatus,
     ConfigStatus,
     InputStatus,
@@ -58,7 +58,7 @@ def status(**changes: Any) -> Status:
 
 
 def samples(document: Status) -> dict[str, float]:
-    text = metrics.render(document).decode()
+    text = prometheus.render(document).decode()
     return {
         sample.name + "".join(f",{v}" for v in sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)

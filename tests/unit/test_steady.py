@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.model import Books
+from sidecar.core.model import Books
 from sidecar.queue.operations import Expire, Tidy
 from sidecar.queue.steady import SteadyClock
 from tests.support.queues import DirectQueue

@@ -4,7 +4,7 @@ import os
 import socket
 from pathlib import Path
 
-from sidecar.systemd import Notifier
+from sidecar.host.systemd import Notifier
 
 
 def test_states_are_sent_to_the_service_manager(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from sidecar.globs import is_excluded, split_pattern
-from sidecar.inputs.tail.discovery import discover
-from sidecar.inputs.tail.families import is_related, is_successor
-from sidecar.inputs.tail.identity import HEAD_BYTES, MARK_BYTES, Look, decide, digest, holds
-from sidecar.model import Checkpoint
+from sidecar.core.model import Checkpoint
+from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, Look, decide, digest, holds
+from sidecar.inputs.tail.rotated_names import is_related, is_successor
+from sidecar.inputs.tail.scan import discover
+from sidecar.text.globs import is_excluded, split_pattern
 
 CONTENT = b"".join(b"%04d a line of a log\n" % number for number in range(200))
 OFFSET = 3000
@@ -190,7 +190,7 @@ def foreign_link(monkeypatch: pytest.MonkeyPatch, *links: Path) -> None:
             return found
         return os.stat_result((*found[:4], 12_345, *found[5:]))
 
-    monkeypatch.setattr("sidecar.inputs.tail.discovery.os.lstat", lstat)
+    monkeypatch.setattr("sidecar.inputs.tail.scan.os.lstat", lstat)
 
 
 def test_a_planted_link_is_not_followed_unless_it_is_wished(open_to_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ def test_a_file_that_is_exchanged_for_a_link_while_it_is_looked_at_is_not_taken_
     def stat(path: Any, **more: Any) -> os.stat_result:
         return real(secret if str(path).endswith("own.log") else path, **more)  # it was a link a moment ago
 
-    monkeypatch.setattr("sidecar.inputs.tail.discovery.os.stat", stat)
+    monkeypatch.setattr("sidecar.inputs.tail.scan.os.stat", stat)
     assert discover([f"{open_to_all}/*.log"], ()).files == {}
 
 
@@ -262,7 +262,7 @@ def test_a_directory_that_cannot_be_listed_is_named_and_one_that_is_gone_is_not(
             raise FileNotFoundError(2, "No such file or directory")
         return real(path)
 
-    monkeypatch.setattr("sidecar.inputs.tail.discovery.os.scandir", scandir)
+    monkeypatch.setattr("sidecar.inputs.tail.scan.os.scandir", scandir)
     found = discover([f"{tmp_path}/*/*.log"], ())
     assert found.refused == {f"{tmp_path}/closed": error.strerror}
     assert found.closed == {f"{tmp_path}/closed"}

@@ -14,10 +14,10 @@ import pytest
 import structlog
 import zstandard
 
-from sidecar.inputs.tail import register, successors
-from sidecar.inputs.tail.families import bases_of
+from sidecar.inputs.tail import registry, rotated_files
 from sidecar.inputs.tail.glances import link_directories
-from sidecar.inputs.tail.watch import Listener, Watcher
+from sidecar.inputs.tail.rotated_names import bases_of
+from sidecar.inputs.tail.watcher import Listener, Watcher
 from sidecar.parsing import Lines, Maker
 from tests.support.tails import Tailer, write
 
@@ -78,7 +78,7 @@ def age(path: Path, seconds: float) -> None:
 
 def compress_when_listed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the listing of its directory and the look at it."""
-    listed = successors.list_directory
+    listed = rotated_files.list_directory
 
     def list_and_compress(directory: str) -> list[os.DirEntry[str]]:
         entries = listed(directory)
@@ -86,7 +86,7 @@ def compress_when_listed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             pack(path, ".gz")
         return entries
 
-    monkeypatch.setattr(successors, "list_directory", list_and_compress)
+    monkeypatch.setattr(rotated_files, "list_directory", list_and_compress)
 
 
 @pytest.mark.parametrize("suffix", PACK)
@@ -764,7 +764,7 @@ def test_a_file_that_is_renamed_while_it_is_compared_is_no_copy_of_what_is_at_it
     write(log, long("known") + "\n")
     made.settle()
     write(Path(f"{log}.1"), long("new") + "\n")
-    beginnings = register._beginnings
+    beginnings = registry._beginnings
 
     def shift(path: str, sizes: Any) -> Any:
         if log.exists() and path == f"{log}.1" and (not met or sys._getframe(2).f_code.co_name == "copied"):
@@ -772,7 +772,7 @@ def test_a_file_that_is_renamed_while_it_is_compared_is_no_copy_of_what_is_at_it
             log.rename(f"{log}.1")
         return beginnings(path, sizes)
 
-    monkeypatch.setattr(register, "_beginnings", shift)
+    monkeypatch.setattr(registry, "_beginnings", shift)
     made.settle()
     made.settle()
     assert made.contents() == [long("known"), long("new")]
@@ -790,14 +790,14 @@ def test_a_small_file_that_is_shifted_while_it_is_looked_for_is_found_at_the_sec
     write(log, "2\n")
     made.worker.changed(str(log), True)
     log.rename(f"{log}.1")
-    looked = successors.look_at
+    looked = rotated_files.look_at
 
     def shift(path: str, known: Any) -> Any:
         if path == f"{log}.1" and not Path(f"{log}.2").exists():
             Path(f"{log}.1").rename(f"{log}.2")
         return looked(path, known)
 
-    monkeypatch.setattr(successors, "look_at", shift)
+    monkeypatch.setattr(rotated_files, "look_at", shift)
     write(log, "3\n")
     made.turn(4, pass_s=30)
     assert made.contents() == ["1", "2", "3"]

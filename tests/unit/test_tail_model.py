@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from sidecar.inputs.tail.identity import HEAD_BYTES, digest
+from sidecar.inputs.tail.fingerprint import HEAD_BYTES, digest
 from tests.support.tails import Tailer, write
 
 FUZZ = os.environ.get("HYPOTHESIS_PROFILE") == "fuzz"

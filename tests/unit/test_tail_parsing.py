@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar import patterns
 from sidecar.parsing import Lines, Place, by_format, by_unit, codec_of, encoding_of, last_end, take_lines
 from sidecar.parsing.grouping import Grouping, group_lines
 from sidecar.parsing.lines import MAX_LINES
 from sidecar.parsing.parsers import parse_lines
 from sidecar.parsing.plain import frame_lines, frame_of
-from sidecar.patterns import parse_pattern, search_all
-from sidecar.templates import field_text, parse_template
+from sidecar.text import regexes
+from sidecar.text.regexes import parse_pattern, search_all
+from sidecar.text.templates import field_text, parse_template
 from tests.support.makers import make, maker
 from tests.support.reports import NOW_MS
 
@@ -302,7 +302,7 @@ def test_a_line_is_given_up_only_when_its_own_thread_used_the_time(of: int, monk
     pattern = parse_pattern("a")
     for needs_s, late in ((0.002, 0), (0.034, 0), (1000.0, 1)):
         starved = Starved(of, needs_s)
-        monkeypatch.setattr(patterns, "_compiled", lambda _, starved=starved: starved)
+        monkeypatch.setattr(regexes, "_compiled", lambda _, starved=starved: starved)
         assert search_all(pattern, ["a"], lambda starved=starved: starved.thread_s).late == late
         assert starved.thread_s < 10 * 0.05
 

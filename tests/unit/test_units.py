@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.units import Rate, format_duration, format_size, parse_duration, parse_rate, parse_size
+from sidecar.core.units import Rate, format_duration, format_size, parse_duration, parse_rate, parse_size
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from sidecar.status import LaneStatus, ProxyStatus, Status, StreamStatus
-from sidecar.units import format_moment
-from sidecar.why import explain
+from sidecar.core.units import format_moment
+from sidecar.status.document import LaneStatus, ProxyStatus, Status, StreamStatus
+from sidecar.status.explain import explain
 from tests.unit.test_status import DOWN, PROXY, STREAM, TAIL, status
 
 NOW_MS = 1_700_000_000_000

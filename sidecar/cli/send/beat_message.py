@@ -11,8 +11,8 @@ import msgspec
 from sidecar.cli.send.beat import Beat
 from sidecar.cli.send.event import Item
 from sidecar.cli.send.report import Pipe, Report
-from sidecar.model import Kind
-from sidecar.report.words import describe
+from sidecar.core.model import Kind
+from sidecar.report import describe
 
 _SKELETON = '{"access_token":"","data":[{"event_name":"","event":{"content":""},"target":"","dimension":{}}]}'
 _OVERRIDES = (

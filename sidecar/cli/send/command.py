@@ -14,10 +14,8 @@ from sidecar.cli.send.report import Pipe
 from sidecar.cli.send.way import Where
 from sidecar.cli.times import When
 from sidecar.client.address import parse_address
-from sidecar.config import Readable
-from sidecar.config.addresses import is_own_listener
-from sidecar.config.readers import parse_url, read_secret
-from sidecar.units import parse_duration
+from sidecar.config import Readable, is_own_listener, parse_url, read_secret
+from sidecar.core.units import parse_duration
 
 _TOKEN_BYTES = 10_000
 

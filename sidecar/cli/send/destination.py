@@ -7,9 +7,8 @@ import msgspec
 
 from sidecar.cli.send.http_link import HttpLink, NoSidecarThereError, open_sidecar
 from sidecar.cli.send.line_socket import LineSocket, open_line_socket
-from sidecar.config import Listen, Readable
-from sidecar.config.addresses import is_loopback
-from sidecar.errors import SidecarError
+from sidecar.config import Listen, Readable, is_loopback
+from sidecar.core.errors import SidecarError
 
 WELL_KNOWN = "unix:/run/sidecar/sidecar.sock"
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where somebody listens, not we

@@ -12,9 +12,9 @@ import msgspec
 from sidecar.cli.send.http_link import TIMEOUT_S, HttpLink
 from sidecar.cli.send.report import Report
 from sidecar.config import Config, tls_context
-from sidecar.directory import Directory
-from sidecar.errors import Rejected
-from sidecar.forward.client import push_url
+from sidecar.core.errors import Rejected
+from sidecar.forward import push_url
+from sidecar.intake import Router
 from sidecar.report import Envelope, check_items
 
 """Left free for what stands around the events."""
@@ -37,13 +37,13 @@ class _Checked:
     """Makes the bodies for a proxy: with the configured token, and nothing in them that the proxy would not take."""
 
     def __init__(self, config: Config) -> None:
-        self._directory = Directory(config)
+        self._router = Router(config)
         self._own_target, self._event_bytes = config.defaults.own_target, config.proxy.event_bytes
 
     def __call__(self, report: Report) -> tuple[bytes, str]:
         """Raises Rejected."""
         pipe = report.pipe
-        route = self._directory.resolve(Envelope(pipe.data_id, pipe.token, pipe.stream, b"", repaired=False))
+        route = self._router.resolve(Envelope(pipe.data_id, pipe.token, pipe.stream, b"", repaired=False))
         rules = msgspec.structs.replace(route.local_rules, max_ahead_ms=0)
         limit_bytes = self._event_bytes
         checked = check_items(

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from sidecar.model import Kind
+from sidecar.core.model import Kind
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):

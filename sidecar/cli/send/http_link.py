@@ -14,8 +14,8 @@ from sidecar.cli.send import verdict
 from sidecar.cli.send.link import BrokenError, GaveUpError, Patience
 from sidecar.cli.send.outbox import Outbox, StoppedError
 from sidecar.cli.send.report import Report
-from sidecar.errors import Rejected, Rejection
-from sidecar.forward.outcome import Reply
+from sidecar.core.errors import Rejected, Rejection
+from sidecar.forward import Reply
 
 PUSH = "/v2/push/"
 _ANSWER_BYTES = 65_536

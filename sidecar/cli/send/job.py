@@ -20,8 +20,8 @@ from sidecar.cli.send.outbox import Complain, Outbox, StoppedError
 from sidecar.cli.send.reading import opened, read_lines
 from sidecar.cli.send.report import Pipe, Report, gather
 from sidecar.cli.send.way import Way, Where, find_way, find_way_of_beat
-from sidecar.errors import Rejected, Rejection
-from sidecar.units import format_duration
+from sidecar.core.errors import Rejected, Rejection
+from sidecar.core.units import format_duration
 
 _TIMEOUT_S, _FILE_TIMEOUT_S = 30.0, 300.0
 

@@ -14,7 +14,7 @@ from sidecar.cli.send.outbox import Outbox
 from sidecar.client.address import parse_address
 from sidecar.client.answers import Answers, BadAnswer
 from sidecar.client.connection import connect
-from sidecar.listening import short_path
+from sidecar.host.listeners import short_path
 
 _WINDOW_LINES = 100
 """Not settled at once; the sidecar keeps refusals of about so many lines for a client that does not read."""

@@ -10,10 +10,8 @@ import msgspec
 
 from sidecar.cli.send.event import Given, Item, complete
 from sidecar.cli.send.report import Pipe
-from sidecar.errors import Place, Rejected
-from sidecar.report import open_envelope
-from sidecar.report.repair import mended, valid_utf8
-from sidecar.report.words import describe, foreign
+from sidecar.core.errors import Place, Rejected
+from sidecar.report import describe, foreign, mended, open_envelope, valid_utf8
 
 MAX_LINE_BYTES = 5_000_000
 _BOM = b"\xef\xbb\xbf"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sidecar.cli.send.outbox import Outbox
-from sidecar.errors import SidecarError
+from sidecar.core.errors import SidecarError
 
 
 class BrokenError(SidecarError):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from sidecar.cli.send.event import Item
 from sidecar.cli.send.report import Report
-from sidecar.errors import Place, Rejection, Scope, SidecarError
+from sidecar.core.errors import Place, Rejection, Scope, SidecarError
 
 _END = object()
 Complain = Callable[[Item, Rejection], None]

@@ -8,9 +8,22 @@ from datetime import datetime
 import msgspec
 
 from sidecar.cli.send.outbox import rejected_as
-from sidecar.errors import Rejection
-from sidecar.forward import outcome
-from sidecar.forward.outcome import Reply
+from sidecar.core.errors import Rejection
+from sidecar.forward import (
+    Busy,
+    DataFault,
+    Delivered,
+    Looped,
+    Misrouted,
+    ProxyDown,
+    RefusedUnknown,
+    Reply,
+    Throttled,
+    TooLarge,
+    Unauthorized,
+    words_of,
+)
+from sidecar.forward import judge as judge_reply
 from sidecar.inputs.http import REJECTION_HEADER
 
 
@@ -36,20 +49,20 @@ Verdict = Taken | Rejection | Later | Elsewhere
 
 def judge(reply: Reply, now: datetime, *, token: str) -> Verdict:
     """`now` (aware) is for a date in Retry-After; words that repeat the token are not repeated here."""
-    match outcome.judge(reply, now, secret=token):
-        case outcome.Delivered():
+    match judge_reply(reply, now, secret=token):
+        case Delivered():
             return Taken()
-        case outcome.DataFault() | outcome.TooLarge():
+        case DataFault() | TooLarge():
             return _rejected(reply, token, "report")
-        case outcome.Unauthorized():
+        case Unauthorized():
             return _rejected(reply, token, "stream")
         case (
-            outcome.Throttled(reason=reason, retry_after_s=after_s)
-            | outcome.Busy(reason=reason, retry_after_s=after_s)
-            | outcome.ProxyDown(reason=reason, retry_after_s=after_s)
+            Throttled(reason=reason, retry_after_s=after_s)
+            | Busy(reason=reason, retry_after_s=after_s)
+            | ProxyDown(reason=reason, retry_after_s=after_s)
         ):
             return Later(reason, after_s)
-        case outcome.Misrouted(reason=reason) | outcome.RefusedUnknown(reason=reason) | outcome.Looped(reason=reason):
+        case Misrouted(reason=reason) | RefusedUnknown(reason=reason) | Looped(reason=reason):
             return Elsewhere(reason)
 
 
@@ -66,7 +79,7 @@ def _rejected(reply: Reply, token: str, scope: str) -> Rejection:
 
     With a `token` it is not the sidecar that answers, and its words as data may repeat that.
     """
-    words = outcome.words_of(reply.body, token) or f"HTTP {reply.status}"
+    words = words_of(reply.body, token) or f"HTTP {reply.status}"
     try:
         said = msgspec.json.decode(reply.headers.get(REJECTION_HEADER, "") if not token else "", type=_Said)
     except msgspec.MsgspecError:

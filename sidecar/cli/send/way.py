@@ -9,9 +9,7 @@ from sidecar.cli.send.destination import Finder, NoSidecarError, max_line_bytes,
 from sidecar.cli.send.direct import open_proxy
 from sidecar.cli.send.link import Link, SendError
 from sidecar.cli.send.report import Limits
-from sidecar.config import Readable
-from sidecar.config.model import ENVELOPE_BYTES
-from sidecar.config.readers import parse_url
+from sidecar.config import ENVELOPE_BYTES, Readable, parse_url
 
 _EVENTS, _BYTES = 200, 200_000
 _DIRECT_EVENTS, _DIRECT_PART = 5_000, 0.9

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from sidecar.errors import Rejection
+from sidecar.core.errors import Rejection
 
 REJECTION_HEADER = "x-sidecar-rejection"
 _HEADER_CHARACTERS = 4096

@@ -2,7 +2,7 @@
 
 import zlib
 
-from sidecar.errors import Rejected
+from sidecar.core.errors import Rejected
 
 _WBITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 _RAW_DEFLATE = -15

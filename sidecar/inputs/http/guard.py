@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
-from sidecar.errors import Rejected
+from sidecar.core.errors import Rejected
 
 _AUTHORITY = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{0,5})?")
 """A host and perhaps a port, with nobody's name before it and nothing behind it (RFC 9110, 7.2)."""

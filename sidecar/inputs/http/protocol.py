@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Any
 
 from sidecar.config import is_own_address
-from sidecar.errors import Rejected
+from sidecar.core.errors import Rejected
+from sidecar.core.model import THIS_HOST, Sender
 from sidecar.inputs.http.bounded import BoundedProtocol, Limits
 from sidecar.inputs.http.push import Push, Shared
-from sidecar.model import THIS_HOST, Sender
 
 PUSH_PATHS = (b"/v2/push/", b"/v2/push")
 _MAX_KNOWN_HEADS = 1024

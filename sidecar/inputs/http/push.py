@@ -5,13 +5,13 @@ from typing import Protocol
 
 import msgspec
 
-from sidecar.errors import Rejected, Unavailable
-from sidecar.hops import HEADER, BadHops, Hops, parse_hops, shown
+from sidecar.core.errors import Rejected, Unavailable
+from sidecar.core.hops import HEADER, BadHops, Hops, parse_hops, shown
+from sidecar.core.model import Sender
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import answers
 from sidecar.inputs.http.content import decode
 from sidecar.inputs.http.guard import Guard
-from sidecar.model import Sender
 
 _MAX_BUFFERED_BYTES = 64_000_000
 _LARGE_BYTES = 65_536

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sidecar.config import is_own_address
-from sidecar.errors import Rejected
+from sidecar.core.errors import Rejected
 from sidecar.inputs.http import answers
 from sidecar.inputs.http.guard import Guard
 

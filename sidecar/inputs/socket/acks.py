@@ -6,7 +6,7 @@ costs no more than that.
 
 import msgspec
 
-from sidecar.errors import Rejection, Scope
+from sidecar.core.errors import Rejection, Scope
 
 _MAX_REFUSALS_BYTES = 65_536
 _MESSAGE_CHARACTERS = 500

@@ -17,13 +17,13 @@ from collections import deque
 from functools import partial
 from typing import Any, Protocol
 
-from sidecar.errors import Unavailable
+from sidecar.core.errors import Unavailable
 from sidecar.inputs.counts import InputCounts
-from sidecar.inputs.socket.answering import Answering
-from sidecar.inputs.socket.flights import Flight, Flights
-from sidecar.inputs.socket.frames import Frame
-from sidecar.inputs.socket.lines import each_line
-from sidecar.inputs.socket.pool import Pool
+from sidecar.inputs.socket.agent_frames import Frame
+from sidecar.inputs.socket.backpressure import Pool
+from sidecar.inputs.socket.in_flight import Flight, Flights
+from sidecar.inputs.socket.line_framer import each_line
+from sidecar.inputs.socket.response_writer import Answering
 from sidecar.inputs.socket.sessions import Handed, Item, Session
 
 _MAX_HELD_BYTES = 1_000_000

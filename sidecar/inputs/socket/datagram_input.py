@@ -8,13 +8,13 @@ import sys
 from functools import partial
 
 from sidecar.config import Socket
-from sidecar.errors import Unavailable
+from sidecar.core.errors import Unavailable
 from sidecar.inputs.counts import InputCounts
-from sidecar.inputs.socket.complaints import Complaints
-from sidecar.inputs.socket.lines import each_line, without_blank_lines
-from sidecar.inputs.socket.opening import Opened, bound_to, open_listener
-from sidecar.inputs.socket.peer import Allowed, close_passed_files, sender_of
-from sidecar.inputs.socket.pool import Pool
+from sidecar.inputs.socket.backpressure import Pool
+from sidecar.inputs.socket.line_framer import each_line, without_blank_lines
+from sidecar.inputs.socket.listener import Opened, bound_to, open_listener
+from sidecar.inputs.socket.log_throttle import Complaints
+from sidecar.inputs.socket.peer_credentials import Allowed, close_passed_files, sender_of
 from sidecar.inputs.socket.sessions import LinesTaken, TakeLines
 
 _AT_ONCE = 256

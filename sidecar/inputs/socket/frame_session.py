@@ -5,11 +5,11 @@ What is wrong cannot be said to such a client; it is counted, said in the log, a
 
 from collections.abc import Callable
 
-from sidecar.errors import Rejected
+from sidecar.core.errors import Rejected
 from sidecar.inputs.counts import InputCounts
-from sidecar.inputs.socket.complaints import Complaints
-from sidecar.inputs.socket.frames import BadFrame, Frame, FrameDecoder, GetConfiguration
-from sidecar.inputs.socket.peer import Peer
+from sidecar.inputs.socket.agent_frames import BadFrame, Frame, FrameDecoder, GetConfiguration
+from sidecar.inputs.socket.log_throttle import Complaints
+from sidecar.inputs.socket.peer_credentials import Peer
 from sidecar.inputs.socket.sessions import Done, Handed, Item, TakeFrame
 
 

@@ -1,9 +1,9 @@
 """A connection that sends lines: numbers them, and says which are on disk and which are refused."""
 
-from sidecar.errors import Rejection
+from sidecar.core.errors import Rejection
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.acks import Acks
-from sidecar.inputs.socket.lines import LineFramer, Overlong
+from sidecar.inputs.socket.line_framer import LineFramer, Overlong
 from sidecar.inputs.socket.sessions import Done, Handed, Item, TakeLines
 
 _HALF_A_LINE = "the connection ended in the middle of this line"

@@ -9,10 +9,10 @@ from typing import Protocol
 
 import msgspec
 
-from sidecar.errors import Rejection
-from sidecar.inputs.socket.frames import BadFrame, Frame, GetConfiguration
-from sidecar.inputs.socket.lines import Overlong
-from sidecar.model import Order
+from sidecar.core.errors import Rejection
+from sidecar.core.model import Order
+from sidecar.inputs.socket.agent_frames import BadFrame, Frame, GetConfiguration
+from sidecar.inputs.socket.line_framer import Overlong
 
 Done = Callable[[Exception | None], None]
 Item = bytes | Overlong | Frame | GetConfiguration | BadFrame

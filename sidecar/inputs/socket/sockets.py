@@ -9,10 +9,10 @@ from typing import Protocol
 import structlog
 
 from sidecar.config import Socket
-from sidecar.errors import StartError
+from sidecar.core.errors import StartError
 from sidecar.inputs.counts import InputCounts
+from sidecar.inputs.socket.backpressure import Pool
 from sidecar.inputs.socket.datagram_input import DatagramInput
-from sidecar.inputs.socket.pool import Pool
 from sidecar.inputs.socket.sessions import Done, FrameTaken, LinesTaken
 from sidecar.inputs.socket.stream_input import StreamInput
 

@@ -9,14 +9,14 @@ from functools import partial
 
 from sidecar.config import Socket
 from sidecar.inputs.counts import InputCounts
-from sidecar.inputs.socket.complaints import Complaints
+from sidecar.inputs.socket.agent_frames import FIRST_BYTE
+from sidecar.inputs.socket.backpressure import Pool
 from sidecar.inputs.socket.connection import Connection
 from sidecar.inputs.socket.frame_session import FrameSession
-from sidecar.inputs.socket.frames import FIRST_BYTE
 from sidecar.inputs.socket.line_session import LineSession
-from sidecar.inputs.socket.opening import Opened, bound_to, open_listener
-from sidecar.inputs.socket.peer import Allowed, Peer, peer_of
-from sidecar.inputs.socket.pool import Pool
+from sidecar.inputs.socket.listener import Opened, bound_to, open_listener
+from sidecar.inputs.socket.log_throttle import Complaints
+from sidecar.inputs.socket.peer_credentials import Allowed, Peer, peer_of
 from sidecar.inputs.socket.sessions import Session, TakeFrame, TakeLines
 
 _FIRST_BYTES = b"{ \t\r\n"

@@ -1,13 +1,29 @@
 """Files whose lines become events: every line once into the queue, through every rotation.
 
-`tails.py` joins it to the rest. A `worker.py` for each tail is its thread: it asks `following.py` which files there are
-(`discovery.py`, `globs.py`, `successors.py`, `families.py`), reads them by `reading.py` (`files.py`, `sources.py`,
-`identity.py`), and lets `ending.py` say what becomes of those that end. `watch.py` tells it when to look.
+`tails.py` joins it to the rest. A `worker.py` for each tail is its thread: it asks `tracker.py` which files there are
+(`scan.py`, `rotated_files.py`, `rotated_names.py`), reads them by `reading.py` (`tracked_file.py`, `open_file.py`,
+`fingerprint.py`), and lets `end_of_file.py` say what becomes of those that end. `watcher.py` tells it when to look.
 """
 
 from sidecar.inputs.tail.counts import TailCounts
-from sidecar.inputs.tail.shown import ShownFile, ShownLoss, ShownTail, ShownTails, show_loss
+from sidecar.inputs.tail.event_builders import make_maker, make_makers
+from sidecar.inputs.tail.open_file import SUFFIXES, Source, open_source
+from sidecar.inputs.tail.status import ShownFile, ShownLoss, ShownTail, ShownTails, show_loss
 from sidecar.inputs.tail.tails import Tails
 from sidecar.inputs.tail.watching import AS_CONFIGURED
 
-__all__ = ["AS_CONFIGURED", "ShownFile", "ShownLoss", "ShownTail", "ShownTails", "TailCounts", "Tails", "show_loss"]
+__all__ = [
+    "AS_CONFIGURED",
+    "SUFFIXES",
+    "ShownFile",
+    "ShownLoss",
+    "ShownTail",
+    "ShownTails",
+    "Source",
+    "TailCounts",
+    "Tails",
+    "make_maker",
+    "make_makers",
+    "open_source",
+    "show_loss",
+]

@@ -5,10 +5,10 @@ from collections import Counter
 
 import structlog
 
-from sidecar.clock import boot_clock
+from sidecar.core.rate_meter import Recent
+from sidecar.host.clock import boot_clock
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.tail.messages import Batch
-from sidecar.meter import Recent
 from sidecar.parsing import Counts
 
 NAMES = ("filtered", "unparsed", "untimed", "cut", "blank", "late", "nul_bytes", "not_numbers")

@@ -2,10 +2,10 @@
 
 import os
 
-from sidecar.inputs.tail.files import TailedFile, look_at
-from sidecar.inputs.tail.identity import decide
-from sidecar.inputs.tail.successors import Candidate
-from sidecar.model import Checkpoint
+from sidecar.core.model import Checkpoint
+from sidecar.inputs.tail.fingerprint import decide
+from sidecar.inputs.tail.rotated_files import Candidate
+from sidecar.inputs.tail.tracked_file import TailedFile, look_at
 
 _MOST_LINKS = 40
 

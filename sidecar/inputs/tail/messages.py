@@ -5,8 +5,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from sidecar.inputs.tail.files import TailedFile
-from sidecar.model import Advance, Block
+from sidecar.core.model import Advance, Block
+from sidecar.inputs.tail.tracked_file import TailedFile
 from sidecar.parsing import Counts
 
 

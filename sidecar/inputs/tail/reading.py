@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from sidecar.inputs.tail.files import TailedFile
+from sidecar.core.model import Advance
 from sidecar.inputs.tail.messages import Batch
-from sidecar.model import Advance
+from sidecar.inputs.tail.tracked_file import TailedFile
 from sidecar.parsing import Maker, Place, take_lines
 
 _BLOCK_BYTES = 512 * 1024

@@ -10,14 +10,14 @@ from typing import Literal, Protocol
 import structlog
 
 from sidecar.config import Tail
-from sidecar.errors import Rejected, Unavailable
+from sidecar.core.errors import Rejected, Unavailable
+from sidecar.core.model import Advance, Block, Checkpoint, Kind
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.messages import Batch, Command, Landed
 from sidecar.inputs.tail.reading import Rules
-from sidecar.inputs.tail.shown import ShownFile, ShownTail, show_files, show_tail
-from sidecar.inputs.tail.watch import Watcher
+from sidecar.inputs.tail.status import ShownFile, ShownTail, show_files, show_tail
+from sidecar.inputs.tail.watcher import Watcher
 from sidecar.inputs.tail.worker import Worker
-from sidecar.model import Advance, Block, Checkpoint, Kind
 from sidecar.parsing import Maker
 
 _IN_MEMORY_BYTES = 32_000_000

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 
 import structlog
 
-from sidecar.inputs.tail.watch import Watcher
+from sidecar.inputs.tail.watcher import Watcher
 
 AS_CONFIGURED = "as configured"
 log = structlog.get_logger("inputs.tail")

@@ -16,18 +16,18 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from sidecar.config import Tail
-from sidecar.errors import Rejected, Stale, Unavailable
+from sidecar.core.errors import Rejected, Stale, Unavailable
+from sidecar.core.model import Checkpoint
+from sidecar.inputs.tail.commands import chosen
 from sidecar.inputs.tail.counts import TailCounts
-from sidecar.inputs.tail.ending import Ending
-from sidecar.inputs.tail.files import Changed, TailedFile
-from sidecar.inputs.tail.following import Following
+from sidecar.inputs.tail.end_of_file import Ending
 from sidecar.inputs.tail.messages import Batch, Command, Landed, Queue
-from sidecar.inputs.tail.moves import chosen
+from sidecar.inputs.tail.open_file import SUFFIXES
 from sidecar.inputs.tail.reading import Nothing, Rules, read_batch, read_less
-from sidecar.inputs.tail.sources import SUFFIXES
-from sidecar.inputs.tail.watch import Watcher
+from sidecar.inputs.tail.tracked_file import Changed, TailedFile
+from sidecar.inputs.tail.tracker import Following
+from sidecar.inputs.tail.watcher import Watcher
 from sidecar.inputs.tail.watching import Watching
-from sidecar.model import Checkpoint
 
 _LOOK_EVERY_S = 30.0
 _LOOK_PAUSE_S = 0.1

@@ -1,11 +1,10 @@
 """What the writer can be asked to do, each as SQL inside a transaction that somebody else opens and commits.
 
-`append.py` accepts, `forwarding.py` does what the proxy's answers mean, `again.py` what is sent once more or at last,
+`append.py` accepts, `forwarding.py` does what the proxy's answers mean, `requeue.py` what is sent once more or at last,
 `retention.py` forgets, `damage.py` sets aside what cannot be read, `checkpoints.py` moves the places in tailed files.
 Nothing is done twice or by halves.
 """
 
-from sidecar.queue.operations.again import CancelReplay, Fit, Promote, Purge, PutBack, PutOff, Replay
 from sidecar.queue.operations.append import Append, append_all
 from sidecar.queue.operations.checkpoints import SaveCheckpoints
 from sidecar.queue.operations.damage import SetDamagedAside
@@ -17,6 +16,7 @@ from sidecar.queue.operations.forwarding import (
     SpendBudget,
     Split,
 )
+from sidecar.queue.operations.requeue import CancelReplay, Fit, Promote, Purge, PutBack, PutOff, Replay
 from sidecar.queue.operations.retention import (
     Expire,
     Forget,

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from sidecar.model import Advance, Block, Order
+from sidecar.core.model import Advance, Block, Order
 from sidecar.queue.operations.checkpoints import advance_checkpoint
 from sidecar.queue.operations.transaction import Done, Transaction, add_chunks, add_dead, add_later
-from sidecar.queue.records import QueueStream
+from sidecar.queue.streams import QueueStream
 
 
 class Append(msgspec.Struct, frozen=True):

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from sidecar.errors import Stale
-from sidecar.model import Advance, Checkpoint, Loss
+from sidecar.core.errors import Stale
+from sidecar.core.model import Advance, Checkpoint, Loss
 from sidecar.queue.operations.transaction import Done, Transaction
-from sidecar.queue.records import load_checkpoints
+from sidecar.queue.streams import load_checkpoints
 
 _MAX_LOSSES = 1000
 """Receipts that are kept; the oldest go first."""

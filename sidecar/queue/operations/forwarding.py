@@ -7,8 +7,8 @@ import msgspec
 from sidecar.queue.damage import DamagedRow
 from sidecar.queue.operations.damage import set_aside
 from sidecar.queue.operations.transaction import Done, Transaction, add_chunk, add_dead, delete_chunks, take_away
-from sidecar.queue.records import QueueLane
 from sidecar.queue.schema import chunk_id, lowest_id
+from sidecar.queue.streams import QueueLane
 
 _split_events = msgspec.json.Decoder(list[msgspec.Raw]).decode
 

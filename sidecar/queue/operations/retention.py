@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 import msgspec
 
-from sidecar.queue.operations.again import DeadRow, count_dropped, drop_dead
+from sidecar.queue.operations.requeue import DeadRow, count_dropped, drop_dead
 from sidecar.queue.operations.transaction import Done, Transaction, delete_chunks, take_away
-from sidecar.queue.records import DEAD_ROW_BYTES, QueueLane, QueueStream, dead_bytes
 from sidecar.queue.schema import LANE_BITS, end_id, lowest_id
+from sidecar.queue.streams import DEAD_ROW_BYTES, QueueLane, QueueStream, dead_bytes
 
 _AT_ONCE = 64
 _STEADY = {

@@ -4,10 +4,10 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from sidecar.model import RULES, Block
+from sidecar.core.model import RULES, Block
 from sidecar.queue.codec import Codec
-from sidecar.queue.records import Delta, LaneDelta, QueueLane, QueueStream
 from sidecar.queue.schema import chunk_id
+from sidecar.queue.streams import Delta, LaneDelta, QueueLane, QueueStream
 
 Done = Callable[[Exception | None], None]
 

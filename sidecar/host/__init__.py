@@ -1,0 +1,1 @@
+"""This host: its clocks, log, systemd, address, sockets, and the libraries that run on them. A shelf of modules."""

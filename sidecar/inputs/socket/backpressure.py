@@ -1,0 +1,174 @@
+"""What all sockets have in common: bounds on memory, and the connections that wait until there is room in the queue.
+
+    reading ──> held in memory ──> in the queue ──commit──> forgotten
+                     │ no room in the queue, or the commit failed
+                     └─ waits here, not read any further; tried again, one after the other, until there is
+
+When too much is held, nobody is read; then a few at a time. Of lines without an end, those of the user who holds most
+are given up first, so that no user can keep another from sending.
+"""
+
+import asyncio
+import itertools
+from collections import Counter
+from typing import Protocol
+
+import structlog
+
+from sidecar.core.errors import Unavailable
+
+log = structlog.get_logger("inputs.socket")
+_MAX_HELD_BYTES = 32_000_000
+"""Of whole lines that are not on disk; below what admission takes for a slow disk."""
+_BREATHE_AT_ONCE = 32
+_MAX_UNFINISHED_BYTES = 64_000_000
+_SMALL_BYTES = 4096
+"""Of an unfinished line, which is not counted: so nobody can keep others from sending short ones."""
+_RETRY_S = (0.05, 1.0)
+_SETTLED_S = 5.0
+"""Without anybody waiting for so long, it is over; a queue at its limit changes its mind many times a second."""
+
+
+class Member(Protocol):
+    """A connection, as far as the pool knows it. `owner` is the user at its other end."""
+
+    owner: int
+
+    def go_on(self) -> Unavailable | None:
+        """Tries again what did not work before. Returns why there is no room; None if there is, or nobody knows yet."""
+
+    def balance(self) -> None:
+        """Reads, or does not, as there is memory."""
+
+    def give_up_unfinished(self, reason: str) -> None:
+        """Forgets the line that has no end yet."""
+
+
+class Pool:
+    """One for all sockets. `reason` is why connections wait, if any do."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, max_connections: int) -> None:
+        self._loop, self._max_connections = loop, max_connections
+        self.held_bytes = self.unfinished_bytes = 0
+        self.full = False
+        self.reason: str | None = None
+        self._members: dict[Member, None] = {}
+        self._waiting: dict[Member, None] = {}
+        self._breathless: dict[Member, None] = {}
+        self._unfinished: dict[Member, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._pause_s = _RETRY_S[0]
+        self._told: str | None = None
+        self._since_s = 0.0
+        self._over: asyncio.TimerHandle | None = None
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are as many connections as this process has descriptors for."""
+        return len(self._members) >= self._max_connections
+
+    def join(self, member: Member) -> None:
+        """It is open, or has something that is not on disk."""
+        self._members[member] = None
+        if self.full:
+            self._breathless[member] = None
+
+    def forget(self, member: Member) -> None:
+        """It is gone, and has nothing left to be taken."""
+        self._members.pop(member, None)
+        self._waiting.pop(member, None)
+        self._breathless.pop(member, None)
+        self.unfinished(member, 0)
+
+    def hold(self, size: int) -> None:
+        """So much more (or less, if negative) is in memory."""
+        self.held_bytes += size
+        if not self.full and self.held_bytes >= _MAX_HELD_BYTES:
+            self.full = True
+            self._breathless = dict.fromkeys(self._members)
+            for member in self._breathless:
+                member.balance()
+        elif self.full and self.held_bytes < _MAX_HELD_BYTES // 2:
+            self.full = False
+            self._breathe()
+
+    def unfinished(self, member: Member, size: int) -> None:
+        """A line of `member` without an end has `size` bytes now; the users with most of these make room."""
+        self.unfinished_bytes -= self._unfinished.pop(member, 0)
+        if size > _SMALL_BYTES:
+            self._unfinished[member] = size
+            self.unfinished_bytes += size
+        while self.unfinished_bytes > _MAX_UNFINISHED_BYTES:
+            by_owner: Counter[int] = Counter()
+            for other, held in self._unfinished.items():
+                by_owner[other.owner] += held
+            victim = max(self._unfinished, key=lambda other: (by_owner[other.owner], self._unfinished[other]))
+            victim.give_up_unfinished("too many unfinished lines at once")
+
+    def wait(self, member: Member, why: Unavailable) -> None:
+        """`member` is tried again when there may be room."""
+        if self._over is not None:
+            self._over.cancel()
+            self._over = None
+        if self._told is None:
+            self._since_s = self._loop.time()
+        if self._told != why.message:
+            log.warning("sockets wait, nothing is lost", reason=why.message)
+        self.reason = self._told = why.message
+        self._waiting[member] = None
+        self._try_later()
+
+    def progress(self) -> None:
+        """Something that waited goes on: the others need not wait any longer."""
+        if self._pause_s > _RETRY_S[0]:
+            self._pause_s = _RETRY_S[0]
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+                self._try_later()
+
+    def stop(self) -> None:
+        """Nobody is tried any more; may be called twice."""
+        for timer in (self._timer, self._over):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._over = None
+
+    def _breathe(self) -> None:
+        """Wakes a few; the others follow, unless those bring so much that it is full again."""
+        if self.full:
+            return
+        some = list(itertools.islice(self._breathless, _BREATHE_AT_ONCE))
+        for member in some:
+            del self._breathless[member]
+            member.balance()
+        if self._breathless:
+            self._loop.call_soon(self._breathe)
+
+    def breathless(self, member: Member) -> bool:
+        """Whether `member` is still to be woken."""
+        return member in self._breathless
+
+    def _try_later(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._pause_s, self._try_again)
+            self._pause_s = min(2 * self._pause_s, _RETRY_S[1])
+
+    def _try_again(self) -> None:
+        self._timer = None
+        try:
+            for member in list(self._waiting):
+                self._waiting.pop(member, None)
+                if member.go_on() is not None:
+                    self._waiting[member] = None  # behind the others
+                    break
+        finally:
+            if self._waiting:
+                self._try_later()
+            elif self._over is None:
+                self.reason = None
+                self._over = self._loop.call_later(_SETTLED_S, self._be_done, self._loop.time())
+
+    def _be_done(self, at_s: float) -> None:
+        log.info("sockets are read again", after_s=round(at_s - self._since_s, 1))
+        self._told = self._over = None

@@ -1,0 +1,74 @@
+"""Builds what turns the lines of a tail into events, from the configuration."""
+
+import time
+from zoneinfo import ZoneInfo
+
+from sidecar.config import Config, FieldCondition, Tail
+from sidecar.parsing import Condition, Grouping, Maker, Shape, by_format, by_unit
+from sidecar.text.templates import Template
+
+
+def make_makers(config: Config) -> dict[str, Maker]:
+    """Build the maker of each tail, by its name."""
+    return {name: make_maker(config, name) for name in config.tails}
+
+
+def make_maker(config: Config, name: str) -> Maker:
+    """Build the maker of the tail called `name`."""
+    tail = config.tails[name]
+    return Maker(
+        _shape(config, name, tail),
+        _grouping(tail),
+        block_bytes=config.proxy.block_bytes,
+        event_bytes=config.proxy.event_bytes,
+        cpu_clock=time.thread_time,
+    )
+
+
+def _shape(config: Config, name: str, tail: Tail) -> Shape:
+    event, stamp = tail.event, tail.event.timestamp
+    own_target = config.defaults.own_target
+    clock = None
+    if stamp.unit is not None:
+        clock = by_unit(stamp.unit)
+    elif stamp.format is not None:
+        clock = by_format(stamp.format, ZoneInfo(stamp.timezone) if stamp.timezone is not None else None)
+    return Shape(
+        kind="time_series" if event.metrics else "event",
+        parse=tail.parse.regex or tail.parse.format,
+        where={name: _condition(wanted) for name, wanted in tail.where.items()},
+        where_not={name: _condition(unwanted) for name, unwanted in tail.where_not.items()},
+        unparsed="drop" if event.metrics else tail.unparsed,
+        name=event.name or _literal(name),
+        target=event.target or _literal(own_target),
+        own_target=own_target,
+        content=event.content,
+        dimension=event.dimension,
+        metrics=event.metrics,
+        units=event.units,
+        time_field=stamp.field,
+        clock=clock,
+        max_ahead_ms=int(config.queue.max_age * 1000),
+    )
+
+
+def _grouping(tail: Tail) -> Grouping | None:
+    rule = tail.multiline
+    if rule.start is None and rule.continuation is None:
+        return None
+    return Grouping(start=rule.start, continuation=rule.continuation, max_lines=rule.max_lines, max_bytes=tail.max_line)
+
+
+def _condition(wanted: FieldCondition) -> Condition:
+    return Condition(
+        one_of=wanted.one_of or None,
+        matches=wanted.matches,
+        contains=wanted.contains,
+        within=wanted.within,
+        at_least=wanted.at_least,
+        at_most=wanted.at_most,
+    )
+
+
+def _literal(text: str) -> Template:
+    return Template(text, (text,))

@@ -1,0 +1,166 @@
+"""What people are shown of tailed files: where each is, how far it was read, and what it waits for."""
+
+from typing import Literal
+
+import msgspec
+
+from sidecar.core.model import Loss, LossReason
+from sidecar.inputs.tail.tracked_file import TailedFile
+from sidecar.inputs.tail.worker import Worker
+
+State = Literal["reading", "idle", "held", "behind", "waiting", "rotated", "error", "refused"]
+
+
+class ShownFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file. `offset` is what is on disk, in bytes; times are in milliseconds since 1970, or in seconds."""
+
+    tail: str
+    path: str
+    at: str
+    device: int
+    inode: int
+    offset: int
+    size: int
+    lag_bytes: int
+    lag_s: float
+    rate_bytes_s: float
+    last_event_at: int | None
+    state: State
+    why: str | None
+
+
+class ShownLoss(msgspec.Struct, frozen=True, kw_only=True):
+    """A receipt for bytes that may be lost; `at_most` None: nobody can know how many."""
+
+    tail: str
+    path: str
+    offset: int
+    at_most: int | None
+    reason: LossReason
+    why: str
+    since_at: int
+    found_at: int
+
+
+class ShownTail(msgspec.Struct, frozen=True, kw_only=True):
+    """One tail. `polling`: why changes are not heard of; `waiting`: why nothing is read.
+
+    So many files or directories are `unreadable`; the first of them, with the reason.
+    """
+
+    name: str
+    stream: str
+    files: int
+    lag_bytes: int
+    polling: str | None
+    waiting: str | None
+    unreadable: int = 0
+    unreadable_first: str | None = None
+
+
+class ShownTails(msgspec.Struct, frozen=True):
+    """All of it."""
+
+    tails: list[ShownTail]
+    files: list[ShownFile]
+    losses: list[ShownLoss]
+
+
+def show_tail(worker: Worker, stream: str) -> ShownTail:
+    """How a tail stands."""
+    files = list(worker.register.files.values())
+    unreadable = _unreadable(worker, files)
+    return ShownTail(
+        name=worker.name,
+        stream=stream,
+        files=len(files),
+        lag_bytes=sum([file.lag_bytes for file in files]),
+        polling=worker.polling,
+        waiting=worker.waiting,
+        unreadable=len(unreadable),
+        unreadable_first=next((f"{text_of(path)}: {why}" for path, why in unreadable), None),
+    )
+
+
+def _unreadable(worker: Worker, files: list[TailedFile]) -> list[tuple[str, str]]:
+    refused, closed = worker.following.refused, worker.following.closed
+    found = [(file.at, file.why) for file in files if file.why is not None and not file.ended]
+    return found + [(path, why) for path, why in list(refused.items()) if path in closed]
+
+
+def show_files(worker: Worker, now_s: float, now_ms: int) -> list[ShownFile]:
+    """Every file of a tail, and what matches its patterns and is not followed."""
+    files = list(worker.register.files.values())
+    refused = [_refused(worker.name, path, why) for path, why in list(worker.following.refused.items())]
+    return [_file(worker, file, now_s, now_ms) for file in files] + refused
+
+
+def show_loss(loss: Loss) -> ShownLoss:
+    """A receipt."""
+    return ShownLoss(
+        tail=loss.tail,
+        path=text_of(loss.path),
+        offset=loss.offset,
+        at_most=loss.at_most,
+        reason=loss.reason,
+        why=loss.why,
+        since_at=loss.since_ms,
+        found_at=loss.found_ms,
+    )
+
+
+def text_of(path: str) -> str:
+    """A path as text; bytes that are no UTF-8 are replaced."""
+    return path.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _file(worker: Worker, file: TailedFile, now_s: float, now_ms: int) -> ShownFile:
+    state, why = _state(worker, file)
+    return ShownFile(
+        tail=worker.name,
+        path=text_of(file.path),
+        at=text_of(file.at),
+        device=file.reached.device,
+        inode=file.reached.inode,
+        offset=file.committed.offset,
+        size=file.size,
+        lag_bytes=file.lag_bytes,
+        lag_s=round(max(0, now_ms - file.caught_up_ms) / 1000, 1) if file.lag_bytes else 0.0,
+        rate_bytes_s=round(file.rate(now_s), 1),
+        last_event_at=file.last_event_ms,
+        state=state,
+        why=why,
+    )
+
+
+def _state(worker: Worker, file: TailedFile) -> tuple[State, str | None]:
+    if file.why is not None:
+        return "error", file.why
+    if worker.waiting and file.lag_bytes:
+        return "waiting", worker.waiting
+    before = file.after
+    if before is not None and before.number in worker.register.files and not before.drained:
+        return "behind", f"{text_of(before.at)} is read first"
+    if file.held_since_s is not None:
+        return "held", "what is left may be the beginning of a longer line, or group of lines"
+    if file.lag_bytes:
+        return "reading", None
+    return ("rotated", "read to its end; looked at as long as it is there") if file.superseded else ("idle", None)
+
+
+def _refused(tail: str, path: str, why: str) -> ShownFile:
+    return ShownFile(
+        tail=tail,
+        path=text_of(path),
+        at=text_of(path),
+        device=0,
+        inode=0,
+        offset=0,
+        size=0,
+        lag_bytes=0,
+        lag_s=0.0,
+        rate_bytes_s=0.0,
+        last_event_at=None,
+        state="refused",
+        why=why,
+    )

@@ -1,0 +1,138 @@
+"""From lines of a file to blocks of events, for one tail: as a block where that is possible, else one by one."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from sidecar.core.model import Block, Kind
+from sidecar.parsing.careful import Careful, Counts, Record, Shape
+from sidecar.parsing.grouping import Grouping, group_lines
+from sidecar.parsing.lines import Lines
+from sidecar.parsing.plain import Frame, frame_lines, frame_of
+from sidecar.report import cut
+from sidecar.text.templates import Template
+
+_BLANK = re.compile(r"\n\n+")
+_SAME_FOR_ALL = {"path", "host"}
+_WHOLE_LINE = ("line", "message")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """The file that lines are from, as people call it, and the host it is on."""
+
+    path: str
+    host: str
+
+
+class Made(msgspec.Struct, frozen=True):
+    """What became of lines. `consumed` bytes of the file are in it; what is left belongs to a group that is open."""
+
+    blocks: list[Block]
+    dead: list[tuple[bytes, str]]
+    consumed: int
+    counts: Counts
+
+    @property
+    def events(self) -> int:
+        """Events in all blocks."""
+        return sum([block.events for block in self.blocks])
+
+    @property
+    def size(self) -> int:
+        """Bytes on their way to the queue."""
+        return sum([len(block.body) for block in self.blocks]) + sum([len(body) for body, _ in self.dead])
+
+
+class Maker:
+    """Makes events of one tail's lines. `cpu_clock`: seconds for which this thread had a processor."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        grouping: Grouping | None,
+        *,
+        block_bytes: int,
+        event_bytes: int,
+        cpu_clock: Callable[[], float],
+    ) -> None:
+        self._shape, self._grouping, self._cpu_clock = shape, grouping, cpu_clock
+        self._block_bytes, self._event_bytes = block_bytes, event_bytes
+        self._careful = Careful(shape, event_bytes, cpu_clock)
+        self._plain = grouping is None and _is_plain(shape)
+
+    @property
+    def kind(self) -> Kind:
+        """What the lines become."""
+        return self._shape.kind
+
+    def make(
+        self, lines: Lines, place: Place, *, offset: int, now_ms: int, skew_ms: int = 0, at_end: bool = False
+    ) -> Made:
+        """The events of `lines`, which begin at `offset` of the file; `at_end`: no line will follow."""
+        counts = Counts(replaced=lines.replaced, nul_bytes=lines.nuls)
+        if self._plain and not lines.cut:
+            blocks = self._at_once(lines, place, now_ms)
+            if blocks is not None:
+                counts.blank = lines.count - sum([block.events for block in blocks])
+                return Made(blocks, [], lines.consumed, counts)
+        records, consumed = self._records(lines, offset, counts, at_end=at_end or lines.inside_line)
+        known: dict[str, Any] = {"path": place.path, "host": place.host}
+        good, dead = self._careful.make(records, known, now_ms, skew_ms, counts)
+        blocks = [block for due, items in good.items() for block in cut(items, self._block_bytes, due)]
+        return Made(blocks, dead, consumed, counts)
+
+    def _at_once(self, lines: Lines, place: Place, now_ms: int) -> list[Block] | None:
+        frame, text = self._frame(place, now_ms), lines.text
+        blocks = frame_lines(text, frame, self._block_bytes)
+        if blocks is None:
+            blocks = frame_lines(_BLANK.sub("\n", text).lstrip("\n"), frame, self._block_bytes)
+        too_large = blocks is None or any(len(block.body) > self._event_bytes for block in blocks)
+        return None if too_large else blocks
+
+    def _frame(self, place: Place, now_ms: int) -> Frame:
+        fields = {"path": place.path, "host": place.host}
+        shape = self._shape
+        return frame_of(
+            {
+                "event_name": shape.name.renderer()(fields),
+                "target": shape.target.renderer()(fields) or shape.own_target,
+                "event": {"content": ""},
+                "dimension": {name: template.renderer()(fields) for name, template in shape.dimension.items()},
+                "timestamp": now_ms,
+            }
+        )
+
+    def _records(self, lines: Lines, offset: int, counts: Counts, *, at_end: bool) -> tuple[list[Record], int]:
+        texts = lines.text.split("\n")[:-1]
+        sizes = lines.sizes()
+        if self._grouping is None:
+            groups = [1] * len(texts)
+        else:
+            grouped = group_lines(texts, sizes, self._grouping, self._cpu_clock, at_end=at_end)
+            counts.too_late(grouped.late, "multiline.start" if self._grouping.start else "multiline.continue")
+            groups = grouped.counts
+        records = []
+        start, place = 0, offset + lines.skipped
+        for count in groups:
+            text = "\n".join(texts[start : start + count]).strip("\n")
+            if text:
+                records.append(Record(text, place, any(number in lines.cut for number in range(start, start + count))))
+            else:
+                counts.blank += count
+            place += sum(sizes[start : start + count])
+            start += count
+        return records, place - offset if start < len(texts) else lines.consumed
+
+
+def _is_plain(shape: Shape) -> bool:
+    """Whether events differ in nothing but their content, which is the line."""
+    content = shape.content is None or shape.content.parts in [("", name, "") for name in _WHOLE_LINE]
+    same = all(set(template.fields) <= _SAME_FOR_ALL for template in _templates(shape))
+    filtered = shape.where or shape.where_not
+    return shape.parse == "raw" and content and same and not filtered and shape.clock is None and not shape.metrics
+
+
+def _templates(shape: Shape) -> Iterator[Template]:
+    yield from (shape.name, shape.target, *shape.dimension.values())

@@ -1,0 +1,281 @@
+"""What is sent again, or at last: dead letters put back, deliveries replayed, events whose time has come."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from sidecar.core.future_window import due_ms
+from sidecar.core.model import Block, StreamKey
+from sidecar.queue.filters import DeadFilter, KeptFilter
+from sidecar.queue.operations.transaction import (
+    Done,
+    Transaction,
+    add_chunk,
+    add_chunks,
+    add_later,
+    delete_chunks,
+    take_away,
+)
+from sidecar.queue.schema import chunk_id, end_id, lowest_id
+from sidecar.queue.streams import QueueLane, QueueStream
+
+_AT_ONCE_BYTES = 4_000_000
+_AT_ONCE_ROWS = 10_000
+
+
+Fit = Callable[[StreamKey, bytes], bytes | None]
+
+
+class PutBack(msgspec.Struct):
+    """Put dead letters into the retry lanes of their streams, as many as are good for one transaction.
+
+    `fit` makes of an event what can be sent; where that is None, it stays dead, and counts as `unfit`. `moved` counts
+    the others; `last_id` is the last one looked at, None if there are no more.
+    """
+
+    streams: Mapping[int, QueueStream]
+    wanted: DeadFilter
+    after_id: int
+    now_ms: int
+    chunk_bytes: int
+    fit: Fit
+    done: Done
+    moved: int = 0
+    unfit: int = 0
+    last_id: int | None = None
+
+    def apply(self, tx: Transaction) -> None:
+        """They are queued again, and no longer dead."""
+        self.moved = self.unfit = 0
+        ids, self.last_id = _take(tx, self.wanted, self.after_id)
+        for stream_id, rows in ids.items():
+            stream = self.streams[stream_id]
+            fitting = [
+                (row, body)
+                for row in rows
+                if row.codec is None and (body := self.fit(stream.key, row.body)) is not None
+            ]
+            blocks = [Block(body, 1) for _, body in fitting]
+            add_chunks(tx, stream.lane("retry"), blocks, self.now_ms, self.chunk_bytes)
+            _forget(tx, stream, [row for row, _ in fitting])
+            self.moved += len(fitting)
+            self.unfit += sum([row.events for row in rows]) - len(fitting)
+
+
+class Purge(msgspec.Struct):
+    """Drop dead letters for good, counted under `reason`; otherwise like PutBack."""
+
+    streams: Mapping[int, QueueStream]
+    wanted: DeadFilter
+    after_id: int
+    reason: str
+    done: Done
+    moved: int = 0
+    last_id: int | None = None
+
+    def apply(self, tx: Transaction) -> None:
+        """They are dropped, by the operator's own word."""
+        ids, last_id = _take(tx, self.wanted, self.after_id)
+        for stream_id, rows in ids.items():
+            drop_dead(tx, self.streams[stream_id], rows, self.reason)
+        self.moved, self.last_id = sum([row.events for rows in ids.values() for row in rows]), last_id
+
+
+class DeadRow(msgspec.Struct, frozen=True):
+    """A row of table `dead`: one event, or with a `codec` a chunk that cannot be read."""
+
+    number: int
+    events: int
+    codec: int | None
+    body: bytes
+
+
+def _take(tx: Transaction, wanted: DeadFilter, after_id: int) -> tuple[dict[int, list[DeadRow]], int | None]:
+    """Return rows by their stream, as many as are good for one transaction; and the last of them, if there are more."""
+    condition, values = wanted.where()
+    found: dict[int, list[DeadRow]] = {}
+    size, last_id = 0, None
+    for count, (number, stream, events, codec, body) in enumerate(
+        tx.execute(
+            f"SELECT id, stream, events, codec, body FROM readable_dead WHERE id > ? AND {condition} ORDER BY id",  # noqa: S608
+            (after_id, *values),
+        ),
+        start=1,
+    ):
+        found.setdefault(stream, []).append(DeadRow(number, events, codec, body))
+        size += len(body)
+        if size >= _AT_ONCE_BYTES or count >= _AT_ONCE_ROWS:
+            last_id = number
+            break
+    return found, last_id
+
+
+def _forget(tx: Transaction, stream: QueueStream, rows: Sequence[DeadRow]) -> None:
+    delta = tx.delta(stream)
+    for row in rows:
+        tx.execute("DELETE FROM dead WHERE id = ?", (row.number,))
+        delta.dead_bytes -= len(row.body)
+        delta.dead -= row.events
+
+
+def drop_dead(tx: Transaction, stream: QueueStream, rows: Sequence[DeadRow], reason: str) -> None:
+    """Drops the dead letters `rows` of `stream`, counted under `reason`."""
+    _forget(tx, stream, rows)
+    count_dropped(tx, stream, sum([row.events for row in rows]), reason)
+
+
+def count_dropped(tx: Transaction, stream: QueueStream, events: int, reason: str) -> None:
+    """Counts `events` as dropped under `reason`."""
+    tx.execute(
+        "INSERT INTO dropped (stream, reason, events) VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET events = events + excluded.events",
+        (stream.id, reason, events),
+    )
+    tx.delta(stream).dropped += events
+
+
+class Replay(msgspec.Struct):
+    """Put kept deliveries into the replay lanes of their streams, as many as are good for one transaction.
+
+    `target`: the proxy to send them to, else the usual ones; while a replay to another one is under way, nothing is
+    done, and `elsewhere` says where that goes. `moved` counts the events.
+    """
+
+    streams: Mapping[int, QueueStream]
+    wanted: KeptFilter
+    target: str | None
+    after_id: int
+    now_ms: int
+    done: Done
+    moved: int = 0
+    last_id: int | None = None
+    elsewhere: str | None = None
+
+    def apply(self, tx: Transaction) -> None:
+        """They are accepted once more; the kept copies stay for as long as they would have."""
+        self.moved, self.last_id, self.elsewhere = 0, None, None
+        lanes = [stream.lane("replay") for stream in self.streams.values()]
+        busy = [lane.target or "" for lane in lanes if tx.waiting(lane)]
+        if any(target != (self.target or "") for target in busy):
+            self.elsewhere = next(target or "the usual proxies" for target in busy)
+            return
+        condition, values = self.wanted.where()
+        size = 0
+        for number, stream_id, events, bytes_, codec, stored, rules in tx.execute(
+            "SELECT id, stream, events, bytes, codec, body, rules FROM readable_kept"  # noqa: S608
+            f" WHERE id > ? AND {condition} ORDER BY id",
+            (self.after_id, *values),
+        ):
+            stream = self.streams[stream_id]
+            add_chunk(tx, stream.lane("replay"), self.now_ms, events, bytes_, codec, stored, rules)
+            tx.lane_delta(stream.lane("replay")).target = self.target or ""
+            tx.delta(stream).accepted += events
+            tx.delta(stream).replayed += events
+            self.moved += events
+            size += len(stored)
+            if size >= _AT_ONCE_BYTES:
+                self.last_id = number
+                break
+
+
+class CancelReplay(msgspec.Struct):
+    """Take back what waits to be replayed: it is dropped, by the operator's own word. `moved` counts the events."""
+
+    streams: Mapping[int, QueueStream]
+    done: Done
+    moved: int = 0
+    last_id: None = None
+    elsewhere: None = None
+
+    def apply(self, tx: Transaction) -> None:
+        """At once: rows are only deleted."""
+        self.moved = 0
+        for stream in self.streams.values():
+            lane = stream.lane("replay")
+            events, size = delete_chunks(tx, lowest_id(lane.id), end_id(lane.id) - 1)
+            if events:
+                count_dropped(tx, stream, events, "replay_cancelled")
+                take_away(tx, lane, events, size)
+                self.moved += events
+
+
+class Promote(msgspec.Struct, frozen=True):
+    """Make fresh what waited for its time, up to `due_ms` by the proxy's clock; in the order of becoming due."""
+
+    streams: Mapping[int, QueueStream]
+    due_ms: int
+    now_ms: int
+    done: Done
+
+    def apply(self, tx: Transaction) -> None:
+        """As much as is good for one transaction; the rest comes with the next round."""
+        size = 0
+        for number, stream_id, events, bytes_, codec, stored, rules in tx.execute(
+            "SELECT id, stream, events, bytes, codec, body, rules FROM readable_later"
+            " WHERE due_ms <= ? ORDER BY due_ms, id",
+            (self.due_ms,),
+        ).fetchmany(1000):
+            stream = self.streams[stream_id]
+            tx.execute("DELETE FROM later WHERE id = ?", (number,))
+            add_chunk(tx, stream.fresh, self.now_ms, events, bytes_, codec, stored, rules)
+            take_away(tx, stream.lane("later"), events, bytes_)
+            size += len(stored)
+            if size >= _AT_ONCE_BYTES:
+                break
+
+
+class PutOff(msgspec.Struct):
+    """Let those events of `lane` up to chunk `through_seq` wait that are dated after `latest_ms`: the proxy's clock is
+    behind, and would refuse them now. `moved` counts them."""
+
+    lane: QueueLane
+    through_seq: int
+    latest_ms: int
+    done: Done
+    moved: int = 0
+
+    def apply(self, tx: Transaction) -> None:
+        """At most a batch, so that the rows fit into memory."""
+        self.moved = 0
+        for number, accepted_ms, steady_ms, size, codec, stored, rules in tx.execute(
+            "SELECT id, accepted_ms, coalesce(steady_ms, accepted_ms), bytes, codec, body, rules FROM readable_chunk"
+            " WHERE id BETWEEN ? AND ? ORDER BY id",
+            (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq)),
+        ).fetchall():
+            self._sift(tx, number, accepted_ms, steady_ms, tx.codec.unpack(codec, stored, size), rules)
+
+    def _sift(self, tx: Transaction, number: int, accepted_ms: int, steady_ms: int, body: bytes, rules: int) -> None:
+        array = b"[%b]" % body
+        try:
+            stamps = [item.timestamp for item in _stamps(array)]
+        except ValueError:  # damaged, which the search for what the proxy refused will find
+            return
+        if max(stamps) <= self.latest_ms:
+            return
+        by_due: dict[int | None, list[msgspec.Raw]] = {}
+        for stamp, event in zip(stamps, _events(array), strict=True):
+            by_due.setdefault(due_ms(int(stamp)) if stamp > self.latest_ms else None, []).append(event)
+        stay = by_due.pop(None, [])
+        change, left = tx.lane_delta(self.lane), b",".join(stay)
+        for due, events in by_due.items():
+            assert due is not None
+            add_later(tx, self.lane.stream, b",".join(events), len(events), due, accepted_ms, rules, steady_ms)
+            change.events -= len(events)
+            self.moved += len(events)
+        change.bytes += len(left) - len(body)
+        if not stay:
+            tx.execute("DELETE FROM chunk WHERE id = ?", (number,))
+            return
+        codec, stored = tx.codec.pack(left)
+        tx.execute(
+            "UPDATE chunk SET events = ?, bytes = ?, codec = ?, body = ? WHERE id = ?",
+            (len(stay), len(left), codec, stored, number),
+        )
+
+
+class _Stamped(msgspec.Struct, gc=False):
+    timestamp: int | float = 0
+
+
+_stamps = msgspec.json.Decoder(list[_Stamped]).decode
+_events = msgspec.json.Decoder(list[msgspec.Raw]).decode

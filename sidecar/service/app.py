@@ -1,0 +1,402 @@
+"""The sidecar, wired once, in the order in which an event travels through it.
+
+    lock ─ queue ─ router ─ schedule ─ forwarders (forwarders) ─ maintenance ─ intake
+         ─ control ─ sockets ─ http ─ tails ─ ready
+
+It starts in that order and stops in reverse; both may be called twice, and stopping is bounded by a deadline.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from sidecar import __version__
+from sidecar.config import Address, Config, Loaded, host_address, merge_reloadable
+from sidecar.core.errors import ConfigError, Rejected, StartError
+from sidecar.core.hops import Hops
+from sidecar.core.model import Room
+from sidecar.host import log
+from sidecar.host.clock import boot_clock
+from sidecar.host.http_server import HttpServer
+from sidecar.host.listeners import listen_tcp
+from sidecar.host.own_address import OwnAddress
+from sidecar.host.process import keep_freed_memory, raise_file_limit, spare_the_collector
+from sidecar.host.scheduler import Schedule
+from sidecar.host.systemd import Notifier
+from sidecar.inputs import InputCounts
+from sidecar.inputs.http import Guard, Shared, bounded_protocol, intake_protocol, make_app
+from sidecar.inputs.socket import Sockets, configuration
+from sidecar.inputs.tail import ShownTail, Tails, make_makers
+from sidecar.intake import Intake, Router
+from sidecar.queue import Queue, StateLock
+from sidecar.service.control_api import ControlApi
+from sidecar.service.control_messages import Reloaded
+from sidecar.service.control_socket import ControlSocket
+from sidecar.service.forwarders import Forwarders
+from sidecar.service.instance import own_id
+from sidecar.service.maintenance import Maintenance
+from sidecar.service.paths import CONTROL_SOCKET, control_socket, queue_file
+from sidecar.service.status_collector import ConfigState, StatusCollector
+
+_STOP_S = 10.0
+_ADDRESS_EVERY_S = 1.0
+_SOCKETS_EVERY_S = 1.0
+_FEW_CONNECTIONS = 256
+"""To a listener that only shows."""
+_EXAMPLES = ("192.0.2.1", "192.0.2.2")
+"""Addresses that nobody has; what differs between them names this host's address."""
+logger = structlog.get_logger("sidecar")
+
+
+class Sidecar:
+    """One running sidecar."""
+
+    def __init__(self, load: Callable[[], Loaded], environ: Mapping[str, str]) -> None:
+        """`load` reads the configuration, now and whenever it is to be reloaded. Raises ConfigError."""
+        loaded = load()
+        self._load = load
+        self.pid = os.getpid()
+        self.started_s = boot_clock()
+        self.starting, self.stopping = True, False
+        self._http_counts = InputCounts("http", "http")
+        self.config: Config = loaded.config
+        self.listens_on: Address = loaded.config.http.listen
+        self.config_state = ConfigState(generation=1, loaded_s=self.started_s, error=None)
+        self._loaded = loaded  # what `config` was made of
+        self._naming: frozenset[str] | None = None  # the tails whose events name the address; None: not looked at yet
+        self._address = OwnAddress(loaded.address, host_address, boot_clock)
+        self._control: ControlSocket | None = None
+        self._sockets: Sockets | None = None
+        self._tails: Tails | None = None
+        self._reloaders: list[Callable[[Config], None]] = []
+        self._forwarders: Forwarders | None = None
+        self._reloading = asyncio.Lock()
+        self._notifier = Notifier(environ)
+        self._running = contextlib.AsyncExitStack()
+
+    @property
+    def inputs(self) -> list[InputCounts]:
+        """What each input has seen."""
+        sockets = self._sockets.counts if self._sockets is not None else []
+        return [self._http_counts, *sockets, *(self._tails.counts if self._tails is not None else [])]
+
+    @property
+    def tails(self) -> list[ShownTail]:
+        """How the tails stand."""
+        return self._tails.shown() if self._tails is not None else []
+
+    @property
+    def nameless(self) -> str | None:
+        """By which address events name this host, since its own is not known; None: by its own."""
+        return self.config.defaults.ip if self._address.loopback_used and self._address.known is None else None
+
+    @property
+    def sockets_lost(self) -> dict[str, str]:
+        """Sockets that nobody can connect to, with the reason."""
+        lost = dict(self._sockets.lost) if self._sockets is not None else {}
+        if self._control is not None and self._control.lost is not None:
+            lost[CONTROL_SOCKET] = self._control.lost
+        return lost
+
+    @property
+    def sockets_wait(self) -> str | None:
+        """Why sockets are not read at the moment."""
+        return self._sockets.waiting if self._sockets is not None else None
+
+    async def start(self) -> None:
+        """Raises StartError, after undoing what was done."""
+        async with contextlib.AsyncExitStack() as undo:
+            await self._start(undo)
+            self._running = undo.pop_all()
+
+    async def stop(self) -> None:
+        """Stops accepting, commits what is in hand, ends the requests under way, closes."""
+        if self.stopping:
+            return
+        self.stopping = True
+        self._notifier.tell("STOPPING=1")
+        logger.info("stopping")
+        try:
+            await self._running.aclose()
+        except TimeoutError as error:
+            logger.error("stopped by force; what was acknowledged is on disk", error=str(error))
+        logger.info("stopped", after_s=round(boot_clock() - self.started_s, 1))
+
+    async def reload(self) -> Reloaded:
+        """Puts the configuration of now in force, but for what needs a restart. Raises Rejected with what is wrong."""
+        async with self._reloading:
+            try:
+                loaded = self._load()
+                address = self._address.known or loaded.address
+                wanted = loaded.with_address(address) if loaded.with_address and address else loaded.config
+                config, at_restart = merge_reloadable(self.config, wanted)
+            except ConfigError as error:
+                self._note_config(error=str(error))
+                raise Rejected(400, str(error)) from None
+            before, self._loaded, self._naming = self._loaded, loaded, None
+            if not await self._put_in_force(config):
+                self._loaded, self._naming = before, None
+                self._note_config(error="requests under way did not end")
+                raise Rejected(503, "requests under way did not end in time; try again")
+            self._address.took(address)
+            self._note_config(error=None)
+        logger.info("configuration reloaded", generation=self.config_state.generation, at_restart=",".join(at_restart))
+        return Reloaded(self.config_state.generation, at_restart)
+
+    async def _put_in_force(self, config: Config) -> bool:
+        assert self._forwarders is not None
+        log.mask(_secrets(config))
+        for reload in self._reloaders:
+            reload(config)
+        done = await self._forwarders.reload(config)
+        if done:
+            if self._tails is not None and _tails_differ(self.config, config):
+                await self._tails.reload(config.tails, make_makers(config))
+            self.config = config
+        else:
+            for reload in self._reloaders:
+                reload(self.config)
+        return done
+
+    def _expect_address(self, tail: str) -> None:
+        """Raises Unavailable while the events of `tail` would name an address that is not known yet."""
+        if self._address.known is None:
+            naming = self._naming
+            if naming is None:
+                naming = self._naming = _naming_address(self._loaded)
+            if tail in naming:
+                self._address.expect()
+
+    async def _look_for_address(self) -> None:
+        """Let all that names this host go by its new address."""
+        if self._loaded.with_address is None or self._address.another() is None:
+            return
+        async with self._reloading:
+            found, with_address = self._address.another(), self._loaded.with_address
+            if found is None or with_address is None or self.stopping:
+                return
+            config = _named_anew(self.config, with_address(found))
+            logger.info("this host has another address", address=found, was=self._address.known or "none")
+            for reload in self._reloaders:
+                reload(config)
+            if self._sockets is not None:
+                self._sockets.configuration = _agent_configuration(config)
+            if self._tails is not None and _tails_differ(self.config, config):
+                await self._tails.reload(config.tails, make_makers(config))
+            self.config = config
+            self._address.took(found)
+
+    def _note_config(self, *, error: str | None) -> None:
+        now = self.config_state
+        if error is not None:
+            logger.error("configuration not reloaded, the old one stays in force", error=error)
+            self.config_state = ConfigState(now.generation, now.loaded_s, error)
+        else:
+            self.config_state = ConfigState(now.generation + 1, boot_clock(), None)
+
+    async def _start(self, undo: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        raise_file_limit()
+        keep_freed_memory()
+        log.mask(_secrets(config))
+        undo.callback(StateLock(config.state).acquire().release)
+        hops = Hops(_own_id(config.state))
+
+        queue = Queue(
+            queue_file(config.state),
+            durability=config.queue.durability,
+            chunk_bytes=config.proxy.block_bytes,
+            room=Room(config.queue.max_size, "max_size"),
+            drop_oldest=config.queue.when_full == "drop_oldest",
+        )
+        queue.open()
+        undo.push_async_callback(queue.close, _STOP_S)
+
+        router = Router(config)
+        _prepare(queue, router)
+        schedule = Schedule()
+        forwarders = Forwarders(config, router, queue, schedule, hops)
+        undo.push_async_callback(forwarders.close)
+        schedule.start()
+        undo.push_async_callback(self._stop_forwarding, schedule, forwarders)
+        maintenance = Maintenance(config, router, queue, forwarders, self._notifier)
+        maintenance.look_at_disk()
+        maintenance.start(schedule)
+        undo.callback(maintenance.stop)
+        await forwarders.start()
+
+        intake = Intake(
+            router,
+            queue,
+            config.queue,
+            block_bytes=config.proxy.block_bytes,
+            event_bytes=config.proxy.event_bytes,
+            clock=time.time,
+            boot_clock=boot_clock,
+            skew_s=lambda: forwarders.skew_s,
+            hops=hops,
+            remote_tokens=config.http.tokens,
+        )
+        maintenance.on_forgotten = intake.forget
+        views = StatusCollector(config, router, queue, forwarders, maintenance, intake, self)
+        maintenance.on_look = views.note_growth
+        self._forwarders = forwarders
+        self._reloaders = [
+            router.reload,
+            maintenance.reload,
+            views.reload,
+            lambda _: intake.reload(),
+            lambda _: _prepare(queue, router),
+        ]
+        self._tails = tails = Tails(
+            intake,
+            queue.checkpoints,
+            host=socket.gethostname(),
+            skew_ms=lambda: int(forwarders.skew_s * 1000),
+            expect=self._expect_address,
+        )
+        control = ControlApi(router, queue, forwarders, tails, self.reload)
+        await self._open_control(views, control, schedule, undo)
+        await self._open_sockets(intake, schedule, undo)
+        await self._open_http(intake, views, control, hops, undo)
+        undo.push_async_callback(tails.stop)
+        undo.callback(intake.stop)
+        schedule.add_every("address", _ADDRESS_EVERY_S, self._look_for_address)
+        await tails.start(config.tails, make_makers(config))
+        self.starting = False
+
+        spare_the_collector()
+        self._log_start(queue, hops)
+        self._notifier.tell("READY=1", f"STATUS=listening on http://{self.listens_on}")
+
+    async def _open_control(
+        self, views: StatusCollector, control: ControlApi, schedule: Schedule, undo: contextlib.AsyncExitStack
+    ) -> None:
+        path = control_socket(self.config.state)
+        self._control = ControlSocket(path, make_app(views, None, control.routes()))
+        undo.push_async_callback(self._control.stop)
+        await self._control.start()
+        schedule.add_every("control", _SOCKETS_EVERY_S, self._control.look)
+
+    async def _open_sockets(self, intake: Intake, schedule: Schedule, undo: contextlib.AsyncExitStack) -> None:
+        self._sockets = Sockets(self.config.sockets, intake, _agent_configuration(self.config))
+        undo.push_async_callback(self._sockets.stop)
+        await self._sockets.start()
+        schedule.add_every("sockets", _SOCKETS_EVERY_S, self._sockets.look)
+
+    async def _open_http(
+        self, intake: Intake, views: StatusCollector, control: ControlApi, hops: Hops, undo: contextlib.AsyncExitStack
+    ) -> None:
+        settings = self.config.http
+        guard = Guard(settings.listen.host, settings.allowed_hosts)
+        shared = Shared(
+            intake.take,
+            intake.take_large,
+            guard,
+            self._http_counts,
+            hops,
+            max_body_bytes=settings.max_body,
+            max_connections=settings.max_connections,
+        )
+        listener = listen_tcp(settings.listen.host, settings.listen.port, "http.listen")
+        self.listens_on = Address(*listener.getsockname()[:2])  # the port that was found, where 0 was asked for
+        http = HttpServer(make_app(views, guard, control.page_routes()), listener, intake_protocol(shared))
+        await http.start()
+        undo.push_async_callback(http.stop)
+        if settings.status_listen is not None:
+            await self._open_status(settings.status_listen, views, undo)
+
+    async def _open_status(self, listen: Address, views: StatusCollector, undo: contextlib.AsyncExitStack) -> None:
+        """Show the status, and nothing else, to whoever can reach that address."""
+        guard = Guard(listen.host, self.config.http.allowed_hosts)
+        listener = listen_tcp(listen.host, listen.port, "http.status_listen")
+        logger.info("status is shown", on=f"http://{Address(*listener.getsockname()[:2])}")
+        http = HttpServer(make_app(views, guard, to_other_hosts=True), listener, bounded_protocol(_FEW_CONNECTIONS))
+        await http.start()
+        undo.push_async_callback(http.stop)
+
+    async def _stop_forwarding(self, schedule: Schedule, forwarders: Forwarders) -> None:
+        """Lets the requests under way end, for a while; what they carry stays in the queue until the proxy has it."""
+        forwarders.stop()
+        await schedule.drain(_STOP_S)
+        schedule.stop()
+        await asyncio.sleep(0)
+
+    def _log_start(self, queue: Queue, hops: Hops) -> None:
+        books = queue.books()
+        logger.info(
+            "ready",
+            version=__version__,
+            id=hops.short,
+            listen=f"http://{self.listens_on}",
+            state=str(self.config.state),
+            proxies=",".join(self.config.proxy.urls),
+            config=",".join(map(str, self._loaded.files)) or "none",
+            queued=books.queued,
+        )
+        if not books.balanced:
+            logger.error("the books do not balance; please report this bug", books=str(books))
+
+
+def _naming_address(loaded: Loaded) -> frozenset[str]:
+    """Return the tails whose events name this host's address: what differs if that is another one."""
+    if loaded.with_address is None:
+        return frozenset()
+    one, other = (loaded.with_address(address) for address in _EXAMPLES)
+    by_default = one.defaults.own_target != other.defaults.own_target
+    return frozenset(
+        name
+        for name, tail in one.tails.items()
+        if (by_default and tail.event.target is None) or tail != other.tails[name]
+    )
+
+
+def _named_anew(config: Config, named: Config) -> Config:
+    """Return `config`, with what `named`, from the same files, says where an address may stand, and nothing else."""
+    streams = {
+        name: msgspec.structs.replace(stream, raw=named.streams[name].raw if name in named.streams else stream.raw)
+        for name, stream in config.streams.items()
+    }
+    return msgspec.structs.replace(config, defaults=named.defaults, tails=named.tails, streams=streams)
+
+
+def _agent_configuration(config: Config) -> bytes:
+    """Return what clients of the agent's socket are told about this host."""
+    defaults = config.defaults
+    return configuration(
+        ip=defaults.ip,
+        cloud_id=defaults.cloud_id,
+        biz_id=defaults.biz_id,
+        hostname=socket.gethostname(),
+        agent_id=defaults.agent_id,
+    )
+
+
+def _tails_differ(old: Config, new: Config) -> bool:
+    return (old.tails, old.defaults, old.queue.max_age) != (new.tails, new.defaults, new.queue.max_age)
+
+
+def _secrets(config: Config) -> Iterator[str]:
+    yield from (stream.access_token for stream in config.streams.values())
+    yield from config.http.tokens
+    for entry in config.sockets.values():
+        yield from entry.tokens
+
+
+def _own_id(state: Path) -> str:
+    try:
+        return own_id(state)
+    except OSError as error:
+        raise StartError(f"state directory {state}: {os.strerror(error.errno or 0)}") from None
+
+
+def _prepare(queue: Queue, router: Router) -> None:
+    for key in router.configured_keys():
+        queue.stream(key, configured=True)
