@@ -7,7 +7,7 @@ import msgspec
 
 from sidecar.config import Config
 from sidecar.inputs.tail import make_maker
-from sidecar.parsing import HEAD_BYTES, Counts, Place, codec_of, take_lines
+from sidecar.parsing import HEAD_BYTES, FilePlace, LineCounts, codec_of, take_lines
 
 _READ_BYTES = 4 << 20
 _split = msgspec.json.Decoder(list[Any]).decode
@@ -18,7 +18,7 @@ class Sample(msgspec.Struct, frozen=True):
 
     events: list[Any]
     dead: list[tuple[Any, str]]
-    counts: Counts
+    counts: LineCounts
 
 
 def sample(
@@ -39,7 +39,7 @@ def sample(
             data, codec, max_line=settings.max_line, at_start=offset == 0, inside_line=inside, at_end=ended
         )
         whole = ended and lines.consumed == len(data)
-        made = maker.make(lines, Place(path, host), offset=offset, now_ms=now_ms, at_end=whole)
+        made = maker.make(lines, FilePlace(path, host), offset=offset, now_ms=now_ms, at_end=whole)
         events = [event for block in made.blocks for event in _split(b"[%b]" % block.body)]
         dead = [(msgspec.json.decode(body), reason) for body, reason in made.dead]
         yield Sample(events, dead, made.counts)

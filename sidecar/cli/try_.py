@@ -14,13 +14,13 @@ from sidecar.cli.options import located
 from sidecar.cli.output import counted
 from sidecar.cli.sample import sample
 from sidecar.config import Loaded
-from sidecar.inputs.tail import SUFFIXES, Source, open_source
+from sidecar.inputs.tail import SUFFIXES, OpenFile, open_source
 
 
 class _Inside:
     """The content of a compressed file, from the beginning on."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: OpenFile) -> None:
         self._source, self._place = source, 0
 
     def read(self, size: int) -> bytes:

@@ -15,7 +15,7 @@ from sidecar.cli.output import counted, print_json, printable
 from sidecar.cli.streams import names_of, open_lookup
 from sidecar.config import Loaded
 from sidecar.core.units import format_moment
-from sidecar.queue import DeadFilter, Found, Lookup
+from sidecar.queue import DeadFilter, FoundEvent, Lookup
 from sidecar.status.document import Status
 from sidecar.status.explain import explain
 
@@ -111,7 +111,7 @@ def matcher(what: str) -> tuple[Callable[[dict[str, Any]], bool], bytes]:
     return matches, value.encode() if _PLAIN.fullmatch(value) else b""
 
 
-def _describe(lookup: Lookup, names: dict[int, str], found: Found) -> list[str]:
+def _describe(lookup: Lookup, names: dict[int, str], found: FoundEvent) -> list[str]:
     event, at = _excerpt(found.event), _time(found.at_ms)
     name = names[found.stream]
     match found.place:

@@ -101,7 +101,7 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
         return max(1, self.event_bytes // _BLOCKS_IN_A_BODY)
 
 
-class Queue(msgspec.Struct, frozen=True, kw_only=True):
+class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What may wait on disk, how much, how long, and how surely."""
 
     max_size: QueueBytes = QueueBytes(2 * 1024**3)
@@ -273,7 +273,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     state: Path
     proxy: Proxy = Proxy()
-    queue: Queue = Queue()
+    queue: QueueSettings = QueueSettings()
     dead: Dead = Dead()
     http: Http = Http()
     defaults: Defaults = Defaults()

@@ -4,9 +4,13 @@ They stand here, and not with any of the three, because those three never import
 """
 
 import enum
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
+
+Done = Callable[[Exception | None], None]
+"""Is called once something is on disk, with None, or could not be put there, with the error."""
 
 Kind = Literal["event", "time_series"]
 LaneName = Literal["fresh", "suspect", "retry", "replay", "later"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 _SECONDS = 60
 
 
-class Meter:
+class RateMeter:
     """A sliding minute of counts; the caller's clock is in seconds and never runs backwards."""
 
     __slots__ = ("_counts", "_second")
@@ -32,7 +32,7 @@ class Meter:
 
 
 class Recent:
-    """Counts by name of the last `window_s` seconds, or up to twice as many. The clock is as for `Meter`."""
+    """Counts by name of the last `window_s` seconds, or up to twice as many. The clock is as for `RateMeter`."""
 
     __slots__ = ("_before", "_now", "_since_s", "_window_s")
 

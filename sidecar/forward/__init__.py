@@ -7,8 +7,7 @@ are pure, and `client.py` is the only module that knows httpx.
 from sidecar.forward.allowance import Allowance
 from sidecar.forward.backoff import Backoff
 from sidecar.forward.budget import Budget
-from sidecar.forward.byte_limiter import ByteLimiter
-from sidecar.forward.byte_limiter import Snapshot as BytesSnapshot
+from sidecar.forward.byte_limiter import ByteLimiter, BytesSnapshot
 from sidecar.forward.causes import Causes
 from sidecar.forward.client import Client, push_url
 from sidecar.forward.endpoints import Endpoint, Endpoints

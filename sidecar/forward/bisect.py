@@ -29,7 +29,7 @@ class Cut(msgspec.Struct, frozen=True):
     events: int
 
 
-class Suspicion(msgspec.Struct, kw_only=True):
+class Bisect(msgspec.Struct, kw_only=True):
     """`attempts` counts the refused requests that held the bad event, the first of them at `first_ms`."""
 
     through_seq: int

@@ -69,7 +69,7 @@ class Sent(msgspec.Struct, eq=False):
     ends_s: float = float("inf")
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+class BytesSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The state that survives a restart. Times are on the clock of that boot.
 
     `bytes`: so many at most count since `at_s`, on their way or not. `older`: what was taken for sent at a restart, and
@@ -106,7 +106,7 @@ class _Passed:
             self.before_s = max(self.before_s, self._items[0][0])
 
 
-_NOTHING = Snapshot(at_s=-1e9, bytes=0)
+_NOTHING = BytesSnapshot(at_s=-1e9, bytes=0)
 
 
 def weigh(events: bytes, items: int) -> Weight:
@@ -201,7 +201,7 @@ class ByteLimiter:
             self._passed.setdefault(sent.proxy, _Passed()).add(sent.left_s, sent.weight.items)
         self._forget(now_s)
 
-    def snapshot(self, now_s: float) -> Snapshot:
+    def snapshot(self, now_s: float) -> BytesSnapshot:
         """Return what to write down: the same as before as long as that covers what counts now.
 
         It covers some more than that, so that little is written; but not soon after a restart, since another one
@@ -214,10 +214,10 @@ class ByteLimiter:
         covered = self._noted.bytes if now_s - self._noted.at_s < _NOTE_ANEW_S else 0
         if counted > covered:
             more = 0 if older else self.limit_bytes // 8
-            self._noted = Snapshot(at_s=now_s, bytes=counted + more, older=older)
+            self._noted = BytesSnapshot(at_s=now_s, bytes=counted + more, older=older)
         return self._noted
 
-    def restore(self, snapshot: Snapshot, now_s: float, *, same_boot: bool) -> None:
+    def restore(self, snapshot: BytesSnapshot, now_s: float, *, same_boot: bool) -> None:
         """Go on after a restart with what was written down. In doubt, the worst."""
         if not same_boot:
             self._take_for_sent(self.limit_bytes, now_s)
@@ -228,7 +228,7 @@ class ByteLimiter:
                 self._take_for_sent(size, now_s, ends_s)
         self._landed = deque(sorted(self._landed, key=lambda sent: sent.ends_s))
         older = [(sent.ends_s, sent.weight.bytes) for sent in self._restored]
-        self._noted = Snapshot(at_s=now_s, bytes=0, older=older)
+        self._noted = BytesSnapshot(at_s=now_s, bytes=0, older=older)
 
     def _take_for_sent(self, size: int, now_s: float, ends_s: float | None = None) -> None:
         sent = Sent(Weight(size, 0), now_s, answered_s=now_s, ends_s=ends_s or now_s + _WINDOW_S + _LATE_S)

@@ -12,8 +12,10 @@ from typing import Literal
 import msgspec
 import structlog
 
-Kind = Literal["proxy", "unauthorized", "refused", "loop", "rate_limited", "busy", "storage", "internal", "too_large"]
-_CURES: dict[Kind, str] = {
+CauseKind = Literal[
+    "proxy", "unauthorized", "refused", "loop", "rate_limited", "busy", "storage", "internal", "too_large"
+]
+_CURES: dict[CauseKind, str] = {
     "unauthorized": "configure the data_id with the right token, then `sidecar reload`; nothing is lost meanwhile",
     "refused": "ask who runs the proxy; nothing is lost meanwhile",
     "loop": "see proxy.urls of the sidecars on the way",
@@ -39,10 +41,10 @@ class Causes:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._causes: dict[tuple[Kind, str], _Cause] = {}
-        self._of: dict[Hashable, tuple[Kind, str]] = {}  # the cause of each lane that fails
+        self._causes: dict[tuple[CauseKind, str], _Cause] = {}
+        self._of: dict[Hashable, tuple[CauseKind, str]] = {}  # the cause of each lane that fails
 
-    def failed(self, lane: Hashable, stream: str, kind: Kind, reason: str, level: int) -> bool:
+    def failed(self, lane: Hashable, stream: str, kind: CauseKind, reason: str, level: int) -> bool:
         """Note that `lane`, of `stream`, fails for `reason`. Return True if that is another cause than before."""
         key = kind, _NUMBERS.sub("#", reason)
         before = self._of.get(lane)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from sidecar import __version__
-from sidecar.forward.fair_queue import Standing, Turns
+from sidecar.forward.fair_queue import FairQueue, Standing
 from sidecar.forward.outcome import Failure, Reply
 from sidecar.forward.wire import ANSWER_MAX_BYTES, Length, WatchedStream, watched_pool
 
@@ -68,7 +68,7 @@ class Client:
         self._find_expiry = certificate_expires_s
         self._expires_s: float | None = None  # when our own certificate does, in seconds since 1970
         self._lines: dict[str, _Line] = {}
-        self._turns: dict[str, Turns] = {}
+        self._turns: dict[str, FairQueue] = {}
 
     def turn(
         self, base_url: str, stream: Hashable, size: int, standing: Standing = "proven"
@@ -94,10 +94,10 @@ class Client:
         """The answer to an empty document, which costs a proxy nothing, and no rate."""
         return await self._ask(base_url, b"{}", _PROBE_WITHIN_S, {})
 
-    def _turns_of(self, base_url: str) -> Turns:
+    def _turns_of(self, base_url: str) -> FairQueue:
         turns = self._turns.get(base_url)
         if turns is None:
-            turns = self._turns[base_url] = Turns(self._connections)
+            turns = self._turns[base_url] = FairQueue(self._connections)
         return turns
 
     async def _ask(self, base_url: str, body: bytes, within_s: float, headers: Mapping[str, str]) -> Reply | Failure:

@@ -30,7 +30,7 @@ class _Waiting(msgspec.Struct):
     deficit: int = 0
 
 
-class Turns:
+class FairQueue:
     """At most `limit` requests at a time; each stream has at most one waiting."""
 
     def __init__(self, limit: int) -> None:

@@ -22,7 +22,7 @@ import structlog
 from sidecar.core.errors import Unavailable
 from sidecar.core.future_window import latest_ms
 from sidecar.core.model import BEFORE_ALL, RULES, Chunk, LaneName, StreamKey
-from sidecar.core.rate_meter import Meter
+from sidecar.core.rate_meter import RateMeter
 from sidecar.forward.batch import fitting, room_bytes, splice
 from sidecar.forward.budget import Budget, Spent
 from sidecar.forward.byte_limiter import Weight, weigh
@@ -49,8 +49,8 @@ from sidecar.forward.outcome import (
     judge,
     skew_s,
 )
-from sidecar.forward.routing import Way
-from sidecar.forward.source import Settings, Source
+from sidecar.forward.routing import Routing
+from sidecar.forward.source import LaneSource, Settings
 
 _NOTHING_LEFT: Sequence[Chunk] = []  # known by its identity
 _CLOCK_PRECISION_S = 2.0
@@ -69,7 +69,7 @@ class Forwarder:
         key: StreamKey,
         lane: LaneName,
         name: str,
-        source: Source,
+        source: LaneSource,
         *,
         client: Client,
         endpoints: Callable[[], Endpoints],
@@ -80,11 +80,11 @@ class Forwarder:
     ) -> None:
         self.name, self.lane = name, lane
         self.hold = Hold(name, settings.clock, settings.random, settings.causes)
-        self.requests = Meter()
+        self.requests = RateMeter()
         self.next_attempt_s: float | None = None
         self.budget = budget
         self.isolation = Isolation(name, lane, source, budget, clock=settings.clock, wall_clock=settings.wall_clock)
-        self.way = Way(endpoints, self.hold, settings.backoff, clock=settings.clock, wake_all=wake_all)
+        self.way = Routing(endpoints, self.hold, settings.backoff, clock=settings.clock, wake_all=wake_all)
         self._headers = headers  # what is said beside the usual ones, of the way that the events came
         self._key, self._source, self._client, self._settings = key, source, client, settings
         self._lingers_until_s = float("-inf")

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Literal
 
 from sidecar.forward.backoff import Backoff
-from sidecar.forward.causes import Causes, Kind
+from sidecar.forward.causes import CauseKind, Causes
 
-State = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
+HoldState = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
 
 
 class Hold:
@@ -18,7 +18,7 @@ class Hold:
     ) -> None:
         self.name = name
         self._causes = causes or Causes(clock)
-        self.state: State = "idle"
+        self.state: HoldState = "idle"
         self.last_error: str | None = None
         self.failures = 0
         self.failing_since_s: float | None = None
@@ -29,20 +29,20 @@ class Hold:
         """Seconds that are left."""
         return max(0.0, self._until_s - now_s)
 
-    def failed(self, reason: str, kind: Kind, level: int = logging.WARNING) -> None:
+    def failed(self, reason: str, kind: CauseKind, level: int = logging.WARNING) -> None:
         """Count a failure. Another cause than that of the last one is dated anew; the pauses go on growing."""
         self.last_error = reason
         if self._causes.failed(self, self.name, kind, reason, level):
             self.failing_since_s = self._clock()
         self.failures += 1
 
-    def back_off(self, state: State, backoff: Backoff, *, at_least_s: float = 0.0) -> float:
+    def back_off(self, state: HoldState, backoff: Backoff, *, at_least_s: float = 0.0) -> float:
         """Sends nothing for a time that grows with the failures, and that many seconds more; how long it will be."""
         wait_s = at_least_s + backoff.delay_s(self.failures, self._random)
         self.until(state, self._clock() + wait_s)
         return wait_s
 
-    def until(self, state: State, until_s: float) -> None:
+    def until(self, state: HoldState, until_s: float) -> None:
         """Sends nothing until then."""
         self.state, self._until_s = state, until_s
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from sidecar.core.model import Chunk, LaneName
-from sidecar.forward.bisect import Cut, Suspicion, halve
+from sidecar.forward.bisect import Bisect, Cut, halve
 from sidecar.forward.budget import Budget
-from sidecar.forward.source import Source
+from sidecar.forward.source import LaneSource
 
 _LOG_EVERY_S = 60.0
 _FLOOD_S = 60.0
@@ -28,13 +28,13 @@ class Isolation:
         self,
         name: str,
         lane: LaneName,
-        waiting: Source,
+        waiting: LaneSource,
         budget: Budget,
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
-        self.suspicion: Suspicion | None = None
+        self.suspicion: Bisect | None = None
         self._name, self._lane, self._waiting = name, lane, waiting
         self._search, self._refusals = budget.search, budget.refusals
         self._clock, self._wall_clock = clock, wall_clock
@@ -76,7 +76,7 @@ class Isolation:
         Raises Unavailable.
         """
         if self.suspicion is None:
-            self.suspicion = Suspicion(through_seq=chunks[-1].seq, first_ms=self._now_ms(), attempts=0)
+            self.suspicion = Bisect(through_seq=chunks[-1].seq, first_ms=self._now_ms(), attempts=0)
         chunks = self.suspicion.among(chunks)
         if not chunks:
             self.suspicion = None
@@ -94,7 +94,7 @@ class Isolation:
         Raises Unavailable.
         """
         if self.suspicion is None:
-            self.suspicion = Suspicion(through_seq=chunks[-1].seq, first_ms=self._now_ms())
+            self.suspicion = Bisect(through_seq=chunks[-1].seq, first_ms=self._now_ms())
             if self._clock() >= self._flooded_until_s:  # in a flood the allowance is for the lane of suspects
                 self._search.charge(self._clock())
         else:
@@ -104,7 +104,7 @@ class Isolation:
 
     async def bury(self, reason: str, status: int, chunk: Chunk) -> None:
         """Makes the single event of `chunk` a dead letter. Raises Unavailable."""
-        found = self.suspicion or Suspicion(through_seq=chunk.seq, first_ms=self._now_ms())
+        found = self.suspicion or Bisect(through_seq=chunk.seq, first_ms=self._now_ms())
         self.suspicion = None
         await self._waiting.bury(
             chunk.seq, reason=reason, status=status, attempts=found.attempts, first_ms=found.first_ms

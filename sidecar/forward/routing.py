@@ -14,7 +14,7 @@ _GO_LAST_S = 0.1
 log = structlog.get_logger("forward")
 
 
-class Way:
+class Routing:
     """`endpoints` may change, when a replay goes to another proxy. `wake_all` is called when a proxy is back."""
 
     def __init__(

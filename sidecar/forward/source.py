@@ -11,7 +11,7 @@ from sidecar.forward.backoff import Backoff
 from sidecar.forward.causes import Causes
 
 
-class Source(Protocol):
+class LaneSource(Protocol):
     """One lane of the queue, as the forwarder needs it. All but `read` raise Unavailable."""
 
     @property

@@ -21,7 +21,7 @@ _UNIX_PATH_MAX = 100
 _CREDENTIALS = struct.Struct("3i")
 _DIRECTORY_MODE = 0o755
 _RECEIVE_BUFFER_BYTES = 4_000_000
-Kind = Literal["stream", "datagram"]
+SocketKind = Literal["stream", "datagram"]
 _TYPES = {"stream": socket.SOCK_STREAM, "datagram": socket.SOCK_DGRAM}
 
 
@@ -35,7 +35,9 @@ def listen_udp(host: str, port: int, key: str = "") -> socket.socket:
     return _listen_inet(host, port, "datagram", key)
 
 
-def listen_unix(path: str, kind: Kind = "stream", *, mode: int = 0o600, uid: int = -1, gid: int = -1) -> socket.socket:
+def listen_unix(
+    path: str, kind: SocketKind = "stream", *, mode: int = 0o600, uid: int = -1, gid: int = -1
+) -> socket.socket:
     """A Unix socket at `path`, or `@name` in the abstract namespace. Raises StartError that says why it cannot be.
 
     From its first moment nobody can use it who may not: it is given away, and opened to others, before it listens.
@@ -96,7 +98,7 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _listen_inet(host: str, port: int, kind: Kind, key: str) -> socket.socket:
+def _listen_inet(host: str, port: int, kind: SocketKind, key: str) -> socket.socket:
     listener = None
     try:
         family, type_, proto, _, address = socket.getaddrinfo(host, port, type=_TYPES[kind])[0]
@@ -114,7 +116,7 @@ def _listen_inet(host: str, port: int, kind: Kind, key: str) -> socket.socket:
         raise StartError(f"cannot listen on {host}:{port}{f' ({key})' if key else ''}: {why}") from None
 
 
-def _opened(listener: socket.socket, kind: Kind) -> socket.socket:
+def _opened(listener: socket.socket, kind: SocketKind) -> socket.socket:
     if kind == "stream":
         listener.listen(_BACKLOG)
     else:
@@ -164,7 +166,7 @@ def _make_way(path: Path) -> None:
     path.unlink()
 
 
-def _holder(path: str, kind: Kind) -> str | None:
+def _holder(path: str, kind: SocketKind) -> str | None:
     """Who listens at `path`, as far as this user may know; None: nobody does."""
     with socket.socket(socket.AF_UNIX, _TYPES[kind]) as probe:
         probe.setblocking(False)
@@ -198,7 +200,7 @@ def _pid_by_inode(path: str) -> int:
     return _pid_with({row[6] for row in _rows("unix") if len(row) > 7 and row[7] == path})
 
 
-def _pid_by_port(port: int, kind: Kind) -> int:
+def _pid_by_port(port: int, kind: SocketKind) -> int:
     """Return who has a port of this host; 0 if it cannot be found out."""
     name, state = ("tcp", "0A") if kind == "stream" else ("udp", "07")
     rows = [*_rows(name), *_rows(f"{name}6")]

@@ -7,6 +7,7 @@ count as one, `taken.py` is what the inputs are told.
 from sidecar.intake.admission import Refuse, admit, room
 from sidecar.intake.intake import Intake
 from sidecar.intake.router import Router
+from sidecar.intake.submission import Submission
 from sidecar.intake.taken import FrameTaken, LinesTaken, Taken
 
-__all__ = ["FrameTaken", "Intake", "LinesTaken", "Refuse", "Router", "Taken", "admit", "room"]
+__all__ = ["FrameTaken", "Intake", "LinesTaken", "Refuse", "Router", "Submission", "Taken", "admit", "room"]

@@ -16,14 +16,14 @@ from typing import TypedDict, TypeVar
 
 import structlog
 
-from sidecar.config import Queue as QueueConfig
+from sidecar.config import QueueSettings as QueueConfig
 from sidecar.core.errors import Rejected, Rejection, Unavailable
 from sidecar.core.hops import Hops
-from sidecar.core.model import THIS_HOST, Advance, Block, Kind, Order, Sender, StreamKey
+from sidecar.core.model import THIS_HOST, Advance, Block, Done, Kind, Order, Sender, StreamKey
 from sidecar.intake.admission import Refuse, Take, admit
 from sidecar.intake.gathered import Gathered
 from sidecar.intake.router import Route, Router
-from sidecar.intake.submission import Done, Submission
+from sidecar.intake.submission import Submission
 from sidecar.intake.taken import FrameTaken, LinesTaken, Taken, events_of, size_of
 from sidecar.queue import Queue, QueueStream
 from sidecar.report import Checked, Envelope, check_items, check_lines, check_payload, open_envelope

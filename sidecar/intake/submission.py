@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
-from sidecar.core.model import Order
+from sidecar.core.model import Done, Order
 
-Done = Callable[[Exception | None], None]
 Part = Callable[[Done, Order | None], None]
 """Hands something to the queue, which calls what it was given once that is on disk, or could not be put there."""
 

@@ -5,9 +5,9 @@ bytes ─ lines.py (encodings.py) ─ grouping.py ─ event_builder.py
                                                   └─ careful.py   parsers.py, filters.py, timestamps.py
 """
 
-from sidecar.parsing.careful import Counts, Shape
-from sidecar.parsing.encodings import HEAD_BYTES, Codec, codec_of, encoding_of
-from sidecar.parsing.event_builder import Made, Maker, Place
+from sidecar.parsing.careful import EventSpec, LineCounts
+from sidecar.parsing.encodings import HEAD_BYTES, TextCodec, codec_of, encoding_of
+from sidecar.parsing.event_builder import Built, EventBuilder, FilePlace
 from sidecar.parsing.filters import ALWAYS, Condition, Span
 from sidecar.parsing.grouping import Grouping
 from sidecar.parsing.lines import Lines, last_end, take_lines
@@ -17,16 +17,16 @@ __all__ = [
     "ALWAYS",
     "HEAD_BYTES",
     "ISO",
-    "Codec",
+    "Built",
     "Condition",
-    "Counts",
+    "EventBuilder",
+    "EventSpec",
+    "FilePlace",
     "Grouping",
+    "LineCounts",
     "Lines",
-    "Made",
-    "Maker",
-    "Place",
-    "Shape",
     "Span",
+    "TextCodec",
     "by_format",
     "by_unit",
     "check_format",

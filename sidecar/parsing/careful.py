@@ -29,7 +29,7 @@ Wanted = Mapping[str, Condition]
 Render = Callable[[Mapping[str, Any]], str]
 
 
-class Shape(msgspec.Struct, frozen=True, kw_only=True):
+class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of a line, with every template of the tail set. `content` None: the whole line."""
 
     kind: Kind
@@ -49,7 +49,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     max_ahead_ms: int
 
 
-class Counts(msgspec.Struct):
+class LineCounts(msgspec.Struct):
     """Lines that became no event, or not quite the one they were to be, by what happened to them.
 
     `late_in` are the keys of the patterns that took too long. `nul_bytes` were passed over before lines.
@@ -75,7 +75,7 @@ class Counts(msgspec.Struct):
             self.late_in |= {key}
 
 
-class Record(msgspec.Struct, frozen=True):
+class LineRecord(msgspec.Struct, frozen=True):
     """A line, or a group of them. `offset` is where it begins in the file."""
 
     text: str
@@ -83,10 +83,10 @@ class Record(msgspec.Struct, frozen=True):
     cut: bool = False
 
 
-class Careful:
+class LineParser:
     """Makes events as `shape` says. `event_bytes` is the most that one may have."""
 
-    def __init__(self, shape: Shape, event_bytes: int, cpu_clock: Callable[[], float]) -> None:
+    def __init__(self, shape: EventSpec, event_bytes: int, cpu_clock: Callable[[], float]) -> None:
         self._shape, self._event_bytes, self._cpu_clock = shape, event_bytes, cpu_clock
         self._name, self._target = shape.name.renderer(), shape.target.renderer()
         self._content = shape.content.renderer() if shape.content is not None else None
@@ -98,7 +98,7 @@ class Careful:
         self._asks_for_always = any(each.name in ALWAYS for each in self._filters)
 
     def make(
-        self, records: Sequence[Record], known: Mapping[str, Any], now_ms: int, skew_ms: int, counts: Counts
+        self, records: Sequence[LineRecord], known: Mapping[str, Any], now_ms: int, skew_ms: int, counts: LineCounts
     ) -> tuple[dict[int | None, list[bytes]], list[tuple[bytes, str]]]:
         """Events as JSON by when they are due (None: now), and what is dead, with the reason."""
         shape = self._shape
@@ -124,14 +124,14 @@ class Careful:
                 good.setdefault(due_ms(stamp_ms) if stamp_ms > latest else None, []).append(item)
         return good, dead
 
-    def _passes(self, fields: Fields, record: Record, known: Mapping[str, Any], counts: Counts) -> bool:
+    def _passes(self, fields: Fields, record: LineRecord, known: Mapping[str, Any], counts: LineCounts) -> bool:
         subject: Mapping[str, Any] = fields
         if self._asks_for_always:
             subject = {"line": record.text, "offset": record.offset, **known, **fields}
         return passes(subject, self._filters, self._cpu_clock, counts.too_late)
 
     def _item(
-        self, record: Record, fields: Fields | None, all_fields: Fields, stamp_ms: int, counts: Counts
+        self, record: LineRecord, fields: Fields | None, all_fields: Fields, stamp_ms: int, counts: LineCounts
     ) -> bytes | None:
         if self._metrics:
             return self._sample(all_fields, stamp_ms, counts) if fields is not None else None
@@ -142,7 +142,7 @@ class Careful:
         content = self._content(all_fields) if self._content is not None and fields is not None else record.text
         return self._event(content, all_fields, stamp_ms, counts, cut=record.cut)
 
-    def _event(self, content: str, fields: Fields, stamp_ms: int, counts: Counts, *, cut: bool) -> bytes:
+    def _event(self, content: str, fields: Fields, stamp_ms: int, counts: LineCounts, *, cut: bool) -> bytes:
         dimension = {name: render(fields) for name, render in self._dimension}
         event = {
             "event_name": self._name(fields),
@@ -155,7 +155,7 @@ class Careful:
         counts.cut += cut or len(encoded) > self._event_bytes
         return encoded if len(encoded) <= self._event_bytes else _shortened(event, len(encoded), self._event_bytes)
 
-    def _sample(self, fields: Fields, stamp_ms: int, counts: Counts) -> bytes | None:
+    def _sample(self, fields: Fields, stamp_ms: int, counts: LineCounts) -> bytes | None:
         """Make a time-series item of the metrics that are numbers; None if there are none."""
         metrics: dict[str, float] = {}
         for name, render in self._metrics:
@@ -179,7 +179,7 @@ class Careful:
         return encoded if len(encoded) <= self._event_bytes else None
 
     def _unparsed(
-        self, record: Record, fields: Fields, stamp_ms: int, dead: list[tuple[bytes, str]], counts: Counts
+        self, record: LineRecord, fields: Fields, stamp_ms: int, dead: list[tuple[bytes, str]], counts: LineCounts
     ) -> None:
         counts.unparsed += 1
         if self._shape.unparsed == "dead":
@@ -187,7 +187,7 @@ class Careful:
         else:
             counts.dropped += 1
 
-    def _time(self, clock: Clock, fields: Fields, now_ms: int, counts: Counts) -> int:
+    def _time(self, clock: Clock, fields: Fields, now_ms: int, counts: LineCounts) -> int:
         """When it happened; the time of reading if the line does not say, or says what cannot be."""
         found = clock(self._time_text(fields), now_ms)
         if found is None or found > latest_ms(now_ms + self._shape.max_ahead_ms):

@@ -19,7 +19,7 @@ HEAD_BYTES = 4
 """So many bytes of the beginning of a file tell its order of bytes."""
 
 
-class Codec(msgspec.Struct, frozen=True):
+class TextCodec(msgspec.Struct, frozen=True):
     """How one file is encoded; `width` bytes are a unit."""
 
     name: str
@@ -55,10 +55,10 @@ def encoding_of(name: str) -> str:
     return "utf-8" if found in ("ascii", "utf-8-sig") else found
 
 
-def codec_of(encoding: str, head: bytes) -> Codec:
+def codec_of(encoding: str, head: bytes) -> TextCodec:
     """How a file is encoded that begins with `head`, and is said to be in `encoding`, by its usual name."""
     width = {"utf-16": 2, "utf-32": 4}.get(encoding[:6], 1)
     for mark, order in _MARKS.get(encoding, ()):
         if head.startswith(mark):
-            return Codec(f"{encoding}-{order[0]}e", width)
-    return Codec(f"{encoding}-le" if encoding in _MARKS else encoding, width)
+            return TextCodec(f"{encoding}-{order[0]}e", width)
+    return TextCodec(f"{encoding}-le" if encoding in _MARKS else encoding, width)

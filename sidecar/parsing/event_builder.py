@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 
 from sidecar.core.model import Block, Kind
-from sidecar.parsing.careful import Careful, Counts, Record, Shape
+from sidecar.parsing.careful import EventSpec, LineCounts, LineParser, LineRecord
 from sidecar.parsing.grouping import Grouping, group_lines
 from sidecar.parsing.lines import Lines
-from sidecar.parsing.plain import Frame, frame_lines, frame_of
+from sidecar.parsing.plain import EventTemplate, frame_lines, frame_of
 from sidecar.report import cut
 from sidecar.text.templates import Template
 
@@ -19,20 +19,20 @@ _SAME_FOR_ALL = {"path", "host"}
 _WHOLE_LINE = ("line", "message")
 
 
-class Place(msgspec.Struct, frozen=True):
+class FilePlace(msgspec.Struct, frozen=True):
     """The file that lines are from, as people call it, and the host it is on."""
 
     path: str
     host: str
 
 
-class Made(msgspec.Struct, frozen=True):
+class Built(msgspec.Struct, frozen=True):
     """What became of lines. `consumed` bytes of the file are in it; what is left belongs to a group that is open."""
 
     blocks: list[Block]
     dead: list[tuple[bytes, str]]
     consumed: int
-    counts: Counts
+    counts: LineCounts
 
     @property
     def events(self) -> int:
@@ -45,12 +45,12 @@ class Made(msgspec.Struct, frozen=True):
         return sum([len(block.body) for block in self.blocks]) + sum([len(body) for body, _ in self.dead])
 
 
-class Maker:
+class EventBuilder:
     """Makes events of one tail's lines. `cpu_clock`: seconds for which this thread had a processor."""
 
     def __init__(
         self,
-        shape: Shape,
+        shape: EventSpec,
         grouping: Grouping | None,
         *,
         block_bytes: int,
@@ -59,7 +59,7 @@ class Maker:
     ) -> None:
         self._shape, self._grouping, self._cpu_clock = shape, grouping, cpu_clock
         self._block_bytes, self._event_bytes = block_bytes, event_bytes
-        self._careful = Careful(shape, event_bytes, cpu_clock)
+        self._careful = LineParser(shape, event_bytes, cpu_clock)
         self._plain = grouping is None and _is_plain(shape)
 
     @property
@@ -68,22 +68,22 @@ class Maker:
         return self._shape.kind
 
     def make(
-        self, lines: Lines, place: Place, *, offset: int, now_ms: int, skew_ms: int = 0, at_end: bool = False
-    ) -> Made:
+        self, lines: Lines, place: FilePlace, *, offset: int, now_ms: int, skew_ms: int = 0, at_end: bool = False
+    ) -> Built:
         """The events of `lines`, which begin at `offset` of the file; `at_end`: no line will follow."""
-        counts = Counts(replaced=lines.replaced, nul_bytes=lines.nuls)
+        counts = LineCounts(replaced=lines.replaced, nul_bytes=lines.nuls)
         if self._plain and not lines.cut:
             blocks = self._at_once(lines, place, now_ms)
             if blocks is not None:
                 counts.blank = lines.count - sum([block.events for block in blocks])
-                return Made(blocks, [], lines.consumed, counts)
+                return Built(blocks, [], lines.consumed, counts)
         records, consumed = self._records(lines, offset, counts, at_end=at_end or lines.inside_line)
         known: dict[str, Any] = {"path": place.path, "host": place.host}
         good, dead = self._careful.make(records, known, now_ms, skew_ms, counts)
         blocks = [block for due, items in good.items() for block in cut(items, self._block_bytes, due)]
-        return Made(blocks, dead, consumed, counts)
+        return Built(blocks, dead, consumed, counts)
 
-    def _at_once(self, lines: Lines, place: Place, now_ms: int) -> list[Block] | None:
+    def _at_once(self, lines: Lines, place: FilePlace, now_ms: int) -> list[Block] | None:
         frame, text = self._frame(place, now_ms), lines.text
         blocks = frame_lines(text, frame, self._block_bytes)
         if blocks is None:
@@ -91,7 +91,7 @@ class Maker:
         too_large = blocks is None or any(len(block.body) > self._event_bytes for block in blocks)
         return None if too_large else blocks
 
-    def _frame(self, place: Place, now_ms: int) -> Frame:
+    def _frame(self, place: FilePlace, now_ms: int) -> EventTemplate:
         fields = {"path": place.path, "host": place.host}
         shape = self._shape
         return frame_of(
@@ -104,7 +104,7 @@ class Maker:
             }
         )
 
-    def _records(self, lines: Lines, offset: int, counts: Counts, *, at_end: bool) -> tuple[list[Record], int]:
+    def _records(self, lines: Lines, offset: int, counts: LineCounts, *, at_end: bool) -> tuple[list[LineRecord], int]:
         texts = lines.text.split("\n")[:-1]
         sizes = lines.sizes()
         if self._grouping is None:
@@ -118,7 +118,9 @@ class Maker:
         for count in groups:
             text = "\n".join(texts[start : start + count]).strip("\n")
             if text:
-                records.append(Record(text, place, any(number in lines.cut for number in range(start, start + count))))
+                records.append(
+                    LineRecord(text, place, any(number in lines.cut for number in range(start, start + count)))
+                )
             else:
                 counts.blank += count
             place += sum(sizes[start : start + count])
@@ -126,7 +128,7 @@ class Maker:
         return records, place - offset if start < len(texts) else lines.consumed
 
 
-def _is_plain(shape: Shape) -> bool:
+def _is_plain(shape: EventSpec) -> bool:
     """Whether events differ in nothing but their content, which is the line."""
     content = shape.content is None or shape.content.parts in [("", name, "") for name in _WHOLE_LINE]
     same = all(set(template.fields) <= _SAME_FOR_ALL for template in _templates(shape))
@@ -134,5 +136,5 @@ def _is_plain(shape: Shape) -> bool:
     return shape.parse == "raw" and content and same and not filtered and shape.clock is None and not shape.metrics
 
 
-def _templates(shape: Shape) -> Iterator[Template]:
+def _templates(shape: EventSpec) -> Iterator[Template]:
     yield from (shape.name, shape.target, *shape.dimension.values())

@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-from sidecar.parsing.encodings import Codec
+from sidecar.parsing.encodings import TextCodec
 
 _BOM = "\ufeff"
 _LONG_RUN = b"\n" + bytes(1024)
@@ -53,7 +53,7 @@ class Lines(msgspec.Struct, frozen=True):
 
 
 def take_lines(
-    data: bytes, codec: Codec, *, max_line: int, at_start: bool, inside_line: bool = False, at_end: bool = False
+    data: bytes, codec: TextCodec, *, max_line: int, at_start: bool, inside_line: bool = False, at_end: bool = False
 ) -> Lines:
     """The whole lines in `data`, at most `MAX_LINES`; `at_end`: also what has no end. `at_start` of the file."""
     skipped = 0
@@ -89,7 +89,7 @@ def _noting(nuls: int, lines: Lines) -> Lines:
     return msgspec.structs.replace(lines, nuls=nuls) if nuls else lines
 
 
-def _nuls(data: bytes, start: int, max_line: int, codec: Codec) -> int:
+def _nuls(data: bytes, start: int, max_line: int, codec: TextCodec) -> int:
     """Return the number of NUL bytes at `start` that nobody wrote: a file system leaves them after a power cut.
 
     Those at the end of the data may still be written over, unless there are more than a line can have.
@@ -101,20 +101,20 @@ def _nuls(data: bytes, start: int, max_line: int, codec: Codec) -> int:
     return nuls if rest or nuls > max_line else 0
 
 
-def _before_nuls(data: bytes, start: int, limit: int, codec: Codec) -> int:
+def _before_nuls(data: bytes, start: int, limit: int, codec: TextCodec) -> int:
     """Return where a long run of NULs begins at the beginning of a line; 0 if there is none."""
     if codec.width > 1:
         return 0
     return data.find(_LONG_RUN, start, limit) + 1
 
 
-def last_end(data: bytes, codec: Codec) -> int:
+def last_end(data: bytes, codec: TextCodec) -> int:
     """Behind the last whole line; if there is none, behind everything."""
     whole = len(data) - len(data) % codec.width
     return _last_end(data, 0, whole, codec) or whole
 
 
-def _limit(data: bytes, start: int, codec: Codec) -> tuple[int, int]:
+def _limit(data: bytes, start: int, codec: TextCodec) -> tuple[int, int]:
     """Where to look no further, since there are lines enough before; and how many ends of lines are before."""
     end = len(data) - len(data) % codec.width
     if codec.width > 1:  # bytes that look like ends of lines are in many characters
@@ -133,7 +133,7 @@ def _count(data: bytes) -> int:
     return len(data) - len(data.replace(b"\n", b""))
 
 
-def _end_of_line(data: bytes, start: int, codec: Codec) -> int:
+def _end_of_line(data: bytes, start: int, codec: TextCodec) -> int:
     """Where the line ends that begins at `start`; 0 if it does not."""
     if codec.width == 1:
         return data.find(b"\n", start) + 1
@@ -144,7 +144,7 @@ def _end_of_line(data: bytes, start: int, codec: Codec) -> int:
     return found + codec.width if found >= 0 else 0
 
 
-def _last_end(data: bytes, start: int, limit: int, codec: Codec) -> int:
+def _last_end(data: bytes, start: int, limit: int, codec: TextCodec) -> int:
     """Behind the last whole line before `limit`; `start` if there is none."""
     if codec.width == 1:
         return max(start, data.rfind(b"\n", start, limit) + 1)
@@ -155,7 +155,7 @@ def _last_end(data: bytes, start: int, limit: int, codec: Codec) -> int:
     return max(start, found + codec.width) if found >= 0 else start
 
 
-def _has_long(raw: bytes, max_line: int, codec: Codec) -> bool:
+def _has_long(raw: bytes, max_line: int, codec: TextCodec) -> bool:
     """Whether a line is longer than `max_line`; looks only at a place or two in so many bytes."""
     place = 0
     while len(raw) - place > max_line:
@@ -166,7 +166,7 @@ def _has_long(raw: bytes, max_line: int, codec: Codec) -> bool:
     return False
 
 
-def _with_long(data: bytes, start: int, limit: int, codec: Codec, max_line: int, *, at_start: bool) -> Lines:
+def _with_long(data: bytes, start: int, limit: int, codec: TextCodec, max_line: int, *, at_start: bool) -> Lines:
     """The lines up to the first that is too long, and that one cut."""
     place = start
     while (end := _end_of_line(data, place, codec)) and end <= limit and end - place <= max_line + codec.width:
@@ -184,7 +184,7 @@ def _with_long(data: bytes, start: int, limit: int, codec: Codec, max_line: int,
     return Lines(text, count, start, consumed, raw, codec.newline, frozenset((count - 1,)), True, replaced)
 
 
-def _text(raw: bytes, codec: Codec, *, at_start: bool) -> tuple[str, int]:
+def _text(raw: bytes, codec: TextCodec, *, at_start: bool) -> tuple[str, int]:
     """Whole lines as text, each with its end, and how many characters were replaced."""
     text, replaced = codec.decode(raw)
     if (

@@ -16,20 +16,20 @@ _END = "\x7f"
 _MARKS = tuple(chr(number) for number in range(1, 9))
 
 
-class Frame(msgspec.Struct, frozen=True):
+class EventTemplate(msgspec.Struct, frozen=True):
     """The JSON before and behind the content of an event."""
 
     before: bytes
     behind: bytes
 
 
-def frame_of(event: dict[str, object]) -> Frame:
+def frame_of(event: dict[str, object]) -> EventTemplate:
     """The frame of events that are as `event`, whose content is empty, but for that."""
     before, _, behind = _encode(event).partition(b'"event":{"content":""}')
-    return Frame(before + b'"event":{"content":"', b'"}' + behind)
+    return EventTemplate(before + b'"event":{"content":"', b'"}' + behind)
 
 
-def frame_lines(text: str, frame: Frame, block_bytes: int) -> list[Block] | None:
+def frame_lines(text: str, frame: EventTemplate, block_bytes: int) -> list[Block] | None:
     """An event for each line of `text`, each with its end; None if a line is empty, or it cannot be done at once.
 
     JSON writes an end of line, and a backslash, as two characters, and the first of these is also that of others. So
@@ -53,7 +53,7 @@ def frame_lines(text: str, frame: Frame, block_bytes: int) -> list[Block] | None
     return blocks
 
 
-def _framed(inside: bytes, frame: Frame, block_bytes: int) -> Iterator[tuple[bytes, int]]:
+def _framed(inside: bytes, frame: EventTemplate, block_bytes: int) -> Iterator[tuple[bytes, int]]:
     """Events, and how many, for runs of lines that fit `block_bytes`; a larger one is alone."""
     mark, between = _END.encode(), frame.behind + b"," + frame.before
     start, window = 0, block_bytes

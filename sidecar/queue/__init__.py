@@ -4,7 +4,7 @@
 """
 
 from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
-from sidecar.queue.inspect import DeadLetter, Found, Lookup
+from sidecar.queue.inspect import DeadLetter, FoundEvent, Lookup
 from sidecar.queue.lock import StateLock, holder_of
 from sidecar.queue.queue import Queue
 from sidecar.queue.reader import books_on_disk
@@ -14,7 +14,7 @@ __all__ = [
     "MAX_STREAMS",
     "DeadFilter",
     "DeadLetter",
-    "Found",
+    "FoundEvent",
     "KeptFilter",
     "Lookup",
     "Moved",

@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from sidecar.core.model import Advance, Checkpoint, Loss
-from sidecar.queue.operations import Done, SaveCheckpoints
+from sidecar.core.model import Advance, Checkpoint, Done, Loss
+from sidecar.queue.operations import SaveCheckpoints
 from sidecar.queue.reader import Reader
 
 

@@ -4,17 +4,17 @@ from typing import Annotated, Any
 
 import msgspec
 
-Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+RowNumber = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which dead letters. None: whatever it is. `reason` is a part of the words; times are those of the burial."""
 
-    ids: tuple[Number, ...] | None = None
-    streams: tuple[Number, ...] | None = None
+    ids: tuple[RowNumber, ...] | None = None
+    streams: tuple[RowNumber, ...] | None = None
     reason: str | None = None
-    from_ms: Number | None = None
-    to_ms: Number | None = None
+    from_ms: RowNumber | None = None
+    to_ms: RowNumber | None = None
 
     def where(self) -> tuple[str, list[Any]]:
         """The condition in SQL, and its values."""
@@ -31,9 +31,9 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
 class KeptFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which kept deliveries. None: whatever it is. Times are those of the delivery."""
 
-    streams: tuple[Number, ...] | None = None
-    from_ms: Number | None = None
-    to_ms: Number | None = None
+    streams: tuple[RowNumber, ...] | None = None
+    from_ms: RowNumber | None = None
+    to_ms: RowNumber | None = None
 
     def where(self) -> tuple[str, list[Any]]:
         """The condition in SQL, and its values."""

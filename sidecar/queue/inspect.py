@@ -40,7 +40,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     events: int = 1
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class FoundEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event and where it is: waiting in a lane, dead, or delivered and kept. `row` is a dead letter's number.
 
     `at_ms` is when it was accepted; of a delivered one when it was delivered, of a dead one when it was buried.
@@ -100,14 +100,14 @@ class Lookup:
                 first_ms=row[6], last_ms=row[7], event=_event(*row[8:]), events=row[9],
             )  # fmt: skip
 
-    def find(self, matches: Callable[[dict[str, Any]], bool], needle: bytes) -> Iterator[Found]:
+    def find(self, matches: Callable[[dict[str, Any]], bool], needle: bytes) -> Iterator[FoundEvent]:
         """The events that match, wherever they are. Those without the bytes `needle` need not be looked at."""
         for number, accepted_ms, size, codec, stored in self._pages(
             "SELECT id, accepted_ms, bytes, codec, body FROM readable_chunk"
         ):
             lane = number >> SEQ_BITS
             for event in self._matching(matches, needle, self._body(codec, stored, size)):
-                yield Found(
+                yield FoundEvent(
                     place="queue", stream=lane >> LANE_BITS, row=number, at_ms=accepted_ms, event=event,
                     lane=LANES[lane & ((1 << LANE_BITS) - 1)],
                 )  # fmt: skip
@@ -115,17 +115,19 @@ class Lookup:
             "SELECT id, stream, accepted_ms, due_ms, bytes, codec, body FROM readable_later"
         ):
             for event in self._matching(matches, needle, self._body(codec, stored, size)):
-                yield Found(place="later", stream=stream, row=number, at_ms=accepted_ms, event=event, due_ms=due_ms)
+                yield FoundEvent(
+                    place="later", stream=stream, row=number, at_ms=accepted_ms, event=event, due_ms=due_ms
+                )
         for number, stream, last_ms, body in self._pages(
             "SELECT id, stream, last_ms, body FROM readable_dead", "codec IS NULL"
         ):
             for event in self._matching(matches, needle, body):
-                yield Found(place="dead", stream=stream, row=number, at_ms=last_ms, event=event)
+                yield FoundEvent(place="dead", stream=stream, row=number, at_ms=last_ms, event=event)
         for number, stream, delivered_ms, size, codec, stored in self._pages(
             "SELECT id, stream, delivered_ms, bytes, codec, body FROM readable_kept"
         ):
             for event in self._matching(matches, needle, self._body(codec, stored, size)):
-                yield Found(place="kept", stream=stream, row=number, at_ms=delivered_ms, event=event)
+                yield FoundEvent(place="kept", stream=stream, row=number, at_ms=delivered_ms, event=event)
 
     def _pages(
         self, select: str, condition: str = "1", values: Sequence[object] = (), after: int = -1

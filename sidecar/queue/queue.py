@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 import structlog
 
 from sidecar.core.errors import Stale, StartError, Unavailable
-from sidecar.core.model import Advance, Block, Books, Chunk, Order, Room, StreamKey
+from sidecar.core.model import Advance, Block, Books, Chunk, Done, Order, Room, StreamKey
 from sidecar.host.clock import boot_clock, boot_id
 from sidecar.queue.checkpoints import Checkpoints
 from sidecar.queue.damage import DamagedRow
@@ -25,13 +25,12 @@ from sidecar.queue.operations import (
     Append,
     Bury,
     CancelReplay,
-    Done,
     Expire,
     Fit,
     Forget,
     ForgetBudgets,
-    Nothing,
     Operation,
+    Ping,
     Promote,
     Purge,
     PutBack,
@@ -287,7 +286,7 @@ class Queue:
 
     async def prove_alive(self) -> None:
         """Returns after a round through the writer. Raises Unavailable."""
-        await self._commit(Nothing)
+        await self._commit(Ping)
 
     async def read(self, lane: QueueLane, after_seq: int, budget_bytes: int) -> list[Chunk]:
         """Return the next chunks of `lane` that fit. One that cannot be read is set aside, and the next ones read.

@@ -27,7 +27,7 @@ from sidecar.queue.books_record import BooksRecord
 from sidecar.queue.codec import Codec
 from sidecar.queue.damage import find_damaged
 from sidecar.queue.file_watch import FileWatch
-from sidecar.queue.group_commit import Pace
+from sidecar.queue.group_commit import GroupCommit
 from sidecar.queue.operations import (
     Append,
     Operation,
@@ -101,7 +101,7 @@ class Writer:
         self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
         self._codec = Codec()
         self._connection: sqlite3.Connection | None = None
-        self._pace = Pace()
+        self._pace = GroupCommit()
         self._unmeasured_bytes = 0
         self._search_damage_after_s = 0.0  # by the monotonic clock; set when a search has found nothing
         self.watch = FileWatch(path)

@@ -16,7 +16,7 @@ from sidecar.report.words import foreign
 
 __all__ = ["Checked", "Rules", "check_items", "cut"]
 
-Piece = bytes | msgspec.Raw
+JsonPiece = bytes | msgspec.Raw
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -58,7 +58,7 @@ def check_items(
     return Checked(kind, blocks, any(item.repaired for item in checked))
 
 
-def _items_of(data: bytes) -> Sequence[Piece]:
+def _items_of(data: bytes) -> Sequence[JsonPiece]:
     try:
         return _split(data)
     except msgspec.DecodeError as error:  # it was found by the scanner, which does not look inside
@@ -70,7 +70,7 @@ def _items_of(data: bytes) -> Sequence[Piece]:
             raise Rejected(400, f"nested too deep, and {error}", ("data",)) from None
 
 
-def _refuse_oversized(pieces: Sequence[Piece], event_bytes: int) -> None:
+def _refuse_oversized(pieces: Sequence[JsonPiece], event_bytes: int) -> None:
     largest = max(pieces, key=len)
     if len(largest) > event_bytes:
         raise too_large(len(largest), event_bytes).inside("data", pieces.index(largest))
@@ -81,14 +81,14 @@ def too_large(size: int, event_bytes: int) -> Rejected:
     return Rejected(413, f"{size} bytes, the proxy takes at most {event_bytes} for one event", scope="event")
 
 
-def _kind_of_first(items: Sequence[Piece]) -> Kind:
+def _kind_of_first(items: Sequence[JsonPiece]) -> Kind:
     try:
         return kind_of(bytes(items[0]))
     except Rejected as rejected:
         raise rejected.inside("data", 0) from None
 
 
-def _check_each(items: Sequence[Piece], kind: Kind, rules: Rules, now_ms: int, skew_ms: int) -> list[CheckedItem]:
+def _check_each(items: Sequence[JsonPiece], kind: Kind, rules: Rules, now_ms: int, skew_ms: int) -> list[CheckedItem]:
     good = []
     growth = 0
     for index, item in enumerate(items):
@@ -104,7 +104,7 @@ def _check_each(items: Sequence[Piece], kind: Kind, rules: Rules, now_ms: int, s
     return good
 
 
-def cut(pieces: Sequence[Piece], block_bytes: int, due_ms: int | None = None) -> list[Block]:
+def cut(pieces: Sequence[JsonPiece], block_bytes: int, due_ms: int | None = None) -> list[Block]:
     """Joins runs of `pieces` greedily; a piece larger than `block_bytes` is a block of its own."""
     sizes = map(len, pieces)
     ends = list(accumulate(sizes, lambda total, size: total + size + 1, initial=0))  # with a comma after each

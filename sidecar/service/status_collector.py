@@ -27,8 +27,8 @@ from sidecar.status.document import (
     LaneStatus,
     ProxyStatus,
     QueueStatus,
-    State,
     Status,
+    StreamState,
     StreamStatus,
     TokenStatus,
     books_status,
@@ -347,9 +347,9 @@ def _tail(counts: TailCounts, shown: ShownTail) -> InputStatus:
     )
 
 
-def _state(lanes: Sequence[LaneStatus]) -> State:
+def _state(lanes: Sequence[LaneStatus]) -> StreamState:
     """Return the state of the first lane of each token; of several tokens the worst."""
-    first: dict[int, State] = {}
+    first: dict[int, StreamState] = {}
     for lane in lanes:
         if lane.name != "later":
             first.setdefault(lane.token, lane.state)

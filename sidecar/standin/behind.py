@@ -26,7 +26,7 @@ _LONGEST_NUMBER = 21
 """Digits of a double that Python writes with an exponent, and Go without."""
 
 
-class Document(msgspec.Struct, frozen=True):
+class ReportDocument(msgspec.Struct, frozen=True):
     """An accepted document. `number` counts from 1; `at_ms` is since 1970."""
 
     number: int
@@ -41,7 +41,7 @@ class _Message(msgspec.Struct):
     due_s: float
     size: int = _ENVELOPE_BYTES
     count: int = 0
-    items: list[tuple[Document, list[dict[str, Any]]]] = []
+    items: list[tuple[ReportDocument, list[dict[str, Any]]]] = []
 
 
 class Behind:
@@ -55,14 +55,14 @@ class Behind:
         self.lost: Counter[str] = Counter()
         self._merge_s, self._lossless = merge_s, lossless
         self._waiting: dict[int, _Message] = {}
-        self._out: deque[Document] = deque()
+        self._out: deque[ReportDocument] = deque()
 
     @property
     def waiting(self) -> int:
         """Items that no message has taken yet."""
         return sum(message.count for message in self._waiting.values())
 
-    def accept(self, document: Document, now_s: float) -> None:
+    def accept(self, document: ReportDocument, now_s: float) -> None:
         """Take what was answered with 200."""
         if self._lossless:
             self._arrive(document, document.data)
@@ -99,7 +99,7 @@ class Behind:
         self.lost["restart"] += self.waiting
         self._waiting.clear()
 
-    def take(self) -> Iterator[Document]:
+    def take(self) -> Iterator[ReportDocument]:
         """Yield what has arrived since the last time; of a document in parts each part by itself."""
         while self._out:
             yield self._out.popleft()
@@ -115,7 +115,7 @@ class Behind:
             if items:
                 self._arrive(document, items)
 
-    def _arrive(self, document: Document, items: list[dict[str, Any]]) -> None:
+    def _arrive(self, document: ReportDocument, items: list[dict[str, Any]]) -> None:
         self.arrived += len(items)
         self._out.append(msgspec.structs.replace(document, data=items))
 

@@ -29,7 +29,7 @@ class PipeRules(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 500_000
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Judgement(msgspec.Struct, frozen=True):
     """The status, the proxy's words, and what was understood of the document."""
 
     status: int
@@ -52,29 +52,29 @@ def data_id_of(body: bytes) -> int | None:
     return data_id if data_id is None or type(data_id) is int else 0
 
 
-def judge(body: bytes, rules: PipeRules, windows: SlidingWindows, now_s: float, *, skew_s: float = 0.0) -> Verdict:
+def judge(body: bytes, rules: PipeRules, windows: SlidingWindows, now_s: float, *, skew_s: float = 0.0) -> Judgement:
     """What the proxy would answer to `body` at `now_s` (seconds since 1970), if its clock were ahead by `skew_s`."""
     if len(body) > rules.max_body_bytes:
-        return Verdict(413, f"request body larger than {rules.max_body_bytes} bytes")
+        return Judgement(413, f"request body larger than {rules.max_body_bytes} bytes")
     if not body:
-        return Verdict(400, "empty request body not allowed")
+        return Judgement(400, "empty request body not allowed")
     try:
         document = _document(body)
     except (ValueError, RecursionError) as error:
-        return Verdict(400, f"failed to parse: {error}")
+        return Judgement(400, f"failed to parse: {error}")
     if document is None:
-        return Verdict(400, "document expected an object")
+        return Judgement(400, "document expected an object")
     data_id, token = document.get("data_id", 0), document.get("access_token", "")
     if not isinstance(data_id, int) or isinstance(data_id, bool) or not isinstance(token, str):
-        return Verdict(400, "data_id expected an integer and access_token a string")
+        return Judgement(400, "data_id expected an integer and access_token a string")
     if not 0 < data_id < 2**31 or not token or rules.tokens.get(data_id, token) != token:
-        return Verdict(401, f"invalid token for data_id {data_id}", data_id, token)
+        return Judgement(401, f"invalid token for data_id {data_id}", data_id, token)
     if not windows.allow(token, now_s):
-        return Verdict(429, "rate limit exceeded", data_id, token)
+        return Judgement(429, "rate limit exceeded", data_id, token)
     wrong = judge_data(document.get("data"), now_s + skew_s)
     if wrong:
-        return Verdict(400, wrong, data_id, token)
-    return Verdict(200, "success", data_id, token, document["data"])
+        return Judgement(400, wrong, data_id, token)
+    return Judgement(200, "success", data_id, token, document["data"])
 
 
 def _document(body: bytes) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import msgspec
 
-from sidecar.standin.behind import Document
+from sidecar.standin.behind import ReportDocument
 
 _KEEP_BYTES = 256_000_000
 
@@ -29,7 +29,7 @@ class Kept:
         self._kept: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
 
-    def add(self, document: Document) -> bytes:
+    def add(self, document: ReportDocument) -> bytes:
         """Keep `document`, and return it as a line of JSON."""
         line = msgspec.json.encode(document) + b"\n"
         self._kept.append((document.number, line))
@@ -64,16 +64,16 @@ class Record:
             traffic.requests += 1
         return counted
 
-    def accept(self, data_id: int, items: list[dict[str, Any]], *, size: int, at_ms: int) -> Document:
+    def accept(self, data_id: int, items: list[dict[str, Any]], *, size: int, at_ms: int) -> ReportDocument:
         """Add one document of `size` bytes."""
         self.documents += 1
         self.events += len(items)
         self.bytes += size
-        document = Document(self.documents, at_ms, data_id, items)
+        document = ReportDocument(self.documents, at_ms, data_id, items)
         self.accepted.add(document)
         return document
 
-    def arrive(self, documents: Iterable[Document]) -> None:
+    def arrive(self, documents: Iterable[ReportDocument]) -> None:
         """Add what has come through."""
         for document in documents:
             line = self.arrived.add(document)

@@ -68,7 +68,7 @@ class QueueStatus(msgspec.Struct, frozen=True):
     through_in_s: float | None = None
 
 
-State = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
+StreamState = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
 
 
 class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +82,7 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     queued: int
     queued_bytes: int
     oldest_age_s: float
-    state: State
+    state: StreamState
     searching: int
     failures: int
     failing_since: int | None
@@ -119,7 +119,7 @@ class StreamStatus(msgspec.Struct, frozen=True):
 
     name: str
     data_id: int
-    state: State
+    state: StreamState
     accepted: int
     queued: int
     delivered: int

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from sidecar.core.model import BEFORE_ALL, Block, StreamKey
-from sidecar.forward.source import Source
+from sidecar.forward.source import LaneSource
 from sidecar.queue import Queue
 from sidecar.service.forwarders import _LaneSource
 from tests.support.fakes import FakeSource
 from tests.support.queues import ENOUGH
 
 Add = Callable[..., Awaitable[None]]
-Scenario = Callable[[Source, Add], Awaitable[None]]
+Scenario = Callable[[LaneSource, Add], Awaitable[None]]
 
 
 async def _with_fake(_: Path, scenario: Scenario) -> None:
@@ -45,12 +45,12 @@ def play(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario],
     return lambda scenario: asyncio.run(request.param(tmp_path / "queue.db", scenario))
 
 
-async def bodies(source: Source) -> list[bytes]:
+async def bodies(source: LaneSource) -> list[bytes]:
     return [chunk.body for chunk in await source.read(BEFORE_ALL, 1000)]
 
 
 def test_chunks_come_in_order_and_within_the_budget(play: Callable[[Scenario], None]) -> None:
-    async def scenario(source: Source, add: Add) -> None:
+    async def scenario(source: LaneSource, add: Add) -> None:
         for letter in (b"a", b"b", b"c"):
             await add(letter * 10)
         assert [(c.seq, c.body, c.events) for c in await source.read(-1, 21)] == [
@@ -66,7 +66,7 @@ def test_chunks_come_in_order_and_within_the_budget(play: Callable[[Scenario], N
 
 
 def test_acknowledging_takes_away(play: Callable[[Scenario], None]) -> None:
-    async def scenario(source: Source, add: Add) -> None:
+    async def scenario(source: LaneSource, add: Add) -> None:
         assert source.queued == 0
         for letter in (b"a", b"b", b"c"):
             await add(letter)
@@ -81,7 +81,7 @@ def test_acknowledging_takes_away(play: Callable[[Scenario], None]) -> None:
 
 
 def test_the_head_is_cut_in_two_again_and_again_and_its_bad_event_buried(play: Callable[[Scenario], None]) -> None:
-    async def scenario(source: Source, add: Add) -> None:
+    async def scenario(source: LaneSource, add: Add) -> None:
         await add(b'1,"2,]",[3,3]', 3)
         await add(b"4")
         await source.split(0, 2)
@@ -98,7 +98,7 @@ def test_the_head_is_cut_in_two_again_and_again_and_its_bad_event_buried(play: C
 
 
 def test_what_is_set_aside_is_no_longer_here(play: Callable[[Scenario], None]) -> None:
-    async def scenario(source: Source, add: Add) -> None:
+    async def scenario(source: LaneSource, add: Add) -> None:
         for letter in (b"1", b"2", b"3"):
             await add(letter)
         await source.set_aside(1)
@@ -109,7 +109,7 @@ def test_what_is_set_aside_is_no_longer_here(play: Callable[[Scenario], None]) -
 
 
 def test_spending_is_taken(play: Callable[[Scenario], None]) -> None:
-    async def scenario(source: Source, _: Add) -> None:
+    async def scenario(source: LaneSource, _: Add) -> None:
         await source.spend(b"12.5", b"3")
 
     play(scenario)

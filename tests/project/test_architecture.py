@@ -174,3 +174,25 @@ def test_every_thread_has_a_name() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("threading.Thread", "ThreadPoolExecutor"):
                 keywords = {keyword.arg for keyword in node.keywords}
                 assert keywords & {"name", "thread_name_prefix"}, module
+
+
+def test_no_public_class_or_alias_has_the_name_of_another() -> None:
+    """One word for one thing: whoever reads a name anywhere knows which it is."""
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            for name in names_of(node):
+                if not name.startswith("_") and not name.isupper():
+                    places.setdefault(name, []).append(module)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def names_of(node: ast.stmt) -> list[str]:
+    """The names of classes, and of aliases of types, that a statement makes."""
+    if isinstance(node, ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        return [
+            each.id for each in node.targets if isinstance(each, ast.Name) and each.id[0].isupper() and each.id != "T"
+        ]
+    return []

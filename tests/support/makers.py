@@ -11,7 +11,7 @@ from sidecar.config import Options, load_config
 from sidecar.config.model import ENVELOPE_BYTES
 from sidecar.core.model import Block
 from sidecar.inputs.tail.event_builders import make_maker
-from sidecar.parsing import Counts, Maker, Place, codec_of, take_lines
+from sidecar.parsing import EventBuilder, FilePlace, LineCounts, codec_of, take_lines
 from tests.support.reports import NOW_MS
 
 
@@ -19,11 +19,11 @@ class Outcome(NamedTuple):
     events: list[Any]
     dead: list[tuple[Any, str]]
     consumed: int
-    counts: Counts
+    counts: LineCounts
     blocks: list[Block]
 
 
-def maker(event_bytes: int = 495_000, **settings: Any) -> Maker:
+def maker(event_bytes: int = 495_000, **settings: Any) -> EventBuilder:
     document = {
         "proxy": {"urls": ["http://127.0.0.1:1"]},
         "streams": {"app": {"data_id": 1, "access_token": "t"}},
@@ -37,9 +37,9 @@ def maker(event_bytes: int = 495_000, **settings: Any) -> Maker:
     return make_maker(msgspec.structs.replace(config, proxy=proxy), "app")
 
 
-def make(made_by: Maker, text: str, *, path: str = "/x.log", at_end: bool = True) -> Outcome:
+def make(made_by: EventBuilder, text: str, *, path: str = "/x.log", at_end: bool = True) -> Outcome:
     lines = take_lines(text.encode(), codec_of("utf-8", b""), max_line=262_144, at_start=False)
-    made = made_by.make(lines, Place(path, "h"), offset=0, now_ms=NOW_MS, at_end=at_end)
+    made = made_by.make(lines, FilePlace(path, "h"), offset=0, now_ms=NOW_MS, at_end=at_end)
     events = [event for block in made.blocks for event in json.loads(b"[" + block.body + b"]")]
     dead = [(json.loads(body), reason) for body, reason in made.dead]
     return Outcome(events, dead, made.consumed, made.counts, made.blocks)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sidecar.core.model import BEFORE_ALL, Block, LaneName, Order, Room, StreamKey
-from sidecar.queue.operations import Acknowledge, Append, Done
+from sidecar.core.model import BEFORE_ALL, Block, Done, LaneName, Order, Room, StreamKey
+from sidecar.queue.operations import Acknowledge, Append
 from sidecar.queue.reader import Reader
 from sidecar.queue.steady import SteadyClock
 from sidecar.queue.streams import QueueLane, QueueStream

@@ -10,8 +10,8 @@ from sidecar.core.errors import Stale, Unavailable
 from sidecar.core.model import Advance, Checkpoint, Loss
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.event_builders import make_maker
-from sidecar.inputs.tail.messages import Batch, Command, Landed
-from sidecar.inputs.tail.reading import Rules
+from sidecar.inputs.tail.messages import Batch, Landed, TailCommand
+from sidecar.inputs.tail.reading import ReadingRules
 from sidecar.inputs.tail.watcher import Watcher
 from sidecar.inputs.tail.worker import Worker
 from tests.support.fakes import Clock
@@ -142,13 +142,13 @@ class Tailer:
 
     def command(self, action: Any, path: str | None = None) -> list[int]:
         moved: list[int] = []
-        self.worker.tell(Command(action, path, moved.append))
+        self.worker.tell(TailCommand(action, path, moved.append))
         self.turn(2)
         return moved
 
     def _make(self) -> Worker:
         settings = self.config.tails["app"]
-        rules = Rules(
+        rules = ReadingRules(
             maker=make_maker(self.config, "app"),
             encoding=settings.encoding,
             max_line=settings.max_line,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sidecar.forward import causes as causes_module
-from sidecar.forward.causes import Causes, Kind
+from sidecar.forward.causes import CauseKind, Causes
 from tests.support.fakes import Clock
 
 
@@ -28,7 +28,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     return made
 
 
-def fail(causes: Causes, lane: str, kind: Kind = "unauthorized", reason: str = "HTTP 401: bad token") -> bool:
+def fail(causes: Causes, lane: str, kind: CauseKind = "unauthorized", reason: str = "HTTP 401: bad token") -> bool:
     return causes.failed(lane, f"stream {lane}", kind, reason, logging.WARNING)
 
 

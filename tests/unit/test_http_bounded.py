@@ -14,7 +14,7 @@ from sidecar.core.errors import Unavailable
 from sidecar.core.hops import Hops
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import Guard, Shared, bounded, intake_protocol
-from sidecar.inputs.http.bounded import BoundedProtocol, Limits
+from sidecar.inputs.http.bounded import BoundedProtocol, ConnectionLimits
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /v2/push/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
@@ -297,7 +297,7 @@ def test_a_push_of_http_1_0_needs_no_host() -> None:
 
 def test_a_listener_that_only_shows_is_bounded_too() -> None:
     assert issubclass(type(Connection().protocol), BoundedProtocol)
-    assert Limits(3).max_connections == 3
+    assert ConnectionLimits(3).max_connections == 3
 
 
 def test_a_report_that_cannot_be_taken_is_answered_and_the_next_one_heard() -> None:

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from sidecar.config import Config, Stream
-from sidecar.config import Queue as QueueConfig
+from sidecar.config import QueueSettings as QueueConfig
 from sidecar.config.model import Defaults, Secret
 from sidecar.core.errors import Rejected, Unavailable
 from sidecar.core.hops import Hops
-from sidecar.core.model import THIS_HOST, Block, Order, Room, Sender, StreamKey
+from sidecar.core.model import THIS_HOST, Block, Done, Order, Room, Sender, StreamKey
 from sidecar.intake import Intake, LinesTaken
 from sidecar.intake.router import Router
-from sidecar.intake.submission import Done, Submission
+from sidecar.intake.submission import Submission
 from sidecar.queue.streams import QueueStream
 from tests.support.reports import NOW_MS, dump, event, report, sample, without
 

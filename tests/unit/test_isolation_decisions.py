@@ -14,7 +14,7 @@ from sidecar.forward.allowance import Allowance
 from sidecar.forward.batch import fitting
 from sidecar.forward.bisect import Cut, halve
 from sidecar.forward.body_limit import BodyLimit
-from sidecar.forward.fair_queue import Turns
+from sidecar.forward.fair_queue import FairQueue
 
 
 def search(sizes: list[int], bad: int) -> int:
@@ -105,7 +105,7 @@ def test_streams_that_wait_for_a_connection_get_the_same_bytes() -> None:
     """Small bodies and large ones, ten streams, two connections: shares differ by no more than a body."""
 
     async def play() -> dict[str, int]:
-        turns, sent, busy, most = Turns(2), dict[str, int](), 0, 0
+        turns, sent, busy, most = FairQueue(2), dict[str, int](), 0, 0
         end = asyncio.Event()
 
         async def stream(name: str, size: int) -> None:
@@ -135,7 +135,7 @@ def test_streams_that_wait_for_a_connection_get_the_same_bytes() -> None:
 
 def test_a_stream_that_gives_up_waiting_leaves_its_turn_to_the_next() -> None:
     async def play() -> list[str]:
-        turns, order = Turns(1), list[str]()
+        turns, order = FairQueue(1), list[str]()
 
         async def stream(name: str) -> None:
             async with turns.turn(name, 1000):
@@ -153,7 +153,7 @@ def test_a_stream_that_gives_up_waiting_leaves_its_turn_to_the_next() -> None:
     assert asyncio.run(play()) == ["a", "c", "d"]
 
 
-async def _use(turns: Turns, name: str, standing: Any, until: asyncio.Event, began: list[str]) -> None:
+async def _use(turns: FairQueue, name: str, standing: Any, until: asyncio.Event, began: list[str]) -> None:
     async with turns.turn(name, 1000, standing) as granted:
         if granted:
             began.append(name)
@@ -162,7 +162,7 @@ async def _use(turns: Turns, name: str, standing: Any, until: asyncio.Event, beg
 
 def test_streams_that_hang_have_a_part_of_the_connections_and_the_others_theirs() -> None:
     async def play() -> list[str]:
-        turns, forever, began = Turns(16), asyncio.Event(), list[str]()
+        turns, forever, began = FairQueue(16), asyncio.Event(), list[str]()
         waiting = [
             asyncio.create_task(_use(turns, f"{standing}{number}", standing, forever, began))
             for standing in ("hung", "new", "proven")
@@ -183,7 +183,7 @@ def test_streams_that_hang_have_a_part_of_the_connections_and_the_others_theirs(
 @pytest.mark.parametrize("standing", ["proven", "new", "hung"])
 def test_with_however_few_connections_each_standing_has_its_turn(limit: int, standing: str) -> None:
     async def play() -> list[str]:
-        turns, done, began = Turns(limit), asyncio.Event(), list[str]()
+        turns, done, began = FairQueue(limit), asyncio.Event(), list[str]()
         done.set()
         await asyncio.gather(*(_use(turns, str(number), standing, done, began) for number in range(20)))
         return began
@@ -193,7 +193,7 @@ def test_with_however_few_connections_each_standing_has_its_turn(limit: int, sta
 
 def test_a_connection_that_is_given_back_goes_to_whoever_may_have_it() -> None:
     async def play() -> list[str]:
-        turns, first, forever, began = Turns(2), asyncio.Event(), asyncio.Event(), list[str]()
+        turns, first, forever, began = FairQueue(2), asyncio.Event(), asyncio.Event(), list[str]()
         tasks = [asyncio.create_task(_use(turns, "hung", "hung", first, began))]
         await asyncio.sleep(0)
         tasks += [asyncio.create_task(_use(turns, name, name, forever, began)) for name in ("new", "proven")]

@@ -12,7 +12,7 @@ import pytest
 from sidecar.config import Listen, Socket
 from sidecar.core.errors import StartError
 from sidecar.host.listeners import listen_tcp, listen_udp, listen_unix
-from sidecar.inputs.socket.peer_credentials import Allowed, Peer, peer_of
+from sidecar.inputs.socket.peer_credentials import Allowed, PeerCredentials, peer_of
 
 
 def test_a_file_gets_its_mode_and_its_directory_is_made(tmp_path: Path) -> None:
@@ -108,4 +108,4 @@ def test_who_is_at_the_other_end(tmp_path: Path) -> None:
 )
 def test_who_may_use_a_socket(users: tuple[str, ...], groups: tuple[str, ...], *, allowed: bool) -> None:
     settings = Socket(listen=Listen("unix", path="/run/s"), allow_users=users, allow_groups=groups)  # type: ignore[arg-type]
-    assert Allowed.of(settings).allows(Peer(1, 1000, frozenset((1000, 7)))) is allowed
+    assert Allowed.of(settings).allows(PeerCredentials(1, 1000, frozenset((1000, 7)))) is allowed

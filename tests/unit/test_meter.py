@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.rate_meter import Meter, Recent
+from sidecar.core.rate_meter import RateMeter, Recent
 
 
 def test_a_minute_is_remembered_and_no_more() -> None:
-    meter = Meter()
+    meter = RateMeter()
     meter.count(100.0)
     meter.count(100.9, 2)
     assert meter.per_minute(159.9) == 3
@@ -16,7 +16,7 @@ def test_a_minute_is_remembered_and_no_more() -> None:
 
 @given(st.lists(st.integers(0, 300), max_size=60).map(sorted))
 def test_it_agrees_with_a_list_of_times(times: list[int]) -> None:
-    meter = Meter()
+    meter = RateMeter()
     for now_s in times:
         meter.count(1000 + now_s)
     last = times[-1] if times else 0

@@ -1,21 +1,21 @@
 """Whether to gather before a commit."""
 
-from sidecar.queue.group_commit import PAUSE_S, Pace
+from sidecar.queue.group_commit import PAUSE_S, GroupCommit
 
 
 def test_the_first_event_never_waits() -> None:
-    assert Pace().pause_s(1000.0, 1) == 0
+    assert GroupCommit().pause_s(1000.0, 1) == 0
 
 
 def test_right_after_a_commit_it_gathers_for_the_rest_of_the_pause() -> None:
-    pace = Pace()
+    pace = GroupCommit()
     pace.committed(10.0, 1)
     assert 0 < pace.pause_s(10.0 + PAUSE_S / 2, 1) <= PAUSE_S / 2 + 1e-9
     assert pace.pause_s(10.0 + PAUSE_S, 2) == 0
 
 
 def test_a_pause_that_brings_nothing_is_left_out_for_longer_and_longer() -> None:
-    pace = Pace()
+    pace = GroupCommit()
     pace.committed(10.0, 1)
     skipped = []
     for _ in range(10):
@@ -29,7 +29,7 @@ def test_a_pause_that_brings_nothing_is_left_out_for_longer_and_longer() -> None
 
 
 def test_a_pause_that_pays_is_made_again() -> None:
-    pace = Pace()
+    pace = GroupCommit()
     pace.committed(10.0, 1)
     for size in (1, 2):  # the first brought nothing, the second doubled what waited
         while not pace.pause_s(10.0, 1):
@@ -39,7 +39,7 @@ def test_a_pause_that_pays_is_made_again() -> None:
 
 
 def test_it_ends_once_as_much_waits_as_the_last_commit_carried() -> None:
-    pace = Pace()
+    pace = GroupCommit()
     pace.committed(10.0, 32)
     assert 0 < pace.pause_s(10.0, 5) < PAUSE_S  # looks again soon
     assert pace.pause_s(10.0005, 31) > 0
@@ -47,6 +47,6 @@ def test_it_ends_once_as_much_waits_as_the_last_commit_carried() -> None:
 
 
 def test_what_is_no_append_never_waits() -> None:
-    pace = Pace()
+    pace = GroupCommit()
     pace.committed(10.0, 1)
     assert pace.pause_s(10.0, 0) == 0

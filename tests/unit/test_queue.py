@@ -21,7 +21,7 @@ from sidecar.core.errors import StartError, Unavailable
 from sidecar.core.model import Block, Books, Order, StreamKey
 from sidecar.queue import Queue, StateLock, schema
 from sidecar.queue.codec import CHECKED, RAW, ZSTD, Codec
-from sidecar.queue.operations import Append, Expire, Nothing, SpendBudget, Tidy
+from sidecar.queue.operations import Append, Expire, Ping, SpendBudget, Tidy
 from tests.support.queues import ENOUGH, KEY, DirectQueue, direct_queue
 
 OTHER = StreamKey(1500007, "other")
@@ -75,7 +75,7 @@ def test_appends_of_one_commit_share_chunks_and_keep_their_order(queue: DirectQu
     settled = threading.Semaphore(0)
     blocks = [Block(b"%04d" % n, 1) for n in range(500)]
     hold = threading.Event()
-    queue.writer.submit(Nothing(lambda _: hold.wait(5) and None))  # the writer waits here while the others gather
+    queue.writer.submit(Ping(lambda _: hold.wait(5) and None))  # the writer waits here while the others gather
     for block in blocks:
         queue.writer.submit(Append(queue.stream(), [block], 4, 0, lambda _: settled.release()))
     hold.set()
@@ -308,7 +308,7 @@ def test_in_one_commit_too_nothing_overtakes_what_failed(queue: DirectQueue) -> 
         outcome.append(error)
         settled.release()
 
-    class Wait(Nothing, frozen=True):
+    class Wait(Ping, frozen=True):
         def apply(self, _: Any) -> None:
             hold.wait(10)
 
@@ -355,7 +355,7 @@ def test_one_bad_operation_cannot_fail_another(queue: DirectQueue) -> None:
         def apply(self, tx: Any) -> None:
             raise OverflowError("on purpose")
 
-    queue.writer.submit(Nothing(lambda _: hold.wait(5) and None))
+    queue.writer.submit(Ping(lambda _: hold.wait(5) and None))
     queue.writer.submit(Append(queue.stream(), [Block(b"1", 1)], 1, 0, done("first")))
     queue.writer.submit(Bad())  # type: ignore[arg-type]
     queue.writer.submit(Append(queue.stream(), [Block(b"2", 1)], 1, 0, done("second")))

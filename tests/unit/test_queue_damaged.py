@@ -11,13 +11,13 @@ import msgspec
 import pytest
 import structlog.testing
 
-from sidecar.core.model import BEFORE_ALL, Block, Books, StreamKey
+from sidecar.core.model import BEFORE_ALL, Block, Books, Done, StreamKey
 from sidecar.queue import Queue, books_on_disk
 from sidecar.queue.codec import Codec
 from sidecar.queue.damage import find_damaged
 from sidecar.queue.filters import DeadFilter, KeptFilter
 from sidecar.queue.inspect import Lookup
-from sidecar.queue.operations import Bury, Done, Expire, Nothing, Promote, SetDamagedAside, Split, Transaction
+from sidecar.queue.operations import Bury, Expire, Ping, Promote, SetDamagedAside, Split, Transaction
 from sidecar.queue.schema import is_corrupt
 from tests.support.queues import ENOUGH, KEY, damage_pages, direct_queue
 
@@ -304,7 +304,7 @@ def test_where_nothing_can_be_appended_any_more_that_is_said_until_it_can(tmp_pa
     path.write_bytes(whole)
     with direct_queue(path) as queue, structlog.testing.capture_logs() as logs:
         assert is_corrupt(queue.append("1") or ValueError())
-        assert queue.do(Nothing) is None
+        assert queue.do(Ping) is None
         assert queue.writer.broken == "database disk image is malformed"
         assert queue.append("1") is not None
         with path.open("r+b") as file:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.core.model import Books
-from sidecar.queue.operations import Acknowledge, Forget, Nothing
+from sidecar.queue.operations import Acknowledge, Forget, Ping
 from sidecar.queue.reader import books_on_disk
 from tests.support.queues import KEY, DirectQueue, direct_queue
 from tests.unit.test_queue import OTHER
@@ -94,7 +94,7 @@ def test_what_waits_in_a_removed_file_is_saved_whatever_fails_meanwhile(tmp_path
         lose(queue)
         if failing:
             fail(queue)
-        assert queue.do(Nothing) is None
+        assert queue.do(Ping) is None
         assert queue.waiting() == ["1", "2"]
     assert files(path) == {"queue.db"}
     assert books_on_disk(path) == (Books(accepted=2, queued=2), [])

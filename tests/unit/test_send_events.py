@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sidecar.cli.send.event import Given, Item, make_event, read_metrics, read_pairs, with_fields
 from sidecar.cli.send.lines import Line, LineCutter, items_of
-from sidecar.cli.send.report import Limits, Pipe, Report, gather
+from sidecar.cli.send.report import Pipe, Report, SendLimits, gather
 from sidecar.core.errors import Rejected
 
 NOW_MS = 1_700_000_000_000
@@ -174,23 +174,23 @@ def test_a_report_is_one_line_with_all_that_its_pipe_needs() -> None:
     assert Report(Pipe(5, "tok", None), (item("{}"),)).body(None) == b'{"data_id":5,"access_token":"tok","data":[{}]}'
 
 
-def sizes(found: list[Any], limits: Limits) -> list[Any]:
+def sizes(found: list[Any], limits: SendLimits) -> list[Any]:
     return [report and len(report.items) for report in gather(iter(found), limits)]
 
 
 def test_events_are_gathered_up_to_the_limits() -> None:
     found = [(PIPE, item()) for _ in range(10)]
-    assert sizes(found, Limits(4, 10_000)) == [4, 4, 2]
-    assert sizes(found, Limits(100, len(PIPE.head) + 2 + 3 * 13)) == [3, 3, 3, 1]
-    assert sizes(found, Limits(100, 1)) == [1] * 10
-    assert sizes([], Limits(4, 10_000)) == []
+    assert sizes(found, SendLimits(4, 10_000)) == [4, 4, 2]
+    assert sizes(found, SendLimits(100, len(PIPE.head) + 2 + 3 * 13)) == [3, 3, 3, 1]
+    assert sizes(found, SendLimits(100, 1)) == [1] * 10
+    assert sizes([], SendLimits(4, 10_000)) == []
 
 
 def test_pipes_and_kinds_are_kept_apart_and_pauses_let_go() -> None:
     other = Pipe(5, "", None)
     found = [(PIPE, item()), (other, item()), (other, item(kind="time_series")), (other, item(kind="time_series"))]
-    assert sizes(found, Limits(100, 10_000)) == [1, 1, 2]
-    assert sizes([(PIPE, item()), None, None, (PIPE, item())], Limits(100, 10_000)) == [1, None, None, 1]
+    assert sizes(found, SendLimits(100, 10_000)) == [1, 1, 2]
+    assert sizes([(PIPE, item()), None, None, (PIPE, item())], SendLimits(100, 10_000)) == [1, None, None, 1]
 
 
 @for_all(st.lists(st.tuples(st.integers(0, 200), st.booleans()), max_size=40), st.integers(1, 9), st.integers(1, 900))
@@ -199,7 +199,7 @@ def test_no_report_passes_the_limit_but_a_single_event(
     events: list[tuple[int, bool]], most: int, limit_bytes: int
 ) -> None:
     found = [(PIPE, item('{"x":"%s"}' % ("y" * size), has_target=target)) for size, target in events]
-    reports = [report for report in gather(found, Limits(most, limit_bytes)) if report is not None]
+    reports = [report for report in gather(found, SendLimits(most, limit_bytes)) if report is not None]
     assert [one for report in reports for one in report.items] == [one for _, one in found]
     for report in reports:
         assert len(report.items) <= most

@@ -11,7 +11,7 @@ from sidecar.cli.send import verdict
 from sidecar.cli.send.conversation import Conversation
 from sidecar.cli.send.event import Item
 from sidecar.cli.send.link import Patience
-from sidecar.cli.send.outbox import Outbox, StoppedError
+from sidecar.cli.send.outbox import ReportOutbox, StoppedError
 from sidecar.cli.send.report import Pipe, Report
 from sidecar.client.answers import Acked, BadAnswer, LineRefused
 from sidecar.core.errors import Rejection
@@ -27,7 +27,7 @@ def report(*lines: int, divisible: bool = True) -> Report:
     return Report(PIPE, tuple(Item(b"{}", "event", True, line=n, size_bytes=10) for n in lines), divisible)
 
 
-class Box(Outbox):
+class Box(ReportOutbox):
     """An outbox that notes what it says."""
 
     def __init__(self, source: Iterable[Report | None], *, one_pipe: bool = True) -> None:
@@ -179,7 +179,7 @@ def own(status: int, message: str, **headers: str) -> Reply:
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (GOOD, verdict.Taken()),
+        (GOOD, verdict.Accepted()),
         (own(503, "the queue is full", retry_after="5"), verdict.Later("HTTP 503: the queue is full", 5.0)),
         (own(429, "slowly"), verdict.Later("HTTP 429: slowly", None)),
         (Reply(429, {}, b""), verdict.Later("HTTP 429", None)),

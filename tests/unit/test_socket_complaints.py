@@ -2,13 +2,13 @@
 
 import structlog
 
-from sidecar.inputs.socket.log_throttle import Complaints
+from sidecar.inputs.socket.log_throttle import LogThrottle
 from tests.support.loops import StillLoop
 
 
 def test_the_first_few_are_told_and_then_how_many_more() -> None:
     loop = StillLoop()
-    complaints = Complaints("local", loop)
+    complaints = LogThrottle("local", loop)
     with structlog.testing.capture_logs() as lines:
         for number in range(1000):
             complaints.say("a frame is refused", number=number)

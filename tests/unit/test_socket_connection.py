@@ -11,13 +11,13 @@ import pytest
 import structlog
 
 from sidecar.core.errors import Rejection, Unavailable
-from sidecar.core.model import Order
+from sidecar.core.model import Done, Order
 from sidecar.inputs.counts import InputCounts
-from sidecar.inputs.socket.backpressure import Pool
-from sidecar.inputs.socket.connection import Connection
+from sidecar.inputs.socket.backpressure import Backpressure
+from sidecar.inputs.socket.connection import SocketConnection
 from sidecar.inputs.socket.line_session import LineSession
 from sidecar.intake import LinesTaken
-from sidecar.intake.submission import Done, Submission
+from sidecar.intake.submission import Submission
 from tests.support.loops import StillLoop
 
 FULL = Unavailable("the queue is full", retry_after_s=30)
@@ -62,7 +62,7 @@ transports: list["Transport"] = []
 class Transport:
     """What a connection needs of uvloop's."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: SocketConnection) -> None:
         self.connection = connection
         self.ours, self.theirs = socket.socketpair()
         self.ours.setblocking(False)
@@ -95,28 +95,28 @@ class Door:
     """A listening socket without a socket."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.counts, self.pool, self.intake = InputCounts("local", "socket"), Pool(loop, 10_000), Intake()
+        self.counts, self.pool, self.intake = InputCounts("local", "socket"), Backpressure(loop, 10_000), Intake()
         self.left = 0
 
-    def enter(self, _: Connection) -> bool:
+    def enter(self, _: SocketConnection) -> bool:
         return True
 
-    def leave(self, _: Connection) -> None:
+    def leave(self, _: SocketConnection) -> None:
         self.left += 1
 
-    def session(self, _: Connection, first_byte: int) -> LineSession:
+    def session(self, _: SocketConnection, first_byte: int) -> LineSession:
         return LineSession(self.intake.take, self.counts, 1_000_000)
 
-    def lost(self, connection: Connection, why: str) -> None:
+    def lost(self, connection: SocketConnection, why: str) -> None:
         raise AssertionError(why)
 
-    def puzzled(self, connection: Connection, error: Exception) -> str:
+    def puzzled(self, connection: SocketConnection, error: Exception) -> str:
         return "it cannot be treated"
 
 
 class Client:
     def __init__(self, door: Door, loop: StillLoop) -> None:
-        self.connection, self.loop = Connection(door), loop
+        self.connection, self.loop = SocketConnection(door), loop
         self.transport = Transport(self.connection)
         self.connection.connection_made(self.transport)
         loop.settle()

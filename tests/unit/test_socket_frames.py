@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.inputs.socket.agent_frames import BadFrame, Frame, FrameDecoder, GetConfiguration, Item, configuration
+from sidecar.inputs.socket.agent_frames import BadFrame, Frame, FrameDecoder, FrameItem, GetConfiguration, configuration
 from tests.support.agent import (
     COMMON,
     DYNAMIC,
@@ -23,7 +23,7 @@ from tests.support.agent import (
 MAX = 10_000
 
 
-def decoded(*parts: bytes) -> tuple[list[Item], FrameDecoder]:
+def decoded(*parts: bytes) -> tuple[list[FrameItem], FrameDecoder]:
     decoder = FrameDecoder(MAX)
     return [item for part in parts for item in decoder.feed(part)], decoder
 

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from sidecar.config import Listen, Socket
-from sidecar.inputs.socket.peer_credentials import Allowed, Peer
+from sidecar.inputs.socket.peer_credentials import Allowed, PeerCredentials
 
 ME, ROOT, OTHER = os.geteuid(), 0, 12_345
 MY_GROUP, OTHER_GROUP = os.getegid(), 12_346
 
 
 def allows(listen: Listen, uid: int, *groups: int, **settings: Any) -> bool:
-    return Allowed.of(Socket(listen=listen, **settings)).allows(Peer(1, uid, frozenset(groups)))
+    return Allowed.of(Socket(listen=listen, **settings)).allows(PeerCredentials(1, uid, frozenset(groups)))
 
 
 ABSTRACT = Listen("unix", path="@name")

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from sidecar.standin.behind import MESSAGE_MAX_BYTES, Behind, Document, decode_again, message_bytes
+from sidecar.standin.behind import MESSAGE_MAX_BYTES, Behind, ReportDocument, decode_again, message_bytes
 from tests.support.reports import event, sample, without
 
 
-def document(*items: Any, number: int = 1, data_id: int = 7) -> Document:
-    return Document(number, 0, data_id, list(items))
+def document(*items: Any, number: int = 1, data_id: int = 7) -> ReportDocument:
+    return ReportDocument(number, 0, data_id, list(items))
 
 
 def arrived(behind: Behind) -> list[Any]:

@@ -18,7 +18,7 @@ from sidecar.inputs.tail import registry, rotated_files
 from sidecar.inputs.tail.glances import link_directories
 from sidecar.inputs.tail.rotated_names import bases_of
 from sidecar.inputs.tail.watcher import Listener, Watcher
-from sidecar.parsing import Lines, Maker
+from sidecar.parsing import EventBuilder, Lines
 from tests.support.tails import Tailer, write
 
 
@@ -653,14 +653,14 @@ def test_what_was_written_to_a_file_that_is_gone_when_it_is_looked_for_is_a_loss
 def test_a_file_that_nobody_thought_of_keeps_no_other_from_being_read(
     logs: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = Maker.make
+    make = EventBuilder.make
 
-    def puzzle(self: Maker, lines: Lines, *given: Any, **more: Any) -> Any:
+    def puzzle(self: EventBuilder, lines: Lines, *given: Any, **more: Any) -> Any:
         if "bad" in lines.text:
             raise RecursionError("too deep")
         return make(self, lines, *given, **more)
 
-    monkeypatch.setattr(Maker, "make", puzzle)
+    monkeypatch.setattr(EventBuilder, "make", puzzle)
     made = tailer(logs)
     write(log, "bad\n")
     write(logs / "other.log", "good\n")

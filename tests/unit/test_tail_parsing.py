@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.parsing import Lines, Place, by_format, by_unit, codec_of, encoding_of, last_end, take_lines
+from sidecar.parsing import FilePlace, Lines, by_format, by_unit, codec_of, encoding_of, last_end, take_lines
 from sidecar.parsing.grouping import Grouping, group_lines
 from sidecar.parsing.lines import MAX_LINES
 from sidecar.parsing.parsers import parse_lines
@@ -534,7 +534,7 @@ def test_where_a_file_would_begin_that_is_there_already() -> None:
 
 
 def test_a_place_may_be_named_in_events() -> None:
-    assert Place("/a", "h").path == "/a"
+    assert FilePlace("/a", "h").path == "/a"
 
 
 def test_a_pattern_finds_a_whole_group_of_lines() -> None:
@@ -558,7 +558,7 @@ def test_a_pattern_finds_a_whole_group_of_lines() -> None:
 def test_a_file_with_nothing_but_a_mark_is_a_blank_line(encoding: str, mark: bytes, settings: dict[str, Any]) -> None:
     lines = take(mark, encoding=encoding, at_start=True, at_end=True)
     assert (lines.consumed, lines.count, lines.text) == (len(mark), 1, "\n")
-    made = maker(**settings).make(lines, Place("/x", "h"), offset=0, now_ms=NOW_MS, at_end=True)
+    made = maker(**settings).make(lines, FilePlace("/x", "h"), offset=0, now_ms=NOW_MS, at_end=True)
     assert (made.blocks, made.consumed, made.counts.blank) == ([], len(mark), 1)
 
 

@@ -5,7 +5,7 @@ Invariant: the sidecar acknowledges lines in order, so `acked: N` is about the f
 
 from collections import deque
 
-from sidecar.cli.send.outbox import Outbox, rejected_as
+from sidecar.cli.send.outbox import ReportOutbox, rejected_as
 from sidecar.cli.send.report import Report
 from sidecar.client.answers import Acked, Answer, BadAnswer, LineRefused, NotShown
 
@@ -13,7 +13,7 @@ from sidecar.client.answers import Acked, Answer, BadAnswer, LineRefused, NotSho
 class Conversation:
     """Lines are counted from 1 as they are sent; `open_bytes` are of those that are not settled."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: ReportOutbox) -> None:
         self._outbox = outbox
         self._sent = 0
         self._acked = 0

@@ -4,18 +4,18 @@ import time
 from collections.abc import Callable
 
 from sidecar.cli.send.destination import NoSidecarError
-from sidecar.cli.send.link import BrokenError, GaveUpError, Link, Patience
-from sidecar.cli.send.outbox import Outbox
+from sidecar.cli.send.link import BrokenError, GaveUpError, Patience, SendLink
+from sidecar.cli.send.outbox import ReportOutbox
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 
 
 def deliver(
-    link: Link,
-    outbox: Outbox,
+    link: SendLink,
+    outbox: ReportOutbox,
     patience: Patience,
     *,
-    connect: Callable[[], Link] | None,
+    connect: Callable[[], SendLink] | None,
     distrust: Callable[[str], None],
 ) -> None:
     """Over `link` first; what is open when a connection is lost is sent again over what `connect` gives, if anything.
@@ -23,7 +23,7 @@ def deliver(
     `distrust` hears of a way that was shut without a word. Raises GaveUpError and StoppedError.
     """
     pause_s = _FIRST_PAUSE_S
-    current: Link | None = link
+    current: SendLink | None = link
     while True:
         settled = outbox.settled_events
         try:

@@ -12,7 +12,7 @@ import msgspec
 
 from sidecar.cli.send import verdict
 from sidecar.cli.send.link import BrokenError, GaveUpError, Patience
-from sidecar.cli.send.outbox import Outbox, StoppedError
+from sidecar.cli.send.outbox import ReportOutbox, StoppedError
 from sidecar.cli.send.report import Report
 from sidecar.core.errors import Rejected, Rejection
 from sidecar.forward import Reply
@@ -41,7 +41,7 @@ class HttpLink:
         self._connection, self._path, self._make_body = connection, path, make_body
         self._heard = False
 
-    def carry(self, outbox: Outbox, patience: Patience) -> None:
+    def carry(self, outbox: ReportOutbox, patience: Patience) -> None:
         """Until all is settled. Raises BrokenError, GaveUpError, StoppedError."""
         while not outbox.is_done:
             report = outbox.next()
@@ -51,7 +51,7 @@ class HttpLink:
     def close(self) -> None:
         self._connection.close()
 
-    def _settle(self, report: Report, outbox: Outbox, patience: Patience) -> None:
+    def _settle(self, report: Report, outbox: ReportOutbox, patience: Patience) -> None:
         try:
             body, token = self._make_body(report)
         except Rejected as rejected:
@@ -59,7 +59,7 @@ class HttpLink:
             return
         while True:
             match self._post(body, token, patience):
-                case verdict.Taken():
+                case verdict.Accepted():
                     outbox.taken(report)
                     return
                 case Rejection() as why:
@@ -83,7 +83,7 @@ class HttpLink:
             raise BrokenError(f"{self.name}: {_words(error)}", silent=not self._heard) from None
         self._heard = True
         found = verdict.judge(Reply(response.status, headers, answer), datetime.now(UTC), token=token)
-        if isinstance(found, verdict.Taken):
+        if isinstance(found, verdict.Accepted):
             self.last_answer = answer
         return found
 

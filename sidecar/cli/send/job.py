@@ -16,10 +16,10 @@ from sidecar.cli.send.event import Given, Item
 from sidecar.cli.send.http_link import HttpLink
 from sidecar.cli.send.lines import Line, items_of
 from sidecar.cli.send.link import GaveUpError, Patience, SendError
-from sidecar.cli.send.outbox import Complain, Outbox, StoppedError
+from sidecar.cli.send.outbox import Complain, ReportOutbox, StoppedError
 from sidecar.cli.send.reading import opened, read_lines
 from sidecar.cli.send.report import Pipe, Report, gather
-from sidecar.cli.send.way import Way, Where, find_way, find_way_of_beat
+from sidecar.cli.send.way import SendWay, Where, find_way, find_way_of_beat
 from sidecar.core.errors import Rejected, Rejection
 from sidecar.core.units import format_duration
 
@@ -116,7 +116,7 @@ def _found(
 
 
 def _run(
-    job: Job, way: Way, source: Iterator[Report | None], complain: Complain, *,
+    job: Job, way: SendWay, source: Iterator[Report | None], complain: Complain, *,
     one_pipe: bool, name: str | None = None, size: int = 0,
 ) -> int:  # fmt: skip
     """How many events are where they should be."""
@@ -129,7 +129,7 @@ def _run(
             patience.moved()
             show_progress(outbox.settled_bytes // 1000)
 
-        outbox = Outbox(source, complain=complain, moved=moved, one_pipe=one_pipe)
+        outbox = ReportOutbox(source, complain=complain, moved=moved, one_pipe=one_pipe)
         try:
             deliver(way.link, outbox, patience, connect=way.connect, distrust=way.distrust)
         except StoppedError as stopped:
@@ -142,7 +142,7 @@ def _run(
     return outbox.taken_events
 
 
-def _so_far(outbox: Outbox, way: Way, name: str | None) -> str:
+def _so_far(outbox: ReportOutbox, way: SendWay, name: str | None) -> str:
     """What may be relied upon, where not all was done."""
     if name is None:
         return ""
@@ -151,7 +151,7 @@ def _so_far(outbox: Outbox, way: Way, name: str | None) -> str:
     return f"; {counted(outbox.taken_events, 'event')} {way.done}{rest}"
 
 
-def _say(job: Job, way: Way, sent: int) -> None:
+def _say(job: Job, way: SendWay, sent: int) -> None:
     if not job.quiet:
         click.echo(f"{counted(sent, 'event')} {way.done}")
 

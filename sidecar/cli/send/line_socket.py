@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sidecar.cli.send.conversation import Conversation
 from sidecar.cli.send.link import BrokenError, GaveUpError, Patience
-from sidecar.cli.send.outbox import Outbox
+from sidecar.cli.send.outbox import ReportOutbox
 from sidecar.client.address import parse_address
 from sidecar.client.answers import Answers, BadAnswer
 from sidecar.client.connection import connect
@@ -33,7 +33,7 @@ class LineSocket:
         self._unsent = memoryview(b"")
         self._heard = False
 
-    def carry(self, outbox: Outbox, patience: Patience) -> None:
+    def carry(self, outbox: ReportOutbox, patience: Patience) -> None:
         """Until all is settled. Raises BrokenError, GaveUpError, StoppedError."""
         conversation = Conversation(outbox)
         poller = select.poll()
@@ -49,7 +49,7 @@ class LineSocket:
     def close(self) -> None:
         self._sock.close()
 
-    def _next_lines(self, outbox: Outbox, conversation: Conversation) -> bytes:
+    def _next_lines(self, outbox: ReportOutbox, conversation: Conversation) -> bytes:
         lines = []
         while conversation.open_lines < _WINDOW_LINES and conversation.open_bytes < _WINDOW_BYTES:
             report = outbox.next()

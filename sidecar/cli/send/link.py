@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from sidecar.cli.send.outbox import Outbox
+from sidecar.cli.send.outbox import ReportOutbox
 from sidecar.core.errors import SidecarError
 
 
@@ -40,12 +40,12 @@ class Patience:
         return max(0.0, self._since_s + self._limit_s - self._clock())
 
 
-class Link(Protocol):
+class SendLink(Protocol):
     """An open way to where reports go."""
 
     name: str
 
-    def carry(self, outbox: Outbox, patience: Patience) -> None:
+    def carry(self, outbox: ReportOutbox, patience: Patience) -> None:
         """Until all is settled. Raises BrokenError, GaveUpError, StoppedError."""
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ def rejected_as(problem: str, place: Place, scope: str) -> Rejection:
     return Rejection(400, problem, place, known.get(scope, "report"))
 
 
-class Outbox:
+class ReportOutbox:
     """`source` gives reports, and None where it would have to wait for more; it is then asked again, and may wait.
 
     It is not asked while something is open: nobody would listen to the answers. `complain` is told each event that is

@@ -53,14 +53,14 @@ class Report(msgspec.Struct, frozen=True):
         return [Report(self.pipe, self.items[:half]), Report(self.pipe, self.items[half:])]
 
 
-class Limits(msgspec.Struct, frozen=True):
+class SendLimits(msgspec.Struct, frozen=True):
     """Of one report; a single event may be larger, and is then for the other side to judge."""
 
     events: int
     bytes: int
 
 
-def gather(found: Iterable[tuple[Pipe, Item] | None], limits: Limits) -> Iterator[Report | None]:
+def gather(found: Iterable[tuple[Pipe, Item] | None], limits: SendLimits) -> Iterator[Report | None]:
     """Reports of events in a row; None where there is nothing more at the moment, which goes through at once."""
     gathered: list[Item] = []
     pipe, size = None, 0

@@ -27,7 +27,7 @@ from sidecar.forward import judge as judge_reply
 from sidecar.inputs.http import REJECTION_HEADER
 
 
-class Taken(msgspec.Struct, frozen=True):
+class Accepted(msgspec.Struct, frozen=True):
     """On disk at the sidecar, or at the proxy."""
 
 
@@ -44,14 +44,14 @@ class Elsewhere(msgspec.Struct, frozen=True):
     why: str
 
 
-Verdict = Taken | Rejection | Later | Elsewhere
+Verdict = Accepted | Rejection | Later | Elsewhere
 
 
 def judge(reply: Reply, now: datetime, *, token: str) -> Verdict:
     """`now` (aware) is for a date in Retry-After; words that repeat the token are not repeated here."""
     match judge_reply(reply, now, secret=token):
         case Delivered():
-            return Taken()
+            return Accepted()
         case DataFault() | TooLarge():
             return _rejected(reply, token, "report")
         case Unauthorized():

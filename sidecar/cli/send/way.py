@@ -7,8 +7,8 @@ import msgspec
 from sidecar.cli.send.beat import Beat
 from sidecar.cli.send.destination import Finder, NoSidecarError, max_line_bytes, own_sockets, same_socket
 from sidecar.cli.send.direct import open_proxy
-from sidecar.cli.send.link import Link, SendError
-from sidecar.cli.send.report import Limits
+from sidecar.cli.send.link import SendError, SendLink
+from sidecar.cli.send.report import SendLimits
 from sidecar.config import ENVELOPE_BYTES, Readable, parse_url
 
 _EVENTS, _BYTES = 200, 200_000
@@ -16,13 +16,13 @@ _DIRECT_EVENTS, _DIRECT_PART = 5_000, 0.9
 """A proxy counts requests: bodies are filled, with some room for what the check adds."""
 
 
-class Way(msgspec.Struct, frozen=True):
+class SendWay(msgspec.Struct, frozen=True):
     """How reports go out: over `link`, and over what `connect` gives when that is lost; and what they are then."""
 
-    link: Link
-    connect: Callable[[], Link] | None
+    link: SendLink
+    connect: Callable[[], SendLink] | None
     distrust: Callable[[str], None]
-    limits: Limits
+    limits: SendLimits
     done: str
 
 
@@ -34,7 +34,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None
 
 
-def find_way(where: Where) -> Way:
+def find_way(where: Where) -> SendWay:
     """Raises NoSidecarError, which says what was tried."""
     if where.proxy is not None:
         return _direct_way(where.readable, where.proxy, persistent=True)
@@ -45,7 +45,7 @@ def find_way(where: Where) -> Way:
         raise NoSidecarError(f"{error}{hint}") from None
 
 
-def find_way_of_beat(where: Where, beat: Beat) -> Way:
+def find_way_of_beat(where: Where, beat: Beat) -> SendWay:
     """The original's agent socket counts only if it is one of ours, its proxy only where no sidecar runs.
 
     Raises NoSidecarError, and SendError for a proxy that is none.
@@ -67,15 +67,15 @@ def find_way_of_beat(where: Where, beat: Beat) -> Way:
         raise SendError(f"report.http.server: expected HOST:PORT such as 10.0.0.1:10205, got {server}") from None
 
 
-def _sidecar_way(where: Where, first: str | None = None) -> Way:
+def _sidecar_way(where: Where, first: str | None = None) -> SendWay:
     finder = Finder(where.readable, only=where.socket, first=first)
-    limits = Limits(_EVENTS, min(_BYTES, max_line_bytes(where.readable) - ENVELOPE_BYTES))
-    return Way(finder.find(), finder.find, finder.distrust, limits, "on disk")
+    limits = SendLimits(_EVENTS, min(_BYTES, max_line_bytes(where.readable) - ENVELOPE_BYTES))
+    return SendWay(finder.find(), finder.find, finder.distrust, limits, "on disk")
 
 
-def _direct_way(readable: Readable, url: str, *, persistent: bool) -> Way:
-    def connect() -> Link:
+def _direct_way(readable: Readable, url: str, *, persistent: bool) -> SendWay:
+    def connect() -> SendLink:
         return open_proxy(url, readable.config)
 
-    limits = Limits(_DIRECT_EVENTS, int(readable.config.proxy.max_body * _DIRECT_PART))
-    return Way(connect(), connect if persistent else None, lambda _: None, limits, "delivered directly")
+    limits = SendLimits(_DIRECT_EVENTS, int(readable.config.proxy.max_body * _DIRECT_PART))
+    return SendWay(connect(), connect if persistent else None, lambda _: None, limits, "delivered directly")

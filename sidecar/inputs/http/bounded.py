@@ -41,7 +41,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 _NO_PATH = re.compile(rb"https?://[^/?#]+")
 
 
-class Limits:
+class ConnectionLimits:
     """What all connections of a listener have in common. `held_bytes` came before their turn."""
 
     __slots__ = ("held_bytes", "max_connections")
@@ -58,7 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
     pipeline: Any
     transport: Any
 
-    def __init__(self, limits: Limits, **given: Any) -> None:
+    def __init__(self, limits: ConnectionLimits, **given: Any) -> None:
         super().__init__(**given)
         self._limits = limits
         self._held = b""  # came, and is not parsed yet
@@ -334,7 +334,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 def bounded_protocol(max_connections: int) -> Callable[..., BoundedProtocol]:
     """Return what uvicorn calls for every connection of a listener."""
-    limits = Limits(max_connections)
+    limits = ConnectionLimits(max_connections)
 
     def connect(**given: Any) -> BoundedProtocol:
         return BoundedProtocol(limits, **given)

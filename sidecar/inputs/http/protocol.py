@@ -17,7 +17,7 @@ from typing import Any
 from sidecar.config import is_own_address
 from sidecar.core.errors import Rejected
 from sidecar.core.model import THIS_HOST, Sender
-from sidecar.inputs.http.bounded import BoundedProtocol, Limits
+from sidecar.inputs.http.bounded import BoundedProtocol, ConnectionLimits
 from sidecar.inputs.http.push import Push, Shared
 
 PUSH_PATHS = (b"/v2/push/", b"/v2/push")
@@ -31,7 +31,7 @@ class IntakeProtocol(BoundedProtocol):
 
     sender: Sender
 
-    def __init__(self, shared: Shared, limits: Limits, known_heads: dict[bytes, int], **given: Any) -> None:
+    def __init__(self, shared: Shared, limits: ConnectionLimits, known_heads: dict[bytes, int], **given: Any) -> None:
         super().__init__(limits, **given)
         self._shared, self._known_heads = shared, known_heads
         self._repeated: Push | None = None  # used again and again for requests whose head is known
@@ -210,7 +210,7 @@ def _path_of(url: bytes) -> bytes:
 def intake_protocol(shared: Shared) -> Callable[..., IntakeProtocol]:
     """What uvicorn calls for every connection."""
     known_heads: dict[bytes, int] = {}
-    limits = Limits(shared.max_connections)
+    limits = ConnectionLimits(shared.max_connections)
 
     def connect(**given: Any) -> IntakeProtocol:
         return IntakeProtocol(shared, limits, known_heads, **given)

@@ -32,12 +32,12 @@ class Took(Protocol):
     def repaired(self) -> bool: ...
 
 
-Take = Callable[[bytes, Callable[[Exception | None], None], Sender], Took]
+TakeReport = Callable[[bytes, Callable[[Exception | None], None], Sender], Took]
 TakeLarge = Callable[[bytes, Callable[[Took], None], Callable[[Exception | None], None], Sender], None]
 _HOPS = HEADER.encode()
 
 
-class Connection(Protocol):
+class HttpConnection(Protocol):
     """The part of a connection that a push needs. `sender`: who is at its other end."""
 
     sender: Sender
@@ -58,7 +58,7 @@ class Shared:
 
     def __init__(
         self,
-        take: Take,
+        take: TakeReport,
         take_large: TakeLarge,
         guard: Guard,
         counts: InputCounts,
@@ -88,7 +88,7 @@ class Push:
     )  # fmt: skip
     message_event = _NoEvent()
 
-    def __init__(self, connection: Connection, shared: Shared, *, keep_alive: bool) -> None:
+    def __init__(self, connection: HttpConnection, shared: Shared, *, keep_alive: bool) -> None:
         self._connection, self._shared = connection, shared
         self._encoding = b""
         self._sender = connection.sender

@@ -16,6 +16,7 @@ from sidecar.config import is_own_address
 from sidecar.core.errors import Rejected
 from sidecar.inputs.http import answers
 from sidecar.inputs.http.guard import Guard
+from sidecar.status.document import Health
 
 _PAGE = Path(__file__).parent / "page"
 _PAGE_FILES = {
@@ -35,15 +36,6 @@ _SAFE = {
     "cache-control": "no-store",
     "cross-origin-resource-policy": "same-origin",
 }
-
-
-class Health(Protocol):
-    """An answer to a health check."""
-
-    @property
-    def good(self) -> bool: ...
-    @property
-    def reasons(self) -> Any: ...
 
 
 class Views(Protocol):

@@ -44,7 +44,7 @@ class BadFrame(msgspec.Struct, frozen=True):
     reason: str
 
 
-Item = Frame | GetConfiguration | BadFrame
+FrameItem = Frame | GetConfiguration | BadFrame
 
 
 class FrameDecoder:
@@ -63,9 +63,9 @@ class FrameDecoder:
         """Memory held by a frame that is not whole yet."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[Item]:
+    def feed(self, data: bytes) -> list[FrameItem]:
         """The frames that are whole now, in order. Nothing any more once it is `lost`."""
-        items: list[Item] = []
+        items: list[FrameItem] = []
         if self.lost:
             return items
         if self._skip:
@@ -95,7 +95,7 @@ class FrameDecoder:
         self._skip = 0
         return left
 
-    def _next(self, start: int, items: list[Item]) -> int | None:
+    def _next(self, start: int, items: list[FrameItem]) -> int | None:
         """Where the frame at `start` ends, after adding it to `items`; None: it is not whole."""
         have = len(self._buffer) - start
         if have < _HEAD.size:
@@ -115,7 +115,7 @@ class FrameDecoder:
         items.append(self._item(kind, data_id, sent_s, bytes(self._buffer[body:end])))
         return end
 
-    def _item(self, kind: int, data_id: int, sent_s: int, body: bytes) -> Item:
+    def _item(self, kind: int, data_id: int, sent_s: int, body: bytes) -> FrameItem:
         if kind == _GET_CONFIGURATION:
             return GetConfiguration()
         if kind == _DYNAMIC:

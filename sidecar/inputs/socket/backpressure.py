@@ -44,7 +44,7 @@ class Member(Protocol):
         """Forgets the line that has no end yet."""
 
 
-class Pool:
+class Backpressure:
     """One for all sockets. `reason` is why connections wait, if any do."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, max_connections: int) -> None:

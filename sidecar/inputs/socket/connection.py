@@ -20,11 +20,11 @@ from typing import Any, Protocol
 from sidecar.core.errors import Unavailable
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.agent_frames import Frame
-from sidecar.inputs.socket.backpressure import Pool
+from sidecar.inputs.socket.backpressure import Backpressure
 from sidecar.inputs.socket.in_flight import Flight, Flights
 from sidecar.inputs.socket.line_framer import each_line
 from sidecar.inputs.socket.response_writer import Answering
-from sidecar.inputs.socket.sessions import Handed, Item, Session
+from sidecar.inputs.socket.sessions import Handed, Session, SessionItem
 
 _MAX_HELD_BYTES = 1_000_000
 _ITEM_BYTES = 1_000
@@ -40,25 +40,25 @@ class Door(Protocol):
     """The socket that a connection came in by."""
 
     counts: InputCounts
-    pool: Pool
+    pool: Backpressure
 
-    def enter(self, connection: "Connection") -> bool:
+    def enter(self, connection: "SocketConnection") -> bool:
         """Whether this client may stay."""
 
-    def leave(self, connection: "Connection") -> None:
+    def leave(self, connection: "SocketConnection") -> None:
         """It has gone; what it sent may still be on its way."""
 
-    def session(self, connection: "Connection", first_byte: int) -> Session:
+    def session(self, connection: "SocketConnection", first_byte: int) -> Session:
         """How it wants to speak."""
 
-    def lost(self, connection: "Connection", why: str) -> None:
+    def lost(self, connection: "SocketConnection", why: str) -> None:
         """It sent something after which nothing can be understood."""
 
-    def puzzled(self, connection: "Connection", error: Exception) -> str:
+    def puzzled(self, connection: "SocketConnection", error: Exception) -> str:
         """An item could not be treated, and nobody knows why; what its client is told."""
 
 
-class Connection(asyncio.Protocol):
+class SocketConnection(asyncio.Protocol):
     """Reads as long as there is room, for one client. `owner` is its user, where that is known."""
 
     __slots__ = (
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._door = door
         self._loop = asyncio.get_running_loop()
         self._session: Session | None = None
-        self._items: deque[tuple[Item, int]] = deque()
+        self._items: deque[tuple[SessionItem, int]] = deque()
         self._flights = Flights()
         self._held_bytes = 0
         self._why: Unavailable | None = None
@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
             self._answer()
             self._shut()
 
-    def _hold(self, items: list[Item]) -> None:
+    def _hold(self, items: list[SessionItem]) -> None:
         for item in items:
             size = len(item) if isinstance(item, bytes) else len(item.data) if isinstance(item, Frame) else 0
             self._items.append((item, size + _ITEM_BYTES))

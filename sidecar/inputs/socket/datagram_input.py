@@ -10,12 +10,13 @@ from functools import partial
 from sidecar.config import Socket
 from sidecar.core.errors import Unavailable
 from sidecar.inputs.counts import InputCounts
-from sidecar.inputs.socket.backpressure import Pool
+from sidecar.inputs.socket.backpressure import Backpressure
 from sidecar.inputs.socket.line_framer import each_line, without_blank_lines
 from sidecar.inputs.socket.listener import Opened, bound_to, open_listener
-from sidecar.inputs.socket.log_throttle import Complaints
+from sidecar.inputs.socket.log_throttle import LogThrottle
 from sidecar.inputs.socket.peer_credentials import Allowed, close_passed_files, sender_of
-from sidecar.inputs.socket.sessions import LinesTaken, TakeLines
+from sidecar.inputs.socket.sessions import TakeLines
+from sidecar.intake import LinesTaken
 
 _AT_ONCE = 256
 _AT_ONCE_BYTES = 250_000
@@ -32,12 +33,12 @@ _STORAGE = "storage"
 class DatagramInput:
     """One socket of the configuration."""
 
-    def __init__(self, counts: InputCounts, settings: Socket, pool: Pool, *, take_lines: TakeLines) -> None:
+    def __init__(self, counts: InputCounts, settings: Socket, pool: Backpressure, *, take_lines: TakeLines) -> None:
         self.counts = counts
         self._settings, self._pool, self._take = settings, pool, take_lines
         self._allowed = Allowed.of(settings)
         self._loop = asyncio.get_running_loop()
-        self._complaints = Complaints(counts.name, self._loop)
+        self._complaints = LogThrottle(counts.name, self._loop)
         self._buffer = bytearray(settings.max_line + 1)
         self._lost_in_kernel = 0
         self._opened: Opened | None = None

@@ -6,11 +6,12 @@ What is wrong cannot be said to such a client; it is counted, said in the log, a
 from collections.abc import Callable
 
 from sidecar.core.errors import Rejected
+from sidecar.core.model import Done
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.agent_frames import BadFrame, Frame, FrameDecoder, GetConfiguration
-from sidecar.inputs.socket.log_throttle import Complaints
-from sidecar.inputs.socket.peer_credentials import Peer
-from sidecar.inputs.socket.sessions import Done, Handed, Item, TakeFrame
+from sidecar.inputs.socket.log_throttle import LogThrottle
+from sidecar.inputs.socket.peer_credentials import PeerCredentials
+from sidecar.inputs.socket.sessions import Handed, SessionItem, TakeFrame
 
 
 class FrameSession:
@@ -21,8 +22,8 @@ class FrameSession:
         take: TakeFrame,
         configuration: Callable[[], bytes],
         counts: InputCounts,
-        complaints: Complaints,
-        peer: Peer,
+        complaints: LogThrottle,
+        peer: PeerCredentials,
         max_frame_bytes: int,
     ) -> None:
         self._take, self._configuration, self._counts = take, configuration, counts
@@ -38,10 +39,10 @@ class FrameSession:
     def lost(self) -> str | None:
         return self._decoder.lost
 
-    def feed(self, data: bytes) -> list[Item]:
+    def feed(self, data: bytes) -> list[SessionItem]:
         return list(self._decoder.feed(data))
 
-    def take(self, item: Item, done: Done) -> Handed | None:
+    def take(self, item: SessionItem, done: Done) -> Handed | None:
         match item:
             case GetConfiguration():
                 self._asked = True
@@ -51,7 +52,7 @@ class FrameSession:
                 return self._take_frame(data_id, sent_s, data, done)
         return None
 
-    def refuse(self, item: Item, reason: str) -> None:
+    def refuse(self, item: SessionItem, reason: str) -> None:
         self._refuse(item.data_id if isinstance(item, Frame) else 0, reason)
 
     def on_disk(self, lines: int) -> None:
@@ -61,10 +62,10 @@ class FrameSession:
         asked, self._asked = self._asked, False
         return self._configuration() if asked else b""
 
-    def give_up_unfinished(self, reason: str) -> Item | None:
+    def give_up_unfinished(self, reason: str) -> SessionItem | None:
         return self._decoder.discard(reason)
 
-    def end(self) -> list[Item]:
+    def end(self) -> list[SessionItem]:
         return [BadFrame(0, "the connection ended in the middle of a frame")] if self._decoder.end() else []
 
     def _take_frame(self, data_id: int, sent_s: int, data: bytes, done: Done) -> Handed | None:

@@ -1,10 +1,11 @@
 """A connection that sends lines: numbers them, and says which are on disk and which are refused."""
 
 from sidecar.core.errors import Rejection
+from sidecar.core.model import Done
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.acks import Acks
 from sidecar.inputs.socket.line_framer import LineFramer, Overlong
-from sidecar.inputs.socket.sessions import Done, Handed, Item, TakeLines
+from sidecar.inputs.socket.sessions import Handed, SessionItem, TakeLines
 
 _HALF_A_LINE = "the connection ended in the middle of this line"
 
@@ -23,12 +24,12 @@ class LineSession:
     def unfinished_bytes(self) -> int:
         return self._framer.unfinished_bytes
 
-    def feed(self, data: bytes) -> list[Item]:
+    def feed(self, data: bytes) -> list[SessionItem]:
         if self.lost is None:
             return list(self._framer.feed(data))
         return [Overlong(self.lost)]
 
-    def take(self, item: Item, done: Done) -> Handed | None:
+    def take(self, item: SessionItem, done: Done) -> Handed | None:
         if not isinstance(item, bytes):
             self.refuse(item, item.reason if isinstance(item, Overlong) else "")
             return None
@@ -40,7 +41,7 @@ class LineSession:
             return None
         return Handed(taken.submission, taken.lines, taken.events, taken.bytes, taken.repaired)
 
-    def refuse(self, item: Item, reason: str) -> None:
+    def refuse(self, item: SessionItem, reason: str) -> None:
         lines = item.count(b"\n") if isinstance(item, bytes) else 1
         for number in range(lines):
             self._reject(number, Rejection(400, reason))
@@ -52,10 +53,10 @@ class LineSession:
     def answer(self) -> bytes:
         return self._acks.take()
 
-    def give_up_unfinished(self, reason: str) -> Item | None:
+    def give_up_unfinished(self, reason: str) -> SessionItem | None:
         return self._framer.discard(reason)
 
-    def end(self) -> list[Item]:
+    def end(self) -> list[SessionItem]:
         return [Overlong(_HALF_A_LINE)] if self._framer.end() else []
 
     def _reject(self, number: int, why: Rejection) -> None:

@@ -11,7 +11,7 @@ _WINDOW_S = 10.0
 _LINES_IN_A_WINDOW = 5
 
 
-class Complaints:
+class LogThrottle:
     """The first few cases of a kind are told one by one; ten seconds after the first, how many more there were."""
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:

@@ -17,7 +17,7 @@ _SO_PEERGROUPS = 59  # Linux 4.13, not in Python's socket module
 _MAX_GROUPS_BYTES = 1024  # what getsockopt takes in Python
 
 
-class Peer(msgspec.Struct, frozen=True):
+class PeerCredentials(msgspec.Struct, frozen=True):
     """A process, with the user and the groups it had when it connected."""
 
     pid: int
@@ -52,12 +52,12 @@ class Allowed(msgspec.Struct, frozen=True):
         """Whether nobody has to be looked at."""
         return not self.users and not self.groups
 
-    def allows(self, peer: Peer) -> bool:
+    def allows(self, peer: PeerCredentials) -> bool:
         """One of the users, or in one of the groups."""
         return self.everybody or peer.uid in self.users or bool(peer.groups & self.groups)
 
 
-def peer_of(connection: socket.socket) -> Peer:
+def peer_of(connection: socket.socket) -> PeerCredentials:
     """The process that connected. Raises OSError."""
     pid, uid, gid = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     try:
@@ -65,7 +65,7 @@ def peer_of(connection: socket.socket) -> Peer:
         groups = struct.unpack(f"{len(found) // 4}I", found)
     except OSError:  # an older kernel, or more groups than fit
         groups = _groups_of(uid, gid)
-    return Peer(pid, uid, frozenset((gid, *groups)))
+    return PeerCredentials(pid, uid, frozenset((gid, *groups)))
 
 
 def close_passed_files(ancillary: Ancillary) -> None:
@@ -76,12 +76,12 @@ def close_passed_files(ancillary: Ancillary) -> None:
                 os.close(number)
 
 
-def sender_of(ancillary: Ancillary, *, with_groups: bool) -> Peer | None:
+def sender_of(ancillary: Ancillary, *, with_groups: bool) -> PeerCredentials | None:
     """The process that sent a datagram, if the kernel was asked to say so (SO_PASSCRED)."""
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
             pid, uid, gid = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])
-            return Peer(pid, uid, frozenset((gid, *(_groups_of(uid, gid) if with_groups else ()))))
+            return PeerCredentials(pid, uid, frozenset((gid, *(_groups_of(uid, gid) if with_groups else ()))))
     return None
 
 

@@ -4,57 +4,17 @@ A session cuts what arrives into items, hands them to the intake and answers; th
 agent's frames. `connection.py` owns the transport, the order and the memory.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from sidecar.core.errors import Rejection
-from sidecar.core.model import Order
+from sidecar.core.model import Done
 from sidecar.inputs.socket.agent_frames import BadFrame, Frame, GetConfiguration
 from sidecar.inputs.socket.line_framer import Overlong
+from sidecar.intake import FrameTaken, LinesTaken, Submission
 
-Done = Callable[[Exception | None], None]
-Item = bytes | Overlong | Frame | GetConfiguration | BadFrame
-
-
-class Submission(Protocol):
-    """What can be handed to the queue, and again if that failed."""
-
-    def submit(self, order: Order | None = None) -> None:
-        """Hands over what is not on disk yet, behind what was handed over in this `order` before."""
-
-
-class LinesTaken(Protocol):
-    """What a block of lines held."""
-
-    @property
-    def lines(self) -> int: ...
-    @property
-    def events(self) -> int: ...
-    @property
-    def bytes(self) -> int: ...
-    @property
-    def rejected(self) -> Sequence[tuple[int, Rejection]]: ...
-    @property
-    def repaired(self) -> int: ...
-    @property
-    def submission(self) -> Submission | None: ...
-
-
-class FrameTaken(Protocol):
-    """What a frame held."""
-
-    @property
-    def events(self) -> int: ...
-    @property
-    def bytes(self) -> int: ...
-    @property
-    def dead(self) -> Mapping[str, int]: ...
-    @property
-    def repaired(self) -> bool: ...
-    @property
-    def submission(self) -> Submission: ...
+SessionItem = bytes | Overlong | Frame | GetConfiguration | BadFrame
 
 
 TakeLines = Callable[[bytes, Done], LinesTaken]
@@ -82,13 +42,13 @@ class Session(Protocol):
     def lost(self) -> str | None:
         """Why nothing more can be understood."""
 
-    def feed(self, data: bytes) -> list[Item]:
+    def feed(self, data: bytes) -> list[SessionItem]:
         """What is whole now."""
 
-    def take(self, item: Item, done: Done) -> Handed | None:
+    def take(self, item: SessionItem, done: Done) -> Handed | None:
         """Hands an item to the intake; None: nothing of it goes to the queue. Raises Unavailable if it is full."""
 
-    def refuse(self, item: Item, reason: str) -> None:
+    def refuse(self, item: SessionItem, reason: str) -> None:
         """The item is not taken, now or ever."""
 
     def on_disk(self, lines: int) -> None:
@@ -97,8 +57,8 @@ class Session(Protocol):
     def answer(self) -> bytes:
         """What is to be written now."""
 
-    def give_up_unfinished(self, reason: str) -> Item | None:
+    def give_up_unfinished(self, reason: str) -> SessionItem | None:
         """Forgets what is not whole, and what follows up to its end."""
 
-    def end(self) -> list[Item]:
+    def end(self) -> list[SessionItem]:
         """The client sends no more; what was not whole is refused."""

@@ -10,11 +10,12 @@ import structlog
 
 from sidecar.config import Socket
 from sidecar.core.errors import StartError
+from sidecar.core.model import Done
 from sidecar.inputs.counts import InputCounts
-from sidecar.inputs.socket.backpressure import Pool
+from sidecar.inputs.socket.backpressure import Backpressure
 from sidecar.inputs.socket.datagram_input import DatagramInput
-from sidecar.inputs.socket.sessions import Done, FrameTaken, LinesTaken
 from sidecar.inputs.socket.stream_input import StreamInput
+from sidecar.intake import FrameTaken, LinesTaken
 
 _OTHER_FILES = 512
 """Descriptors that are needed for everything else: HTTP, the proxies, the queue."""
@@ -22,7 +23,7 @@ _FEWEST = 64
 log = structlog.get_logger("inputs.socket")
 
 
-class Intake(Protocol):
+class SocketIntake(Protocol):
     """What sockets need of the intake."""
 
     def take_lines(
@@ -37,13 +38,13 @@ class Intake(Protocol):
 class Sockets:
     """`configuration` is what clients of the agent's socket are told about this host; it may change."""
 
-    def __init__(self, settings: Mapping[str, Socket], intake: Intake, configuration: bytes) -> None:
+    def __init__(self, settings: Mapping[str, Socket], intake: SocketIntake, configuration: bytes) -> None:
         self.configuration = configuration
         self._intake = intake
         self.lost: dict[str, str] = {}  # sockets that nobody can connect to, by name, with the reason
         self._stopped = False
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._pool = Pool(asyncio.get_running_loop(), max(_FEWEST, files - _OTHER_FILES))
+        self._pool = Backpressure(asyncio.get_running_loop(), max(_FEWEST, files - _OTHER_FILES))
         self.counts = [InputCounts(name, "socket") for name in settings]
         self._inputs = [
             self._make(counts, socket) for counts, socket in zip(self.counts, settings.values(), strict=True)
@@ -99,6 +100,6 @@ class Sockets:
         )
 
 
-def _take_lines(intake: Intake, socket: Socket, block: bytes, done: Done) -> LinesTaken:
+def _take_lines(intake: SocketIntake, socket: Socket, block: bytes, done: Done) -> LinesTaken:
     local = not socket.allow_remote
     return intake.take_lines(block, stream=socket.stream, tokens=socket.tokens, local=local, done=done)

@@ -10,13 +10,13 @@ from functools import partial
 from sidecar.config import Socket
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.agent_frames import FIRST_BYTE
-from sidecar.inputs.socket.backpressure import Pool
-from sidecar.inputs.socket.connection import Connection
+from sidecar.inputs.socket.backpressure import Backpressure
+from sidecar.inputs.socket.connection import SocketConnection
 from sidecar.inputs.socket.frame_session import FrameSession
 from sidecar.inputs.socket.line_session import LineSession
 from sidecar.inputs.socket.listener import Opened, bound_to, open_listener
-from sidecar.inputs.socket.log_throttle import Complaints
-from sidecar.inputs.socket.peer_credentials import Allowed, Peer, peer_of
+from sidecar.inputs.socket.log_throttle import LogThrottle
+from sidecar.inputs.socket.peer_credentials import Allowed, PeerCredentials, peer_of
 from sidecar.inputs.socket.sessions import Session, TakeFrame, TakeLines
 
 _FIRST_BYTES = b"{ \t\r\n"
@@ -33,7 +33,7 @@ class StreamInput:
         self,
         counts: InputCounts,
         settings: Socket,
-        pool: Pool,
+        pool: Backpressure,
         *,
         take_lines: TakeLines,
         take_frame: TakeFrame,
@@ -44,8 +44,8 @@ class StreamInput:
         self._settings = settings
         self._take_lines, self._take_frame, self._configuration = take_lines, take_frame, configuration
         self._allowed = Allowed.of(settings)
-        self._complaints = Complaints(counts.name, asyncio.get_running_loop())
-        self._connections: dict[Connection, Peer] = {}
+        self._complaints = LogThrottle(counts.name, asyncio.get_running_loop())
+        self._connections: dict[SocketConnection, PeerCredentials] = {}
         self._by_owner: Counter[int] = Counter()
         self._server: asyncio.Server | None = None
         self._opened: Opened | None = None
@@ -66,7 +66,7 @@ class StreamInput:
         self._opened = opened
         loop = asyncio.get_running_loop()
         serve = loop.create_server if self._settings.listen.path is None else loop.create_unix_server
-        self._server = await serve(partial(Connection, self), sock=self._opened.listener, backlog=_BACKLOG)
+        self._server = await serve(partial(SocketConnection, self), sock=self._opened.listener, backlog=_BACKLOG)
         return bound_to(self._settings.listen, self._opened.listener)
 
     async def stop(self) -> int:
@@ -87,7 +87,7 @@ class StreamInput:
         self._server = None
         for connection in self._connections:
             connection.hear_out()
-        accepting = [loop.connect_accepted_socket(partial(Connection, self), each) for each in late]
+        accepting = [loop.connect_accepted_socket(partial(SocketConnection, self), each) for each in late]
         await asyncio.gather(*accepting, return_exceptions=True)  # one that fails must not keep the others from it
         connections = list(self._connections)
         while not all(connection.heard_out for connection in connections) and loop.time() < give_up_s:  # noqa: ASYNC110
@@ -96,7 +96,7 @@ class StreamInput:
             connection.close()
         return sum(connection.not_taken for connection in connections)
 
-    def enter(self, connection: Connection) -> bool:
+    def enter(self, connection: SocketConnection) -> bool:
         """Whether this client may stay; if not, the log says who it was."""
         peer = self._peer_of(connection)
         connection.owner = peer.uid
@@ -114,12 +114,12 @@ class StreamInput:
         self.counts.connections = len(self._connections)
         return True
 
-    def _peer_of(self, connection: Connection) -> Peer:
+    def _peer_of(self, connection: SocketConnection) -> PeerCredentials:
         other_end = connection.transport.get_extra_info("socket")
         if self._settings.listen.path is not None:
             return peer_of(other_end)
         other_end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a host that vanished must not keep its place
-        return Peer(0, -1, frozenset())
+        return PeerCredentials(0, -1, frozenset())
 
     def _is_full(self) -> bool:
         return len(self._connections) >= self._settings.max_connections or self.pool.crowded
@@ -138,14 +138,14 @@ class StreamInput:
         oldest.close()
         return True
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: SocketConnection) -> None:
         """It has gone."""
         peer = self._connections.pop(connection, None)
         if peer is not None:
             self._by_owner[peer.uid] -= 1
             self.counts.connections = len(self._connections)
 
-    def session(self, connection: Connection, first_byte: int) -> Session:
+    def session(self, connection: SocketConnection, first_byte: int) -> Session:
         """A Unix socket also speaks the agent's frames."""
         settings = self._settings
         if settings.listen.path is None:
@@ -163,14 +163,14 @@ class StreamInput:
             settings.max_line,
         )
 
-    def lost(self, connection: Connection, why: str) -> None:
+    def lost(self, connection: SocketConnection, why: str) -> None:
         """It is closed, since nothing that follows can be understood."""
         if connection.owner >= 0:  # over TCP the client was told
             self.counts.rejected += 1
         peer = self._connections[connection]
         self._complaints.say("a connection is closed", reason=why, pid=peer.pid, uid=peer.uid)
 
-    def puzzled(self, connection: Connection, error: Exception) -> str:
+    def puzzled(self, connection: SocketConnection, error: Exception) -> str:
         """What its client is told; the log says more, since this is a bug."""
         self._complaints.say("an item cannot be treated; please report this bug", error=repr(error)[:200],
                              uid=connection.owner)  # fmt: skip

@@ -9,7 +9,7 @@ from sidecar.core.rate_meter import Recent
 from sidecar.host.clock import boot_clock
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.tail.messages import Batch
-from sidecar.parsing import Counts
+from sidecar.parsing import LineCounts
 
 NAMES = ("filtered", "unparsed", "untimed", "cut", "blank", "late", "nul_bytes", "not_numbers")
 AMISS = ("untimed", "late", "not_numbers")
@@ -42,7 +42,7 @@ class TailCounts(InputCounts):
         if counts.late:
             self._tell_late(counts)
 
-    def _tell_late(self, counts: Counts) -> None:
+    def _tell_late(self, counts: LineCounts) -> None:
         now_s = time.monotonic()
         if now_s >= self._tell_late_s:
             self._tell_late_s = now_s + _TELL_EVERY_S

@@ -16,11 +16,11 @@ from sidecar.core.model import Advance, Checkpoint
 from sidecar.inputs.tail import losses
 from sidecar.inputs.tail.commands import Action, target
 from sidecar.inputs.tail.counts import TailCounts
-from sidecar.inputs.tail.messages import Queue
-from sidecar.inputs.tail.reading import Nothing
+from sidecar.inputs.tail.messages import CommitPort
+from sidecar.inputs.tail.reading import NothingRead
 from sidecar.inputs.tail.rotated_files import Candidate
 from sidecar.inputs.tail.tracked_file import Changed, TailedFile
-from sidecar.inputs.tail.tracker import Following
+from sidecar.inputs.tail.tracker import Tracker
 
 _ROTATED_GRACE_S = 1.0
 """A line without an end in a file that was rotated away is whole after so long."""
@@ -35,14 +35,14 @@ _TRUNCATED = {"truncated": "the file was truncated", "replaced": "the file was o
 log = structlog.get_logger("inputs.tail")
 
 
-class Ending:
+class EndOfFile:
     """For the thread of one tail. `look_again` asks for a look at everything."""
 
     def __init__(
         self,
         settings: Tail,
-        following: Following,
-        queue: Queue,
+        following: Tracker,
+        queue: CommitPort,
         counts: TailCounts,
         look_again: Callable[[], None],
     ) -> None:
@@ -64,7 +64,7 @@ class Ending:
         line_s, group_s = self._patience_s(file)
         return waited_s >= line_s, waited_s >= group_s
 
-    def at_end(self, file: TailedFile, nothing: Nothing, now_s: float, now_ms: int) -> bool:
+    def at_end(self, file: TailedFile, nothing: NothingRead, now_s: float, now_ms: int) -> bool:
         """There is nothing more to read of it now; whether that is all there is to say."""
         assert file.source is not None
         state = file.source.state()

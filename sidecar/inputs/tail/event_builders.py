@@ -4,19 +4,19 @@ import time
 from zoneinfo import ZoneInfo
 
 from sidecar.config import Config, FieldCondition, Tail
-from sidecar.parsing import Condition, Grouping, Maker, Shape, by_format, by_unit
+from sidecar.parsing import Condition, EventBuilder, EventSpec, Grouping, by_format, by_unit
 from sidecar.text.templates import Template
 
 
-def make_makers(config: Config) -> dict[str, Maker]:
+def make_makers(config: Config) -> dict[str, EventBuilder]:
     """Build the maker of each tail, by its name."""
     return {name: make_maker(config, name) for name in config.tails}
 
 
-def make_maker(config: Config, name: str) -> Maker:
+def make_maker(config: Config, name: str) -> EventBuilder:
     """Build the maker of the tail called `name`."""
     tail = config.tails[name]
-    return Maker(
+    return EventBuilder(
         _shape(config, name, tail),
         _grouping(tail),
         block_bytes=config.proxy.block_bytes,
@@ -25,7 +25,7 @@ def make_maker(config: Config, name: str) -> Maker:
     )
 
 
-def _shape(config: Config, name: str, tail: Tail) -> Shape:
+def _shape(config: Config, name: str, tail: Tail) -> EventSpec:
     event, stamp = tail.event, tail.event.timestamp
     own_target = config.defaults.own_target
     clock = None
@@ -33,7 +33,7 @@ def _shape(config: Config, name: str, tail: Tail) -> Shape:
         clock = by_unit(stamp.unit)
     elif stamp.format is not None:
         clock = by_format(stamp.format, ZoneInfo(stamp.timezone) if stamp.timezone is not None else None)
-    return Shape(
+    return EventSpec(
         kind="time_series" if event.metrics else "event",
         parse=tail.parse.regex or tail.parse.format,
         where={name: _condition(wanted) for name, wanted in tail.where.items()},

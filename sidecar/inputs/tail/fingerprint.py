@@ -13,7 +13,7 @@ from sidecar.core.model import Checkpoint
 
 HEAD_BYTES = 1024
 MARK_BYTES = 64
-Verdict = Literal["follow", "reopen", "truncated", "replaced", "rotated", "gone"]
+Likeness = Literal["follow", "reopen", "truncated", "replaced", "rotated", "gone"]
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ def holds(known: Checkpoint, look: Look) -> bool:
     )
 
 
-def decide(known: Checkpoint, look: Look | None) -> Verdict:
+def decide(known: Checkpoint, look: Look | None) -> Likeness:
     """What has become of the file that was read up to `known`, as far as its path shows.
 
     `follow` it is the same · `reopen` the same in another inode, as an editor or a restored backup leaves it ·

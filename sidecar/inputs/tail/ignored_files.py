@@ -2,7 +2,7 @@
 
 import structlog
 
-from sidecar.inputs.tail.scan import Found
+from sidecar.inputs.tail.scan import ScanResult
 
 _MOST_TOLD = 20
 """Of one look: a pattern that matches a thousand directories is one mistake."""
@@ -18,7 +18,7 @@ class Refusals:
         self._tail = tail
         self._here: dict[str, str] = {}
 
-    def found(self, found: Found) -> None:
+    def found(self, found: ScanResult) -> None:
         """What a look refused; what was refused elsewhere stays so while it is there."""
         new = [(path, why) for path, why in found.refused.items() if self.shown.get(path) != why]
         for path, why in new[:_MOST_TOLD]:

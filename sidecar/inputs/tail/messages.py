@@ -7,7 +7,7 @@ import msgspec
 
 from sidecar.core.model import Advance, Block
 from sidecar.inputs.tail.tracked_file import TailedFile
-from sidecar.parsing import Counts
+from sidecar.parsing import LineCounts
 
 
 class Batch(msgspec.Struct, frozen=True, eq=False):
@@ -19,7 +19,7 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     size: int
     events: int
     advance: Advance
-    counts: Counts
+    counts: LineCounts
 
 
 class Landed(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class Landed(msgspec.Struct, frozen=True):
     error: Exception | None
 
 
-class Command(msgspec.Struct, frozen=True):
+class TailCommand(msgspec.Struct, frozen=True):
     """Somebody wants the files of the tail, or the one at `path`, read anew, or not read up to now."""
 
     action: Literal["reset", "skip"]
@@ -37,7 +37,7 @@ class Command(msgspec.Struct, frozen=True):
     done: Callable[[int], None]
 
 
-class Queue(Protocol):
+class CommitPort(Protocol):
     """What a tail's thread needs of the rest; both may be called from any thread."""
 
     def hand_over(self, batch: Batch, landed: Callable[[Landed], None]) -> None:

@@ -18,7 +18,7 @@ _SETTLED_S = 60.0
 """A file with the name of a compressed one, and other content, is what it is if it did not change for so long."""
 
 
-class Source(Protocol):
+class OpenFile(Protocol):
     """An open file."""
 
     device: int
@@ -35,7 +35,7 @@ class Source(Protocol):
         """May be called twice."""
 
 
-def open_source(path: str) -> Source:
+def open_source(path: str) -> OpenFile:
     """Raises OSError, or EOFError for a compressed file that somebody is still writing."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:

@@ -7,16 +7,16 @@ import msgspec
 from sidecar.core.model import Advance
 from sidecar.inputs.tail.messages import Batch
 from sidecar.inputs.tail.tracked_file import TailedFile
-from sidecar.parsing import Maker, Place, take_lines
+from sidecar.parsing import EventBuilder, FilePlace, take_lines
 
 _BLOCK_BYTES = 512 * 1024
 _SMALLEST_BLOCK = 16 * 1024
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
+class ReadingRules(msgspec.Struct, frozen=True, kw_only=True):
     """What is the same for all files of a tail."""
 
-    maker: Maker
+    maker: EventBuilder
     encoding: str
     max_line: int
     host: str
@@ -25,7 +25,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """Raises Unavailable while events cannot be made yet."""
 
 
-class Nothing(msgspec.Struct, frozen=True):
+class NothingRead(msgspec.Struct, frozen=True):
     """There is nothing to make events of; `left` bytes are the beginning of a line, or of a group, that may go on."""
 
     left: int
@@ -41,7 +41,7 @@ def _whole_units(size: int) -> int:
     return size + -size % 4
 
 
-def read_batch(file: TailedFile, rules: Rules, now_ms: int, final: tuple[bool, bool]) -> Batch | Nothing:
+def read_batch(file: TailedFile, rules: ReadingRules, now_ms: int, final: tuple[bool, bool]) -> Batch | NothingRead:
     """The next events of `file`, which is open; `final`: whether a line without an end, and a group, will not go on.
 
     Raises OSError, EOFError (damaged), or Changed.
@@ -49,7 +49,7 @@ def read_batch(file: TailedFile, rules: Rules, now_ms: int, final: tuple[bool, b
     size = file.step_bytes or block_bytes(rules.max_line)
     data = file.read(size)
     if not data:
-        return Nothing(0)
+        return NothingRead(0)
     more, start = len(data) == size, file.reached
     lines = take_lines(
         data,
@@ -61,7 +61,7 @@ def read_batch(file: TailedFile, rules: Rules, now_ms: int, final: tuple[bool, b
     )
     made = rules.maker.make(
         lines,
-        Place(file.path.encode(errors="surrogateescape").decode(errors="replace"), rules.host),
+        FilePlace(file.path.encode(errors="surrogateescape").decode(errors="replace"), rules.host),
         offset=start.offset,
         now_ms=now_ms,
         skew_ms=rules.skew_ms(),
@@ -72,7 +72,7 @@ def read_batch(file: TailedFile, rules: Rules, now_ms: int, final: tuple[bool, b
             file.step_bytes = 0 if file.step_bytes * 2 >= block_bytes(rules.max_line) else file.step_bytes * 2
             return read_batch(file, rules, now_ms, final)
         file.remember_beginning(data)
-        return Nothing(len(data))
+        return NothingRead(len(data))
     checkpoint = file.beyond(data, made.consumed, now_ms, inside_line=lines.inside_line)
     advance = Advance(checkpoint=checkpoint, before=start.offset if file.expected else None)
     file.expected = True
@@ -80,6 +80,6 @@ def read_batch(file: TailedFile, rules: Rules, now_ms: int, final: tuple[bool, b
     return Batch(file, made.blocks, made.dead, made.size, made.events, advance, made.counts)
 
 
-def read_less(file: TailedFile, rules: Rules) -> None:
+def read_less(file: TailedFile, rules: ReadingRules) -> None:
     """Reads smaller blocks of `file` from now on, since there may never be room for such large ones."""
     file.step_bytes = max(_SMALLEST_BLOCK, _whole_units((file.step_bytes or block_bytes(rules.max_line)) // 2))

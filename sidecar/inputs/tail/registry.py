@@ -25,7 +25,7 @@ _BEING_COPIED_MS = 2000
 """A small file with the name of a rotated one, written to so lately, may be a copy that is not whole yet."""
 
 
-class Register:
+class Registry:
     """`active` are the files that may have something to read: whoever reads one to its end takes it out. `ended` will
     not be read any more, `unsaved` have something to be put on disk, `gone` were there once."""
 

@@ -14,7 +14,7 @@ _MOST_LINKS = 40
 """In a row, as in the kernel."""
 
 
-class Found(msgspec.Struct):
+class ScanResult(msgspec.Struct):
     """What one look found: files by path; what matches and is none, with the reason; directories to be watched.
 
     `closed` are those of the refused that might be read if somebody let us: files, and directories on the way.
@@ -27,7 +27,7 @@ class Found(msgspec.Struct):
     more: bool = False
 
 
-def discover(patterns: Sequence[str], exclude: Sequence[str], *, follow_links: bool = False) -> Found:
+def discover(patterns: Sequence[str], exclude: Sequence[str], *, follow_links: bool = False) -> ScanResult:
     """Return all that `patterns` match now, but for what `exclude` does. Never raises.
 
     In a directory that everybody can write to, such as /tmp, a link is followed only if that is safe (as the kernel
@@ -54,7 +54,7 @@ def nearest_directory(path: str) -> str:
 
 class _Look:
     def __init__(self, exclude: Sequence[str], *, follow_links: bool) -> None:
-        self.found = Found({}, {}, set(), set())
+        self.found = ScanResult({}, {}, set(), set())
         self._exclude, self._follow_links = exclude, follow_links
         self._open_to_all: dict[str, bool] = {}  # directories: whether everybody can write to them
         self._enterable: dict[str, bool] = {}  # directories: whether no link on the way to them may be planted

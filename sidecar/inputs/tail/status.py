@@ -8,7 +8,7 @@ from sidecar.core.model import Loss, LossReason
 from sidecar.inputs.tail.tracked_file import TailedFile
 from sidecar.inputs.tail.worker import Worker
 
-State = Literal["reading", "idle", "held", "behind", "waiting", "rotated", "error", "refused"]
+FileState = Literal["reading", "idle", "held", "behind", "waiting", "rotated", "error", "refused"]
 
 
 class ShownFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +25,7 @@ class ShownFile(msgspec.Struct, frozen=True, kw_only=True):
     lag_s: float
     rate_bytes_s: float
     last_event_at: int | None
-    state: State
+    state: FileState
     why: str | None
 
 
@@ -133,7 +133,7 @@ def _file(worker: Worker, file: TailedFile, now_s: float, now_ms: int) -> ShownF
     )
 
 
-def _state(worker: Worker, file: TailedFile) -> tuple[State, str | None]:
+def _state(worker: Worker, file: TailedFile) -> tuple[FileState, str | None]:
     if file.why is not None:
         return "error", file.why
     if worker.waiting and file.lag_bytes:

@@ -11,14 +11,14 @@ import structlog
 
 from sidecar.config import Tail
 from sidecar.core.errors import Rejected, Unavailable
-from sidecar.core.model import Advance, Block, Checkpoint, Kind
+from sidecar.core.model import Advance, Block, Checkpoint, Done, Kind
 from sidecar.inputs.tail.counts import TailCounts
-from sidecar.inputs.tail.messages import Batch, Command, Landed
-from sidecar.inputs.tail.reading import Rules
+from sidecar.inputs.tail.messages import Batch, Landed, TailCommand
+from sidecar.inputs.tail.reading import ReadingRules
 from sidecar.inputs.tail.status import ShownFile, ShownTail, show_files, show_tail
 from sidecar.inputs.tail.watcher import Watcher
 from sidecar.inputs.tail.worker import Worker
-from sidecar.parsing import Maker
+from sidecar.parsing import EventBuilder
 
 _IN_MEMORY_BYTES = 32_000_000
 """Of events of all tails on their way to the disk; above that, nothing more is read."""
@@ -26,11 +26,10 @@ _SAVE_S = 60.0
 _STOP_S = 5.0
 _COMMAND_S = 30.0
 _BEGIN_S = 10.0
-Done = Callable[[Exception | None], None]
 log = structlog.get_logger("inputs.tail")
 
 
-class Intake(Protocol):
+class TailIntake(Protocol):
     """What tails need of the intake."""
 
     def take_tail(
@@ -46,7 +45,7 @@ class Intake(Protocol):
         """Takes events of a file. Raises Unavailable or Rejected."""
 
 
-class Checkpoints(Protocol):
+class CheckpointStore(Protocol):
     """What tails need of the queue beside that."""
 
     async def load(self, tail: str) -> tuple[int, list[Checkpoint]] | None:
@@ -64,8 +63,8 @@ class Tails:
 
     def __init__(
         self,
-        intake: Intake,
-        checkpoints: Checkpoints,
+        intake: TailIntake,
+        checkpoints: CheckpointStore,
         *,
         host: str,
         skew_ms: Callable[[], int],
@@ -87,7 +86,7 @@ class Tails:
         """Of each tail."""
         return [worker.counts for worker in self._workers.values()]
 
-    async def start(self, tails: Mapping[str, Tail], makers: Mapping[str, Maker]) -> None:
+    async def start(self, tails: Mapping[str, Tail], makers: Mapping[str, EventBuilder]) -> None:
         """Follows the files of `tails`: what comes after this is read from its beginning, if it can be seen in time.
 
         Raises sqlite3.Error if the queue cannot be read.
@@ -95,7 +94,7 @@ class Tails:
         known = await self._load(tails)
         begun = {name: asyncio.Event() for name in tails}
         for name, settings in tails.items():
-            rules = Rules(
+            rules = ReadingRules(
                 maker=makers[name],
                 encoding=settings.encoding,
                 max_line=settings.max_line,
@@ -127,7 +126,7 @@ class Tails:
         await self._end(list(self._workers))
         await asyncio.to_thread(self._watcher.stop)
 
-    async def reload(self, tails: Mapping[str, Tail], makers: Mapping[str, Maker]) -> None:
+    async def reload(self, tails: Mapping[str, Tail], makers: Mapping[str, EventBuilder]) -> None:
         """From now on `tails` count: each goes on where it was."""
         await self._load(tails)  # if that fails, all goes on as it was
         await self._end(list(self._workers))
@@ -156,7 +155,7 @@ class Tails:
         def done(count: int) -> None:
             self._loop.call_soon_threadsafe(_settle, future, count)
 
-        worker.tell(Command(action, path, done))
+        worker.tell(TailCommand(action, path, done))
         try:
             moved = await asyncio.wait_for(future, _COMMAND_S)
         except TimeoutError:

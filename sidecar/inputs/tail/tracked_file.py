@@ -14,10 +14,10 @@ from collections import deque
 import msgspec
 
 from sidecar.core.model import Checkpoint, Loss
-from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, Look, Verdict, decide, digest
-from sidecar.inputs.tail.open_file import SUFFIXES, Source, open_source
+from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, Likeness, Look, decide, digest
+from sidecar.inputs.tail.open_file import SUFFIXES, OpenFile, open_source
 from sidecar.parsing import HEAD_BYTES as CODEC_BYTES
-from sidecar.parsing import Codec, codec_of
+from sidecar.parsing import TextCodec, codec_of
 
 _RATE_OVER_S = 10.0
 
@@ -36,7 +36,7 @@ class TailedFile:
         self.saved = self.expected = saved
         self.in_flight = 0
         self.failed: Exception | None = None
-        self.source: Source | None = None
+        self.source: OpenFile | None = None
         self.size = checkpoint.offset
         self.modified_ns = 0
         self.seen_ms = checkpoint.seen_ms
@@ -65,7 +65,7 @@ class TailedFile:
         self.unreadable = False
         self.step_bytes = 0
         self.peak_rate = 0.0
-        self._codec: Codec | None = None
+        self._codec: TextCodec | None = None
         self._head = b""
         self._sizes: deque[tuple[float, int]] = deque(maxlen=16)
 
@@ -171,7 +171,7 @@ class TailedFile:
         """Of a file of which nothing was taken yet: whether what was seen at its beginning is still there."""
         return digest(data[: self.reached.head_bytes]) == self.reached.head
 
-    def codec(self, encoding: str) -> Codec:
+    def codec(self, encoding: str) -> TextCodec:
         """How it is encoded. Raises OSError or EOFError."""
         if self._codec is None:
             assert self.source is not None
@@ -238,7 +238,7 @@ class TailedFile:
             self.reached = msgspec.structs.replace(self.reached, head=was.head, head_bytes=was.head_bytes)
         self.expected, self.failed = self.saved, None
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Likeness:
         """What has become of it, by a look at where it should be. Raises OSError."""
         try:
             look = _look(self.source, self.reached) if self.source is not None else look_at(self.at, self.reached)
@@ -266,7 +266,7 @@ def look_at(path: str, known: Checkpoint) -> Look:
         source.close()
 
 
-def _look(source: Source, known: Checkpoint) -> Look:
+def _look(source: OpenFile, known: Checkpoint) -> Look:
     try:
         head = source.read(known.head_bytes, 0)
         before = source.read(len(known.mark), known.offset - len(known.mark))

@@ -21,9 +21,9 @@ from sidecar.inputs.tail import losses
 from sidecar.inputs.tail.glances import is_short_of_blocks, link_directories, real_path, rewritten, since_ns_of, stat_of
 from sidecar.inputs.tail.ignored_files import Refusals
 from sidecar.inputs.tail.open_file import SUFFIXES, first_hole
-from sidecar.inputs.tail.registry import Register
+from sidecar.inputs.tail.registry import Registry
 from sidecar.inputs.tail.rotated_files import Candidate, Neighbours
-from sidecar.inputs.tail.scan import Found, discover
+from sidecar.inputs.tail.scan import ScanResult, discover
 from sidecar.inputs.tail.start_position import at_end_of, behind_hole, seen_beginning
 from sidecar.inputs.tail.tracked_file import TailedFile
 
@@ -31,7 +31,7 @@ _CLOCKS_DIFFER_MS = 1000
 """A file system's clock may be behind the system's by a little."""
 
 
-class Following:
+class Tracker:
     """The files are in the `register`."""
 
     def __init__(self, name: str, settings: Tail, known: tuple[int, Sequence[Checkpoint]] | None) -> None:
@@ -42,7 +42,7 @@ class Following:
         self._refusals = Refusals(name)
         self.directories: set[str] = set()
         self._name, self._settings = name, settings
-        self.register = Register(name, checkpoints)
+        self.register = Registry(name, checkpoints)
         self.blind = settings.poll is not None
         """Nobody tells what is written: what was not seen may still have been."""
         self._again: Neighbours | None = None
@@ -135,7 +135,7 @@ class Following:
         file.losses.append(losses.unread(file, why, now_ms))
         self.register.unsaved[file.number] = file
 
-    def _note_known(self, path: str, state: os.stat_result, found: Found, now_s: float, now_ms: int) -> bool:
+    def _note_known(self, path: str, state: os.stat_result, found: ScanResult, now_s: float, now_ms: int) -> bool:
         file = self.register.by_identity.get((state.st_dev, state.st_ino))
         if file is None:
             return False
@@ -290,7 +290,7 @@ class Following:
         if not made.reached.finished:
             self.register.active[made.number] = made
 
-    def _index(self, found: Found) -> None:
+    def _index(self, found: ScanResult) -> None:
         self.register.by_path = {file.at: file for file in self.register.files.values()}
         self.register.by_path |= {file.path: file for file in self.register.files.values() if file.shown == file.path}
         self.directories = found.directories | {os.path.dirname(path) for path in self.register.by_path}

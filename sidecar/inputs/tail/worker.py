@@ -20,12 +20,12 @@ from sidecar.core.errors import Rejected, Stale, Unavailable
 from sidecar.core.model import Checkpoint
 from sidecar.inputs.tail.commands import chosen
 from sidecar.inputs.tail.counts import TailCounts
-from sidecar.inputs.tail.end_of_file import Ending
-from sidecar.inputs.tail.messages import Batch, Command, Landed, Queue
+from sidecar.inputs.tail.end_of_file import EndOfFile
+from sidecar.inputs.tail.messages import Batch, CommitPort, Landed, TailCommand
 from sidecar.inputs.tail.open_file import SUFFIXES
-from sidecar.inputs.tail.reading import Nothing, Rules, read_batch, read_less
+from sidecar.inputs.tail.reading import NothingRead, ReadingRules, read_batch, read_less
 from sidecar.inputs.tail.tracked_file import Changed, TailedFile
-from sidecar.inputs.tail.tracker import Following
+from sidecar.inputs.tail.tracker import Tracker
 from sidecar.inputs.tail.watcher import Watcher
 from sidecar.inputs.tail.watching import Watching
 
@@ -56,8 +56,8 @@ class Worker:
         settings: Tail,
         known: tuple[int, Sequence[Checkpoint]] | None,
         *,
-        rules: Rules,
-        queue: Queue,
+        rules: ReadingRules,
+        queue: CommitPort,
         watcher: Watcher,
         counts: TailCounts,
         may_read: Callable[[], bool],
@@ -66,15 +66,15 @@ class Worker:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.name, self.counts = name, counts
-        self.following = Following(name, settings, known)
+        self.following = Tracker(name, settings, known)
         self.register = self.following.register
         self.waiting: str | None = None
         self._settings, self._rules, self._queue = settings, rules, queue
         self.may_read, self._clock, self._wall_clock = may_read, clock, wall_clock
-        self._ending = Ending(settings, self.following, queue, counts, self._look_again)
+        self._ending = EndOfFile(settings, self.following, queue, counts, self._look_again)
         self._started = not self.following.first
         self._begun, self._has_begun = begun, False
-        self._inbox: deque[Landed | Command] = deque()
+        self._inbox: deque[Landed | TailCommand] = deque()
         self._written: set[str] = set()
         self._structure = True
         self._wake = threading.Event()
@@ -82,7 +82,7 @@ class Worker:
         self._next_look_s = self._looked_s = self._look_took_s = 0.0
         self._retry_s = 0.0
         self._watching = Watching(name, watcher, self.changed, configured=settings.poll is None)
-        self._commands: list[Command] = []
+        self._commands: list[TailCommand] = []
         self._thread = threading.Thread(target=self._run, name=f"tail-{name}", daemon=True)
 
     @property
@@ -104,7 +104,7 @@ class Worker:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def tell(self, message: Landed | Command) -> None:
+    def tell(self, message: Landed | TailCommand) -> None:
         """From any thread."""
         self._inbox.append(message)
         self._wake.set()
@@ -269,7 +269,7 @@ class Worker:
             self._ending.puzzled(file, error)
             return False
         file.why, file.unreadable = None, False
-        if isinstance(batch, Nothing):
+        if isinstance(batch, NothingRead):
             if not self._ending.at_end(file, batch, now_s, now_ms):
                 return False
             self.register.active.pop(file.number, None)

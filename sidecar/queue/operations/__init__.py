@@ -20,7 +20,7 @@ from sidecar.queue.operations.requeue import CancelReplay, Fit, Promote, Purge, 
 from sidecar.queue.operations.retention import (
     Expire,
     Forget,
-    Nothing,
+    Ping,
     SeeDead,
     Tidy,
     file_bytes,
@@ -29,20 +29,19 @@ from sidecar.queue.operations.retention import (
     make_room,
     used_bytes,
 )
-from sidecar.queue.operations.transaction import Done, Operation, Transaction
+from sidecar.queue.operations.transaction import Operation, Transaction
 
 __all__ = [
     "Acknowledge",
     "Append",
     "Bury",
     "CancelReplay",
-    "Done",
     "Expire",
     "Fit",
     "Forget",
     "ForgetBudgets",
-    "Nothing",
     "Operation",
+    "Ping",
     "Promote",
     "Purge",
     "PutBack",

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from sidecar.core.model import Advance, Block, Order
+from sidecar.core.model import Advance, Block, Done, Order
 from sidecar.queue.operations.checkpoints import advance_checkpoint
-from sidecar.queue.operations.transaction import Done, Transaction, add_chunks, add_dead, add_later
+from sidecar.queue.operations.transaction import Transaction, add_chunks, add_dead, add_later
 from sidecar.queue.streams import QueueStream
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import msgspec
 
 from sidecar.core.errors import Stale
-from sidecar.core.model import Advance, Checkpoint, Loss
-from sidecar.queue.operations.transaction import Done, Transaction
+from sidecar.core.model import Advance, Checkpoint, Done, Loss
+from sidecar.queue.operations.transaction import Transaction
 from sidecar.queue.streams import load_checkpoints
 
 _MAX_LOSSES = 1000

@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from sidecar.core.model import Done
 from sidecar.queue.damage import DamagedRow
 from sidecar.queue.operations.requeue import count_dropped
-from sidecar.queue.operations.transaction import Done, Transaction, add_dead, take_away
+from sidecar.queue.operations.transaction import Transaction, add_dead, take_away
 from sidecar.queue.schema import LANE_BITS, SEQ_BITS
 from sidecar.queue.streams import QueueLane, QueueStream
 

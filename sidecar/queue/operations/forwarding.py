@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from sidecar.core.model import Done
 from sidecar.queue.damage import DamagedRow
 from sidecar.queue.operations.damage import set_aside
-from sidecar.queue.operations.transaction import Done, Transaction, add_chunk, add_dead, delete_chunks, take_away
+from sidecar.queue.operations.transaction import Transaction, add_chunk, add_dead, delete_chunks, take_away
 from sidecar.queue.schema import chunk_id, lowest_id
 from sidecar.queue.streams import QueueLane
 

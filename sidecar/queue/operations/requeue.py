@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from sidecar.core.future_window import due_ms
-from sidecar.core.model import Block, StreamKey
+from sidecar.core.model import Block, Done, StreamKey
 from sidecar.queue.filters import DeadFilter, KeptFilter
 from sidecar.queue.operations.transaction import (
-    Done,
     Transaction,
     add_chunk,
     add_chunks,

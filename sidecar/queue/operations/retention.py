@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 import msgspec
 
+from sidecar.core.model import Done
 from sidecar.queue.operations.requeue import DeadRow, count_dropped, drop_dead
-from sidecar.queue.operations.transaction import Done, Transaction, delete_chunks, take_away
+from sidecar.queue.operations.transaction import Transaction, delete_chunks, take_away
 from sidecar.queue.schema import LANE_BITS, end_id, lowest_id
 from sidecar.queue.streams import DEAD_ROW_BYTES, QueueLane, QueueStream, dead_bytes
 
@@ -147,7 +148,7 @@ class SeeDead(msgspec.Struct, frozen=True):
         )
 
 
-class Nothing(msgspec.Struct, frozen=True):
+class Ping(msgspec.Struct, frozen=True):
     """Goes through the writer and back: proof that it is alive."""
 
     done: Done

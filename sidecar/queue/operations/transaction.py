@@ -1,15 +1,13 @@
 """The open transaction that operations work in, and the rows of chunks that several of them write."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from sidecar.core.model import RULES, Block
+from sidecar.core.model import RULES, Block, Done
 from sidecar.queue.codec import Codec
 from sidecar.queue.schema import chunk_id
 from sidecar.queue.streams import Delta, LaneDelta, QueueLane, QueueStream
-
-Done = Callable[[Exception | None], None]
 
 
 class Transaction:
