@@ -11,6 +11,11 @@ def boot_clock() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
+def wall_ms() -> int:
+    """Return milliseconds since 1970, by a clock that people may set: to be shown, not to be compared."""
+    return int(time.time() * 1000)
+
+
 def boot_id() -> str:
     """Names the present boot; empty where the system does not say, which equals no other."""
     try:

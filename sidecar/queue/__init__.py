@@ -1,27 +1,62 @@
 """The durable queue: SQLite, and nothing else knows SQL.
 
-`queue.py` is the way in. One thread (`writer.py`) owns the only connection that writes; `reader.py` reads beside it.
+`queue.py` is the way in: what is to change is an operation, a value, for its `commit`. One thread (`writer.py`) owns
+the only connection that writes; `reader.py` reads beside it.
 """
 
 from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
 from sidecar.queue.inspect import DeadLetter, FoundEvent, Lookup
 from sidecar.queue.lock import StateLock, holder_of
+from sidecar.queue.operations import (
+    Acknowledge,
+    Bury,
+    CancelReplay,
+    Expire,
+    ForgetBudgets,
+    Ping,
+    Promote,
+    Purge,
+    PutBack,
+    PutOff,
+    Replay,
+    SeeDead,
+    SetAside,
+    SpendBudget,
+    Split,
+    Tidy,
+)
 from sidecar.queue.queue import Queue
 from sidecar.queue.reader import books_on_disk
 from sidecar.queue.streams import MAX_STREAMS, QueueLane, QueueStream
 
 __all__ = [
     "MAX_STREAMS",
+    "Acknowledge",
+    "Bury",
+    "CancelReplay",
     "DeadFilter",
     "DeadLetter",
+    "Expire",
+    "ForgetBudgets",
     "FoundEvent",
     "KeptFilter",
     "Lookup",
     "Moved",
+    "Ping",
+    "Promote",
+    "Purge",
+    "PutBack",
+    "PutOff",
     "Queue",
     "QueueLane",
     "QueueStream",
+    "Replay",
+    "SeeDead",
+    "SetAside",
+    "SpendBudget",
+    "Split",
     "StateLock",
+    "Tidy",
     "books_on_disk",
     "holder_of",
 ]

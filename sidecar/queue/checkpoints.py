@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from sidecar.core.model import Advance, Checkpoint, Done, Loss
+from sidecar.core.model import Advance, Checkpoint, Loss
 from sidecar.queue.operations import SaveCheckpoints
 from sidecar.queue.reader import Reader
 
@@ -13,7 +13,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        commit: Callable[[Callable[[Done], Any]], Awaitable[Any]],
+        commit: Callable[[SaveCheckpoints], Awaitable[None]],
         read: Callable[[Callable[[], Any]], Awaitable[Any]],
         reader: Reader,
     ) -> None:
@@ -26,7 +26,7 @@ class Checkpoints:
 
     async def save(self, tail: str, started_ms: int, advances: Sequence[Advance], forget: Sequence[int] = ()) -> None:
         """Puts on disk what no event moves, and that `tail` runs; all or, raising Stale or Unavailable, nothing."""
-        await self._commit(lambda done: SaveCheckpoints(tail, started_ms, advances, forget, done))
+        await self._commit(SaveCheckpoints(tail, started_ms, advances, forget))
 
     async def losses(self, most: int = 1000) -> list[Loss]:
         """The newest receipts for what could not be had any more, the oldest of them first."""

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -16,41 +17,22 @@ import structlog
 
 from sidecar.core.errors import Stale, StartError, Unavailable
 from sidecar.core.model import Advance, Block, Books, Chunk, Done, Order, Room, StreamKey
-from sidecar.host.clock import boot_clock, boot_id
+from sidecar.host.clock import boot_clock, boot_id, wall_ms
 from sidecar.queue.checkpoints import Checkpoints
 from sidecar.queue.damage import DamagedRow
-from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
 from sidecar.queue.operations import (
-    Acknowledge,
     Append,
-    Bury,
-    CancelReplay,
-    Expire,
-    Fit,
     Forget,
-    ForgetBudgets,
     Operation,
-    Ping,
-    Promote,
-    Purge,
-    PutBack,
-    PutOff,
-    Replay,
-    SeeDead,
-    SetAside,
     SetDamagedAside,
-    SpendBudget,
-    Split,
-    Tidy,
 )
 from sidecar.queue.reader import Damaged, Reader
 from sidecar.queue.schema import WAL_BYTES
 from sidecar.queue.steady import SteadyClock
 from sidecar.queue.streams import QueueLane, QueueStream, dead_bytes, stream_of
-from sidecar.queue.writer import Results, Writer
+from sidecar.queue.writer import Job, Results, Writer
 
 T = TypeVar("T")
-Op = TypeVar("Op", bound=Operation)
 _RETRY_STORAGE_S = 5
 _ENOUGH_TO_OPEN = 1_000_000
 """Bytes; with less, what SQLite calls an I/O error is for want of room."""
@@ -89,7 +71,7 @@ class Queue:
         self._reader = Reader(path)
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="queue-reader")
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.checkpoints = Checkpoints(self._commit, self._read, self._reader)
+        self.checkpoints = Checkpoints(self.commit, self._read, self._reader)
 
     def open(self) -> None:
         """Raises StartError for a database that cannot be used, or whose books do not balance."""
@@ -201,92 +183,39 @@ class Queue:
         """
         self.pending_bytes += size
         stream.pending += 1
-        self._writer.submit(Append(stream, blocks, size, accepted_ms, done, dead, advance, order))
+        append = Append(stream, blocks, accepted_ms, dead, advance)
+        self._writer.submit(Job(append, partial(self._appended, stream, size, done), True, size, order))
 
-    async def acknowledge(self, lane: QueueLane, through_seq: int, *, keep: bool) -> None:
-        """Forgets the chunks up to `through_seq`, since the proxy has them. Raises Unavailable."""
-        await self._commit(lambda done: Acknowledge(lane, through_seq, _now_ms(), keep, done))
+    def _appended(self, stream: QueueStream, size: int, done: Done, error: Exception | None, _: None) -> None:
+        self.pending_bytes -= size
+        stream.pending -= 1
+        done(error)
 
-    async def split(self, lane: QueueLane, seq: int, events: int) -> None:
-        """Cuts the first `events` off chunk `seq`, the head of `lane`. Raises Unavailable."""
-        await self._commit(lambda done: Split(lane, seq, events, done))
+    async def commit(self, operation: Operation[T]) -> T:
+        """Do `operation`, and return what it returns once that is on disk. Raises Unavailable, or what it raises."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-    async def bury(
-        self, lane: QueueLane, seq: int, *, reason: str, status: int | None, attempts: int, first_ms: int
-    ) -> None:
-        """Makes the only event of chunk `seq` a dead letter. Raises Unavailable."""
-        await self._commit(lambda done: Bury(lane, seq, reason, status, attempts, first_ms, _now_ms(), done))
+        def settle(error: Exception | None, result: T) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
 
-    async def set_aside(self, lane: QueueLane, through_seq: int) -> None:
-        """Moves the chunks up to `through_seq` to the stream's suspects. Raises Unavailable."""
-        await self._commit(lambda done: SetAside(lane, through_seq, done))
-
-    async def put_off(self, lane: QueueLane, through_seq: int, latest_ms: int) -> int:
-        """Lets events up to `through_seq` wait that are dated after `latest_ms`; how many. Raises Unavailable."""
-        return (await self._commit(lambda done: PutOff(lane, through_seq, latest_ms, done))).moved
-
-    async def promote(self, due_ms: int) -> None:
-        """Makes fresh what is due by the proxy's clock. Raises Unavailable."""
-        await self._commit(lambda done: Promote(self._by_id(), due_ms, _now_ms(), done))
-
-    async def put_back(self, wanted: DeadFilter, after_id: int, fit: Fit) -> Moved:
-        """Queues dead letters again, as `fit` says, in the retry lanes, as many as fit one transaction.
-
-        Raises Unavailable. `fit` is called on the writer's thread.
-        """
-        operation = await self._commit(
-            lambda done: PutBack(self._by_id(), wanted, after_id, _now_ms(), self._chunk_bytes, fit, done)
-        )
-        return Moved(operation.moved, operation.last_id, unfit=operation.unfit)
-
-    async def purge(self, wanted: DeadFilter, after_id: int) -> Moved:
-        """Drops dead letters for good, as many as fit one transaction. Raises Unavailable."""
-        operation = await self._commit(lambda done: Purge(self._by_id(), wanted, after_id, "purged", done))
-        return Moved(operation.moved, operation.last_id)
-
-    async def replay(self, wanted: KeptFilter, target: str | None, after_id: int) -> Moved:
-        """Queues kept deliveries again, in the replay lanes, as many as fit one transaction. Raises Unavailable."""
-        replay = await self._commit(lambda done: Replay(self._by_id(), wanted, target, after_id, _now_ms(), done))
-        return Moved(replay.moved, replay.last_id, replay.elsewhere)
-
-    async def cancel_replay(self) -> Moved:
-        """Drops what waits to be replayed. Raises Unavailable."""
-        return Moved((await self._commit(lambda done: CancelReplay(self._by_id(), done))).moved, None)
-
-    async def expire(self, max_age_s: float) -> None:
-        """Drop what was accepted more than `max_age_s` ago. Raises Unavailable."""
-        before_ms = self._before_ms(max_age_s)
-        await self._commit(lambda done: Expire(self._by_id(), before_ms, done))
-
-    async def tidy(self, *, kept_max_age_s: float, dead_max_age_s: float, dead_max_bytes: int, pages: int) -> None:
-        """Forget old deliveries and dead letters, and return free pages to the file system. Raises Unavailable."""
-        kept_before_ms, dead_before_ms = self._before_ms(kept_max_age_s), self._before_ms(dead_max_age_s)
-        await self._commit(
-            lambda done: Tidy(self._by_id(), kept_before_ms, dead_before_ms, dead_max_bytes, pages, done)
-        )
+        self._writer.submit(Job(operation, settle))
+        return await future
 
     async def forget(self, heirs: Mapping[QueueStream, QueueStream]) -> list[QueueStream]:
         """Forget drained streams, whose counters go on in their heirs; which are gone. Raises Unavailable.
 
         One that was used again meanwhile stays, or comes back with the row that its next append makes.
         """
-        await self._commit(lambda done: Forget(heirs, done))
+        await self.commit(Forget(heirs))
         gone = [stream for stream in heirs if not stream.saved and not stream.pending]
         for stream in gone:
             self._writer.streams.pop(stream.key, None)
         return gone
-
-    async def spend(self, states: Mapping[str, bytes], boot_id: str) -> None:
-        """Remember what tokens and data_ids have spent, by their names. Raises Unavailable."""
-        await self._commit(lambda done: SpendBudget(states, boot_id, done))
-
-    async def forget_budgets(self, names: Sequence[str]) -> None:
-        """Forget the budgets called so. Raises Unavailable."""
-        await self._commit(lambda done: ForgetBudgets(names, done))
-
-    async def prove_alive(self) -> None:
-        """Returns after a round through the writer. Raises Unavailable."""
-        await self._commit(Ping)
 
     async def read(self, lane: QueueLane, after_seq: int, budget_bytes: int) -> list[Chunk]:
         """Return the next chunks of `lane` that fit. One that cannot be read is set aside, and the next ones read.
@@ -300,18 +229,13 @@ class Queue:
                 await self._set_damaged_aside(damaged.row)
 
     async def _set_damaged_aside(self, row: DamagedRow) -> None:
-        streams = self._by_id()
-        await self._commit(lambda done: SetDamagedAside(streams, [row], _now_ms(), done))
+        await self.commit(SetDamagedAside([row], wall_ms()))
         log.error(
             "events cannot be read from the disk, and are set aside; see `sidecar dead list --reason damaged`",
-            data_id=streams[row.stream].key.data_id,
+            data_id=next(stream.key.data_id for stream in self.streams() if stream.id == row.stream),
             events=row.events,
             problem=row.problem,
         )
-
-    async def see_dead(self, through_id: int) -> None:
-        """Note that somebody has looked at the dead letters up to this number. Raises Unavailable."""
-        await self._commit(lambda done: SeeDead(through_id, done))
 
     async def unseen_dead(self) -> tuple[dict[int, int], int]:
         """Return how many dead letters of each stream, by its id, nobody has looked at; and the last one's number."""
@@ -348,30 +272,12 @@ class Queue:
         """Mismatches between the books and the rows; none in a sound queue."""
         return await self._read(self._reader.audit)
 
-    def _before_ms(self, age_s: float) -> int:
+    def before_ms(self, age_s: float) -> int:
+        """Return when, by the steady clock, that came which is `age_s` old now."""
         return self._steady.now_ms() - int(age_s * 1000)
-
-    def _by_id(self) -> dict[int, QueueStream]:
-        return {stream.id: stream for stream in self.streams() if stream.saved}
 
     async def _read(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, work)
-
-    async def _commit(self, make: Callable[[Done], Op]) -> Op:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(error: Exception | None) -> None:
-            if future.done():
-                return
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
-
-        operation = make(done)
-        self._writer.submit(operation)
-        await future
-        return operation
 
     def _carry(self, results: Results, grown: set[QueueLane]) -> None:
         """Runs on the writer's thread."""
@@ -382,14 +288,11 @@ class Queue:
             return
 
     def _settle(self, results: Results, grown: set[QueueLane]) -> None:
-        for operation, error in results:
-            if isinstance(operation, Append):
-                self.pending_bytes -= operation.size
-                operation.stream.pending -= 1
+        for job, error in results:
             if error is not None and not isinstance(error, Stale):
                 error = Unavailable(f"storage: {error}", retry_after_s=_RETRY_STORAGE_S)
             try:
-                operation.done(error)
+                job.settle(error, job.result)
             except Exception:  # one client's trouble must keep no other from its answer, nor the events from leaving
                 log.exception("whoever waited for a commit could not be told")
         if grown:
@@ -409,7 +312,3 @@ def _why_not(error: sqlite3.Error, path: Path) -> str:
 def _free_bytes(directory: Path) -> int:
     found = os.statvfs(directory)
     return found.f_frsize * found.f_bavail
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -1,12 +1,12 @@
 """The one thread that writes: it takes everything that waits, commits it as one transaction, then answers.
 
-Invariant: `done(None)` is called only after COMMIT returned, with synchronous=FULL after the fsync.
+Invariant: a job is settled without an error only after COMMIT returned, with synchronous=FULL after the fsync.
 
     submit ──> inbox ──> [ BEGIN ... all that waits ... COMMIT ] ──> deltas to the records ──> settle (on the loop)
                               │ failed: ROLLBACK
                               │   unless the disk is merely full, the connection is poisoned: close, reopen, reload
-                              └─ each operation again alone, so that one cannot fail another, but for those that
-                                 must not overtake it: settle with the errors
+                              └─ each job again alone, so that one cannot fail another, but for those that must
+                                 not overtake it: settle with the errors
 
 This module knows no asyncio: `settle` is a callable that carries the results to wherever the caller lives.
 """
@@ -17,19 +17,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Literal
+from typing import Any, Literal
 
+import msgspec
 import structlog
 
 from sidecar.core.errors import Stale
-from sidecar.core.model import Books, Room, StreamKey
+from sidecar.core.model import Books, Order, Room, StreamKey
 from sidecar.queue.books_record import BooksRecord
 from sidecar.queue.codec import Codec
 from sidecar.queue.damage import find_damaged
 from sidecar.queue.file_watch import FileWatch
 from sidecar.queue.group_commit import GroupCommit
 from sidecar.queue.operations import (
-    Append,
     Operation,
     SetDamagedAside,
     Transaction,
@@ -66,7 +66,23 @@ _SEARCH_DAMAGE_EVERY_S = 600
 _DAMAGED_AT_ONCE = 100
 _DAMAGED = "rows of the queue cannot be read from the disk, and are set aside; see `sidecar dead list --reason damaged`"
 
-Results = Sequence[tuple[Operation, Exception | None]]
+
+class Job(msgspec.Struct):
+    """An operation on its way through the writer.
+
+    `settle` is given the error, or None and what the operation returned, once that is on disk. `accepts`: it takes
+    events in, of `size` bytes together; it fails if what was handed over in the same `order` before it has failed.
+    """
+
+    operation: Operation[Any]
+    settle: Callable[[Exception | None, Any], None]
+    accepts: bool = False
+    size: int = 0
+    order: Order | None = None
+    result: Any = None  # what the operation returned; set by the writer, in the transaction that was committed
+
+
+Results = Sequence[tuple[Job, Exception | None]]
 log = structlog.get_logger("queue.writer")
 
 
@@ -98,7 +114,7 @@ class Writer:
         self._path, self._durability, self._chunk_bytes = path, durability, chunk_bytes
         self._drop_oldest, self._steady = drop_oldest, steady
         self._settle = settle
-        self._inbox: SimpleQueue[Operation | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Job | None] = SimpleQueue()
         self._codec = Codec()
         self._connection: sqlite3.Connection | None = None
         self._pace = GroupCommit()
@@ -113,9 +129,9 @@ class Writer:
         self._open()
         self._thread.start()
 
-    def submit(self, operation: Operation) -> None:
+    def submit(self, job: Job) -> None:
         """Hands over an operation; never blocks. What waits here is bounded by admission."""
-        self._inbox.put(operation)
+        self._inbox.put(job)
 
     def stop(self, timeout_s: float) -> bool:
         """Commits what was submitted before, then closes the database. False if that took too long."""
@@ -174,9 +190,9 @@ class Writer:
     def _books(self) -> Books:
         return sum((stream.books for stream in list(self.streams.values())), Books())
 
-    def _take(self) -> tuple[list[Operation], bool]:
+    def _take(self) -> tuple[list[Job], bool]:
         """Everything that waits, up to the limits of one transaction; and whether the end was among it."""
-        group: list[Operation] = []
+        group: list[Job] = []
         first = self._inbox.get()
         if first is None:
             return group, True
@@ -187,49 +203,49 @@ class Writer:
             more = self._take_waiting(group)
         return group, not more
 
-    def _take_waiting(self, group: list[Operation]) -> bool:
+    def _take_waiting(self, group: list[Job]) -> bool:
         """Adds what waits to `group`; False if the end came."""
-        size = sum(operation.size for operation in group if isinstance(operation, Append))
+        size = sum([job.size for job in group])
         try:
             while size < _GROUP_BYTES and len(group) < _GROUP_OPERATIONS:
-                operation = self._inbox.get_nowait()
-                if operation is None:
+                job = self._inbox.get_nowait()
+                if job is None:
                     return False
-                group.append(operation)
-                size += operation.size if isinstance(operation, Append) else 0
+                group.append(job)
+                size += job.size
         except Empty:
             pass
         return True
 
-    def _commit(self, group: list[Operation]) -> None:
+    def _commit(self, group: list[Job]) -> None:
         if self.lost:
             group = self._refuse_appends(group, self.lost)
         grown: set[QueueLane] = set()
         if len(group) > 1 and not any(map(_failed_before, group)) and self._attempt(group, grown) is None:
-            self._settle([(operation, None) for operation in group], grown)
+            self._settle([(job, None) for job in group], grown)
             return
-        self._settle([(operation, self._attempt_alone(operation, grown)) for operation in group], grown)
+        self._settle([(job, self._attempt_alone(job, grown)) for job in group], grown)
 
-    def _refuse_appends(self, group: list[Operation], why: str) -> list[Operation]:
+    def _refuse_appends(self, group: list[Job], why: str) -> list[Job]:
         """Accept nothing into a file without a name; return what else is to be done."""
         error = OSError(why)
-        appends = [operation for operation in group if isinstance(operation, Append)]
-        for append in appends:
-            if append.order is not None:
-                append.order.error = error
-        if appends:
-            self._settle([(append, error) for append in appends], set())
-        return [operation for operation in group if not isinstance(operation, Append)]
+        refused = [job for job in group if job.accepts]
+        for job in refused:
+            if job.order is not None:
+                job.order.error = error
+        if refused:
+            self._settle([(job, error) for job in refused], set())
+        return [job for job in group if not job.accepts]
 
-    def _attempt_alone(self, operation: Operation, grown: set[QueueLane]) -> Exception | None:
-        error = _failed_before(operation) or self._attempt([operation], grown)
+    def _attempt_alone(self, job: Job, grown: set[QueueLane]) -> Exception | None:
+        error = _failed_before(job) or self._attempt([job], grown)
         if error is not None and is_corrupt(error) and self._set_damaged_aside(grown):
-            error = self._attempt([operation], grown)
-        if error is not None and is_corrupt(error) and isinstance(operation, Append):
+            error = self._attempt([job], grown)
+        if error is not None and is_corrupt(error) and job.accepts:
             self._say_broken(error)
             self._broken_for_appends = True
-        if isinstance(operation, Append) and operation.order is not None:
-            operation.order.error = error
+        if job.order is not None:
+            job.order.error = error
         return error
 
     def _set_damaged_aside(self, grown: set[QueueLane]) -> bool:
@@ -243,14 +259,13 @@ class Writer:
             rows = []
         else:
             log.error(_DAMAGED, rows=len(rows)) if rows else log.error("queue.db is damaged, though each row is good")
-        streams = {stream.id: stream for stream in self.streams.values() if stream.saved}
-        set_aside = SetDamagedAside(streams, rows, int(time.time() * 1000), lambda _: None)
-        if rows and self._attempt([set_aside], grown) is None:
+        set_aside = SetDamagedAside(rows, int(time.time() * 1000))
+        if rows and self._attempt([Job(set_aside, lambda *_: None)], grown) is None:
             return True
         self._search_damage_after_s = time.monotonic() + _SEARCH_DAMAGE_EVERY_S
         return False
 
-    def _attempt(self, group: Sequence[Operation], grown: set[QueueLane]) -> Exception | None:
+    def _attempt(self, group: Sequence[Job], grown: set[QueueLane]) -> Exception | None:
         """Commits `group` as one transaction. Any failure is returned, whatever it is: this thread must live."""
         try:
             if self._connection is None:
@@ -272,19 +287,15 @@ class Writer:
             raise OSError(lost)
         self._open()
 
-    def _transact(self, group: Sequence[Operation]) -> set[QueueLane]:
+    def _transact(self, group: Sequence[Job]) -> set[QueueLane]:
         assert self._connection is not None
-        tx = Transaction(self._connection, self._codec, self._steady.now_ms())
+        tx = Transaction(self._connection, self._codec, self._steady.now_ms(), self.streams, self._chunk_bytes)
         tx.execute("BEGIN IMMEDIATE")
         self._steady.save(tx.execute)
-        appends = []
-        for operation in group:
-            if isinstance(operation, Append):
-                appends.append(operation)
-            else:
-                operation.apply(tx)
-        append_all(tx, appends, self._chunk_bytes)
-        if appends:
+        for job in group:
+            job.result = job.operation.apply(tx)
+        append_all(tx)
+        if tx.appends:
             self._keep_room(tx)
         gone = forget_drained(tx)
         for stream, delta in tx.deltas.items():
@@ -299,9 +310,9 @@ class Writer:
             self._unmeasured_bytes += abs(delta.bytes)
         for stream in gone:
             forget_stream(stream)
-        if self._unmeasured_bytes >= min(_SIZE_EVERY_BYTES, self.room.bytes // _PARTS_OF_ROOM) or not appends:
+        if self._unmeasured_bytes >= min(_SIZE_EVERY_BYTES, self.room.bytes // _PARTS_OF_ROOM) or not tx.appends:
             self._measure()
-        if self.broken and (appends or not self._broken_for_appends):
+        if self.broken and (tx.appends or not self._broken_for_appends):
             log.info("storage works again", was=self.broken)
             self.broken = None
             self._broken_for_appends = False
@@ -356,10 +367,10 @@ class Writer:
         self.watch.closed()
 
 
-def _failed_before(operation: Operation) -> Exception | None:
+def _failed_before(job: Job) -> Exception | None:
     """Why what must not overtake something else fails with it."""
-    return operation.order.error if isinstance(operation, Append) and operation.order is not None else None
+    return job.order.error if job.order is not None else None
 
 
-def _appends(group: Sequence[Operation]) -> int:
-    return sum([type(operation) is Append for operation in group])
+def _appends(group: Sequence[Job]) -> int:
+    return sum([job.accepts for job in group])

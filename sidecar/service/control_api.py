@@ -3,7 +3,6 @@
 Each answers within a moment: what is large is done in rounds, and the command asks for one after the other.
 """
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -14,10 +13,11 @@ from starlette.routing import Route
 
 from sidecar.core.errors import Rejected, Unavailable
 from sidecar.core.model import Books, StreamKey
+from sidecar.host.clock import wall_ms
 from sidecar.inputs.http import SEEN_PATH
 from sidecar.inputs.tail import ShownTails, Tails, show_loss
 from sidecar.intake import Router
-from sidecar.queue import Moved, Queue, QueueStream
+from sidecar.queue import CancelReplay, Moved, Purge, PutBack, Queue, QueueStream, Replay, SeeDead
 from sidecar.service.control_messages import (
     AskTails,
     Cancel,
@@ -90,20 +90,20 @@ class ControlApi:
 
     async def put_back(self, asked: DeadRound) -> Moved:
         """Raises Unavailable."""
-        return await self._queue.put_back(asked.wanted, asked.after_id, self._fit)
+        return await self._queue.commit(PutBack(asked.wanted, asked.after_id, wall_ms(), self._fit))
 
     async def purge(self, asked: DeadRound) -> Moved:
         """Raises Unavailable."""
-        return await self._queue.purge(asked.wanted, asked.after_id)
+        return await self._queue.commit(Purge(asked.wanted, asked.after_id))
 
     async def see_dead(self, asked: SeenDead) -> SeenDead:
         """Raises Unavailable."""
-        await self._queue.see_dead(asked.through_id)
+        await self._queue.commit(SeeDead(asked.through_id))
         return asked
 
     async def replay(self, asked: ReplayRound) -> Moved:
         """Raises Rejected (409) while another replay goes somewhere else, or Unavailable."""
-        moved = await self._queue.replay(asked.wanted, asked.proxy, asked.after_id)
+        moved = await self._queue.commit(Replay(asked.wanted, asked.proxy, asked.after_id, wall_ms()))
         if moved.elsewhere is not None:
             raise Rejected(
                 409,
@@ -113,11 +113,11 @@ class ControlApi:
 
     async def cancel_replay(self, _: Cancel) -> Moved:
         """Raises Unavailable."""
-        return await self._queue.cancel_replay()
+        return await self._queue.commit(CancelReplay())
 
     def _fit(self, key: StreamKey, event: bytes) -> bytes | None:
         try:
-            return self._router.fit(key, event, now_ms=int(time.time() * 1000))
+            return self._router.fit(key, event, now_ms=wall_ms())
         except Rejected:
             return None
 

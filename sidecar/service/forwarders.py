@@ -31,10 +31,21 @@ from sidecar.forward import (
     token_digest,
 )
 from sidecar.host import log
-from sidecar.host.clock import boot_clock, boot_id
+from sidecar.host.clock import boot_clock, boot_id, wall_ms
 from sidecar.host.scheduler import Schedule
 from sidecar.intake import Router
-from sidecar.queue import Queue, QueueLane, QueueStream
+from sidecar.queue import (
+    Acknowledge,
+    Bury,
+    ForgetBudgets,
+    PutOff,
+    Queue,
+    QueueLane,
+    QueueStream,
+    SetAside,
+    SpendBudget,
+    Split,
+)
 from sidecar.report import clean_again
 
 _PROXY_BACKOFF = Backoff(first_s=0.5, cap_s=30.0)
@@ -168,7 +179,7 @@ class Forwarders:
         for name in names:
             self._remembered.pop(name, None)
             self._written.pop(name, None)
-        await self._queue.forget_budgets(names)
+        await self._queue.commit(ForgetBudgets(names))
 
     def retry(self, stream: QueueStream) -> None:
         """Tries `stream` at once, whatever it waits for; only the rate still counts."""
@@ -326,19 +337,19 @@ class _LaneSource:
         return await self._queue.read(self._lane, after_seq, budget_bytes)
 
     async def acknowledge(self, through_seq: int) -> None:
-        await self._queue.acknowledge(self._lane, through_seq, keep=self._keep)
+        await self._queue.commit(Acknowledge(self._lane, through_seq, wall_ms(), self._keep))
 
     async def split(self, seq: int, events: int) -> None:
-        await self._queue.split(self._lane, seq, events)
+        await self._queue.commit(Split(self._lane, seq, events))
 
     async def bury(self, seq: int, *, reason: str, status: int, attempts: int, first_ms: int) -> None:
-        await self._queue.bury(self._lane, seq, reason=reason, status=status, attempts=attempts, first_ms=first_ms)
+        await self._queue.commit(Bury(self._lane, seq, reason, status, attempts, first_ms, wall_ms()))
 
     async def set_aside(self, through_seq: int) -> None:
-        await self._queue.set_aside(self._lane, through_seq)
+        await self._queue.commit(SetAside(self._lane, through_seq))
 
     async def put_off(self, through_seq: int, latest_ms: int) -> int:
-        return await self._queue.put_off(self._lane, through_seq, latest_ms)
+        return await self._queue.commit(PutOff(self._lane, through_seq, latest_ms))
 
     async def spend(self, token: bytes, data_id: bytes) -> None:
         states = dict(zip(self._names, (token, data_id), strict=True))
@@ -346,7 +357,7 @@ class _LaneSource:
         if self._queue.broken:  # what cannot be acknowledged is not sent: first a commit has to succeed
             changed = states
         if changed:
-            await self._queue.spend(changed, self._boot_id)
+            await self._queue.commit(SpendBudget(changed, self._boot_id))
             self._written.update(changed)
 
 

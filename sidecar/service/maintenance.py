@@ -11,11 +11,11 @@ import structlog
 from sidecar.config import Config
 from sidecar.core.errors import Unavailable
 from sidecar.core.model import FORGOTTEN
-from sidecar.host.clock import boot_clock
+from sidecar.host.clock import boot_clock, wall_ms
 from sidecar.host.scheduler import Schedule
 from sidecar.host.systemd import Notifier
 from sidecar.intake import Router, room
-from sidecar.queue import MAX_STREAMS, Queue, QueueStream
+from sidecar.queue import MAX_STREAMS, Expire, Ping, Promote, Queue, QueueStream, Tidy
 from sidecar.service.forwarders import Forwarders
 
 _LOOK_EVERY_S = 1.0
@@ -94,7 +94,7 @@ class Maintenance:
         if due_ms is None or due_ms > proxy_ms:
             return
         try:
-            await self._queue.promote(proxy_ms)
+            await self._queue.commit(Promote(proxy_ms, wall_ms()))
         except Unavailable:
             return  # the writer has logged why
 
@@ -103,12 +103,14 @@ class Maintenance:
         try:
             if self._dropped is None:
                 await self._report_drops()
-            await self._queue.expire(self._config.queue.max_age)
-            await self._queue.tidy(
-                kept_max_age_s=self._config.queue.keep_delivered,
-                dead_max_age_s=self._config.dead.max_age,
-                dead_max_bytes=min(self._config.dead.max_size, self._queue.room.bytes // _DEAD_PART),
-                pages=_TIDY_PAGES,
+            await self._queue.commit(Expire(self._queue.before_ms(self._config.queue.max_age)))
+            await self._queue.commit(
+                Tidy(
+                    kept_before_ms=self._queue.before_ms(self._config.queue.keep_delivered),
+                    dead_before_ms=self._queue.before_ms(self._config.dead.max_age),
+                    dead_max_bytes=min(self._config.dead.max_size, self._queue.room.bytes // _DEAD_PART),
+                    pages=_TIDY_PAGES,
+                )
             )
             await self._report_drops()
             await self._forget_drained()
@@ -163,7 +165,7 @@ class Maintenance:
         """Whether a round through the event loop and the writer's thread succeeds in time."""
         try:
             async with asyncio.timeout(_ALIVE_WITHIN_S):
-                await self._queue.prove_alive()
+                await self._queue.commit(Ping())
         except (TimeoutError, Unavailable):
             return False
         return True

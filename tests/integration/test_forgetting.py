@@ -10,10 +10,11 @@ from sidecar.config import Config, Proxy
 from sidecar.config.model import DataId, Secret, Stream, Url
 from sidecar.core.hops import Hops
 from sidecar.core.model import FORGOTTEN, Block, Books, StreamKey
+from sidecar.host.clock import wall_ms
 from sidecar.host.scheduler import Schedule
 from sidecar.host.systemd import Notifier
 from sidecar.intake.router import Router
-from sidecar.queue import Queue, QueueStream, books_on_disk
+from sidecar.queue import Acknowledge, Bury, Expire, Queue, QueueStream, books_on_disk
 from sidecar.service import maintenance as maintenance_module
 from sidecar.service.forwarders import Forwarders
 from sidecar.service.maintenance import Maintenance
@@ -63,7 +64,7 @@ class Parts:
 
     async def deliver(self, key: StreamKey, events: int = 1) -> QueueStream:
         stream = await self.accept(key, events)
-        await self.queue.acknowledge(stream.fresh, 1 << 30, keep=False)
+        await self.queue.commit(Acknowledge(stream.fresh, 1 << 30, wall_ms(), keep=False))
         return stream
 
     async def tidy_after(self, seconds: float) -> None:
@@ -123,7 +124,7 @@ def test_what_waits_is_dead_or_was_used_lately_is_not_forgotten(parts: Parts) ->
     async def scenario() -> None:
         await parts.accept(StreamKey(20, "waits"))
         dead = await parts.accept(StreamKey(21, "dead"))
-        await parts.queue.bury(dead.fresh, 0, reason="bad", status=400, attempts=1, first_ms=0)
+        await parts.queue.commit(Bury(dead.fresh, 0, "bad", 400, 1, 0, wall_ms()))
         await parts.deliver(StreamKey(22, "used"))
         await parts.tidy_after(0)
         await parts.tidy_after(400)
@@ -140,7 +141,7 @@ def test_what_waits_is_dead_or_was_used_lately_is_not_forgotten(parts: Parts) ->
 def test_drops_by_reason_go_on_too(parts: Parts) -> None:
     async def scenario() -> None:
         await parts.accept(StreamKey(20, "old"), 4)
-        await parts.queue.expire(-1)
+        await parts.queue.commit(Expire(parts.queue.before_ms(-1)))
         await parts.tidy_after(0)
         await parts.tidy_after(601)
         dropped = await parts.queue.dropped()
@@ -181,7 +182,7 @@ def test_places_get_free_sooner_when_they_are_scarce(parts: Parts) -> None:
 def test_kept_deliveries_hold_their_stream(parts: Parts) -> None:
     async def scenario() -> None:
         stream = await parts.accept(StreamKey(20, "kept"))
-        await parts.queue.acknowledge(stream.fresh, 1 << 30, keep=True)
+        await parts.queue.commit(Acknowledge(stream.fresh, 1 << 30, wall_ms(), keep=True))
         assert await parts.queue.forget({stream: parts.queue.stream(FORGOTTEN, configured=True)}) == []
         assert StreamKey(20, "kept") in parts.known()
 

@@ -5,15 +5,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sidecar.core.model import BEFORE_ALL, Block, Done, LaneName, Order, Room, StreamKey
-from sidecar.queue.operations import Acknowledge, Append
+from sidecar.core.model import BEFORE_ALL, Block, LaneName, Order, Room, StreamKey
+from sidecar.queue.operations import Acknowledge, Append, Operation
 from sidecar.queue.reader import Reader
 from sidecar.queue.steady import SteadyClock
 from sidecar.queue.streams import QueueLane, QueueStream
-from sidecar.queue.writer import Results, Writer
+from sidecar.queue.writer import Job, Results, Writer
 
+T = TypeVar("T")
 KEY = StreamKey(1500006, "token")
 ENOUGH = Room(10**12, "max_size")
 
@@ -31,6 +32,7 @@ class DirectQueue:
         """On a clock of its own, `now_ms`, or on `steady`."""
         self.path = path
         self.now_ms = 0
+        self.result: Any = None
         self.writer = Writer(
             path,
             durability="full",
@@ -44,20 +46,33 @@ class DirectQueue:
         self.reader = Reader(path)
 
     def _settle(self, results: Results, grown: set[QueueLane]) -> None:
-        for operation, error in results:
-            operation.done(error)
+        for job, error in results:
+            job.settle(error, job.result)
 
-    def do(self, make: Callable[[Done], Any]) -> Exception | None:
+    def submit(self, operation: Operation[Any], settle: Callable[..., Any] = lambda *_: None, **more: Any) -> None:
+        """Hand over an operation; `settle` as for `Job`."""
+        accepts = isinstance(operation, Append)
+        size = sum(len(block.body) for block in operation.blocks) if isinstance(operation, Append) else 0
+        self.writer.submit(Job(operation, settle, accepts, size, **more))
+
+    def do(self, operation: Operation[Any], **more: Any) -> Exception | None:
+        """Return the error, once it is settled; `result` is what the operation returned."""
         settled, errors = threading.Event(), []
 
-        def done(error: Exception | None) -> None:
+        def settle(error: Exception | None, result: Any) -> None:
             errors.append(error)
+            self.result = result
             settled.set()
 
-        self.writer.submit(make(done))
+        self.submit(operation, settle, **more)
         assert settled.wait(10), "the writer does not answer"
         assert len(errors) == 1
         return errors[0]
+
+    def get(self, operation: Operation[T]) -> T:
+        """Return what the operation returns."""
+        assert self.do(operation) is None
+        return self.result  # type: ignore[no-any-return]
 
     def stream(self, key: StreamKey = KEY) -> QueueStream:
         streams = self.writer.streams
@@ -71,10 +86,10 @@ class DirectQueue:
     ) -> Exception | None:
         block = Block(",".join(events).encode(), len(events))
         self.now_ms = at_ms
-        return self.do(lambda done: Append(self.stream(key), [block], len(block.body), at_ms, done, order=order))
+        return self.do(Append(self.stream(key), [block], at_ms), order=order)
 
     def acknowledge(self, through_seq: int, *, keep: bool = False, now_ms: int = 0) -> Exception | None:
-        return self.do(lambda done: Acknowledge(self.stream().fresh, through_seq, now_ms, keep, done))
+        return self.do(Acknowledge(self.stream().fresh, through_seq, now_ms, keep))
 
     def waiting(self, key: StreamKey = KEY, lane: LaneName = "fresh") -> list[str]:
         chunks = self.reader.chunks(self.stream(key).lane(lane).id, BEFORE_ALL, 10**9)

@@ -21,15 +21,15 @@ from sidecar.core.errors import StartError, Unavailable
 from sidecar.core.model import Block, Books, Order, StreamKey
 from sidecar.queue import Queue, StateLock, schema
 from sidecar.queue.codec import CHECKED, RAW, ZSTD, Codec
-from sidecar.queue.operations import Append, Expire, Ping, SpendBudget, Tidy
+from sidecar.queue.operations import Acknowledge, Append, Expire, Ping, SpendBudget, Tidy
 from tests.support.queues import ENOUGH, KEY, DirectQueue, direct_queue
 
 OTHER = StreamKey(1500007, "other")
 
 
-def tidy(queue: DirectQueue, done: Any, **limits: int) -> Tidy:
+def tidy(**limits: int) -> Tidy:
     usual = {"kept_before_ms": 0, "dead_before_ms": 0, "dead_max_bytes": 10**9, "pages": 10_000}
-    return Tidy(queue.streams(), done=done, **{**usual, **limits})
+    return Tidy(**{**usual, **limits})
 
 
 @pytest.fixture
@@ -75,9 +75,9 @@ def test_appends_of_one_commit_share_chunks_and_keep_their_order(queue: DirectQu
     settled = threading.Semaphore(0)
     blocks = [Block(b"%04d" % n, 1) for n in range(500)]
     hold = threading.Event()
-    queue.writer.submit(Ping(lambda _: hold.wait(5) and None))  # the writer waits here while the others gather
+    queue.submit(Ping(), lambda *_: hold.wait(5))  # the writer waits here while the others gather
     for block in blocks:
-        queue.writer.submit(Append(queue.stream(), [block], 4, 0, lambda _: settled.release()))
+        queue.submit(Append(queue.stream(), [block], 0), lambda *_: settled.release())
     hold.set()
     for _ in blocks:
         assert settled.acquire(timeout=5)
@@ -100,7 +100,7 @@ def test_acknowledging_deletes_and_keeps_the_books(queue: DirectQueue) -> None:
 def test_what_can_never_be_sent_is_accepted_as_a_dead_letter_in_the_same_commit(queue: DirectQueue) -> None:
     stream = queue.stream()
     dead = [(b'{"n":3}', "no target"), (b'{"n":4}', "too large")]
-    assert queue.do(lambda done: Append(stream, [Block(b'{"n":1},{"n":2}', 2)], 15, 1000, done, dead)) is None
+    assert queue.do(Append(stream, [Block(b'{"n":1},{"n":2}', 2)], 1000, dead)) is None
     assert stream.books == Books(accepted=4, queued=2, dead=2)
     assert stream.dead_bytes == 14
     with sqlite3.connect(queue.path) as connection:
@@ -109,7 +109,7 @@ def test_what_can_never_be_sent_is_accepted_as_a_dead_letter_in_the_same_commit(
         ).fetchall()
     connection.close()
     assert found == [(b'{"n":3}', "no target", 0, None, 1000), (b'{"n":4}', "too large", 0, None, 1000)]
-    assert queue.do(lambda done: Append(stream, [], 0, 1000, done, dead[:1])) is None
+    assert queue.do(Append(stream, [], 1000, dead[:1])) is None
     assert stream.books.accepted == 5
     assert queue.reader.audit() == []
 
@@ -128,7 +128,7 @@ def test_delivered_events_are_kept_where_the_operator_said_so_and_then_forgotten
         assert other.execute("SELECT body, delivered_ms FROM kept").fetchall() == [
             (b"1" + zlib.crc32(b"1").to_bytes(4), 1000)
         ]
-        queue.do(lambda done: tidy(queue, done, kept_before_ms=1001))
+        queue.do(tidy(kept_before_ms=1001))
         assert other.execute("SELECT count(*) FROM kept").fetchone() == (0,)
 
 
@@ -162,7 +162,7 @@ def test_streams_do_not_see_one_another(queue: DirectQueue) -> None:
 def test_what_is_too_old_is_dropped_and_counted(queue: DirectQueue) -> None:
     for at_ms in (10, 20, 30):
         queue.append(str(at_ms), at_ms=at_ms)
-    queue.do(lambda done: Expire(queue.streams(), 30, done))
+    queue.do(Expire(30))
     assert queue.waiting() == ["30"]
     assert queue.stream().books == Books(accepted=3, queued=1, dropped=2)
     assert queue.reader.dropped() == {1: {"max_age": 2}}
@@ -189,7 +189,7 @@ def test_many_small_chunks_of_many_streams_make_room_quickly(tmp_path: Path) -> 
         for at_ms in range(20):
             for key in keys:
                 block = Block(b"x" * 300, 1)
-                queue.writer.submit(Append(queue.stream(key), [block], 300, at_ms, lambda _: None))
+                queue.submit(Append(queue.stream(key), [block], at_ms))
         assert queue.append(*[os.urandom(20_000).hex() for _ in range(70)], at_ms=99) is None
         assert queue.writer.size_bytes <= 4_000_000
         assert queue.stream().books.dropped == 0
@@ -199,7 +199,7 @@ def test_many_small_chunks_of_many_streams_make_room_quickly(tmp_path: Path) -> 
 def test_what_a_policy_dropped_is_not_delivered_a_second_time_in_the_books(queue: DirectQueue) -> None:
     queue.append("1", at_ms=1)
     queue.append("2", at_ms=5)
-    queue.do(lambda done: Expire(queue.streams(), 3, done))
+    queue.do(Expire(3))
     queue.acknowledge(1)
     assert queue.stream().books == Books(accepted=2, delivered=1, dropped=1)
 
@@ -304,7 +304,7 @@ def test_in_one_commit_too_nothing_overtakes_what_failed(queue: DirectQueue) -> 
     outcome: list[Exception | None] = []
     hold, settled = threading.Event(), threading.Semaphore(0)
 
-    def done(error: Exception | None) -> None:
+    def settle(error: Exception | None, _: Any) -> None:
         outcome.append(error)
         settled.release()
 
@@ -314,9 +314,9 @@ def test_in_one_commit_too_nothing_overtakes_what_failed(queue: DirectQueue) -> 
 
     order = Order()
     bad = Block("no bytes", 1)  # type: ignore[arg-type]
-    queue.writer.submit(Wait(done))
+    queue.submit(Wait(), settle)
     for block, each in ((bad, order), (Block(b"2", 1), order), (Block(b"3", 1), Order()), (Block(b"4", 1), None)):
-        queue.writer.submit(Append(queue.stream(), [block], 1, 0, done, order=each))
+        queue.submit(Append(queue.stream(), [block], 0), settle, order=each)
     hold.set()
     for _ in range(5):
         assert settled.acquire(timeout=10)
@@ -341,24 +341,21 @@ def test_one_bad_operation_cannot_fail_another(queue: DirectQueue) -> None:
     outcome: dict[str, Any] = {}
     hold, settled = threading.Event(), threading.Semaphore(0)
 
-    def done(name: str) -> Any:
-        def note(error: Exception | None) -> None:
+    def settle(name: str) -> Any:
+        def note(error: Exception | None, _: Any) -> None:
             outcome[name] = error
             settled.release()
 
         return note
 
     class Bad:
-        def __init__(self) -> None:
-            self.done = done("bad")
-
         def apply(self, tx: Any) -> None:
             raise OverflowError("on purpose")
 
-    queue.writer.submit(Ping(lambda _: hold.wait(5) and None))
-    queue.writer.submit(Append(queue.stream(), [Block(b"1", 1)], 1, 0, done("first")))
-    queue.writer.submit(Bad())  # type: ignore[arg-type]
-    queue.writer.submit(Append(queue.stream(), [Block(b"2", 1)], 1, 0, done("second")))
+    queue.submit(Ping(), lambda *_: hold.wait(5))
+    queue.submit(Append(queue.stream(), [Block(b"1", 1)], 0), settle("first"))
+    queue.submit(Bad(), settle("bad"))
+    queue.submit(Append(queue.stream(), [Block(b"2", 1)], 0), settle("second"))
     hold.set()
     for _ in range(3):
         assert settled.acquire(timeout=5)
@@ -368,8 +365,8 @@ def test_one_bad_operation_cannot_fail_another(queue: DirectQueue) -> None:
 
 
 def test_what_a_token_has_spent_is_remembered(queue: DirectQueue) -> None:
-    queue.do(lambda done: SpendBudget({"digest": b"12.5", "data_id 1": b"5"}, "boot", done))
-    queue.do(lambda done: SpendBudget({"digest": b"13.5"}, "boot", done))
+    queue.do(SpendBudget({"digest": b"12.5", "data_id 1": b"5"}, "boot"))
+    queue.do(SpendBudget({"digest": b"13.5"}, "boot"))
     assert queue.reader.budgets() == {"digest": ("boot", b"13.5"), "data_id 1": ("boot", b"5")}
 
 
@@ -378,7 +375,7 @@ def test_pages_are_given_back_to_the_file_system(queue: DirectQueue) -> None:
     queue.append(os.urandom(500_000).hex())
     queue.acknowledge(0)
     assert queue.writer.size_bytes < before + 100_000
-    queue.do(lambda done: tidy(queue, done))
+    queue.do(tidy())
     connection = queue.writer._connection
     assert connection is not None
     assert connection.execute("PRAGMA page_count").fetchone()[0] * 8192 < before + 100_000
@@ -413,7 +410,7 @@ def test_opening_costs_the_same_whatever_waits(tmp_path: Path, monkeypatch: pyte
     few = steps_to_open(path, monkeypatch)
     with direct_queue(path, chunk_bytes=10) as queue:
         blocks = [Block(b"x" * 10, 1)] * 20_000
-        queue.do(lambda done: Append(queue.stream(), blocks, 200_000, 0, done))
+        queue.do(Append(queue.stream(), blocks, 0))
     many = steps_to_open(path, monkeypatch)
     assert many <= few + 5
 
@@ -487,7 +484,7 @@ def test_the_queue_behaves_like_its_model(tmp_path_factory: pytest.TempPathFacto
                 model.delivered += len(model.waiting) - len(left)
                 model.waiting = left
             elif name == "expire":
-                queue.do(functools.partial(Expire, queue.streams(), number))
+                assert queue.do(Expire(number)) is None
                 left = [row for row in model.waiting if row[2] >= number]
                 model.dropped += len(model.waiting) - len(left)
                 model.waiting = left
@@ -519,7 +516,7 @@ def test_the_queue_on_the_loop(tmp_path: Path) -> None:
         assert (queue.pending_bytes, grown) == (0, ["1500006 fresh"])
         assert [chunk.body for chunk in await queue.read(stream.fresh, -1, 100)] == [b"1"]
         assert list(await queue.oldest_age_s()) == [stream.fresh.id]
-        await queue.acknowledge(stream.fresh, 0, keep=False)
+        await queue.commit(Acknowledge(stream.fresh, 0, 0, keep=False))
         assert (await queue.oldest_age_s(), await queue.audit(), queue.books().balanced) == ({}, [], True)
         await queue.close(5)
 

@@ -11,13 +11,26 @@ import msgspec
 import pytest
 import structlog.testing
 
-from sidecar.core.model import BEFORE_ALL, Block, Books, Done, StreamKey
+from sidecar.core.model import BEFORE_ALL, Block, Books, StreamKey
 from sidecar.queue import Queue, books_on_disk
 from sidecar.queue.codec import Codec
 from sidecar.queue.damage import find_damaged
 from sidecar.queue.filters import DeadFilter, KeptFilter
 from sidecar.queue.inspect import Lookup
-from sidecar.queue.operations import Bury, Expire, Ping, Promote, SetDamagedAside, Split, Transaction
+from sidecar.queue.operations import (
+    Acknowledge,
+    Bury,
+    Expire,
+    Ping,
+    Promote,
+    Purge,
+    PutBack,
+    Replay,
+    SetDamagedAside,
+    Split,
+    Tidy,
+    Transaction,
+)
 from sidecar.queue.schema import is_corrupt
 from tests.support.queues import ENOUGH, KEY, damage_pages, direct_queue
 
@@ -68,7 +81,7 @@ async def deliver_all(queue: Queue) -> list[bytes]:
         chunks = await queue.read(lane, BEFORE_ALL, 10**6)
         read += [chunk.body for chunk in chunks]
         if chunks:
-            await queue.acknowledge(lane, chunks[-1].seq, keep=False)
+            await queue.commit(Acknowledge(lane, chunks[-1].seq, 0, keep=False))
     return read
 
 
@@ -109,9 +122,9 @@ def test_a_damaged_chunk_is_set_aside_and_the_others_go_on(
         assert letter.events == 2
         assert letter.reason.startswith("damaged: ")
 
-        moved = await queue.put_back(DeadFilter(), 0, lambda _, event: event)
+        moved = await queue.commit(PutBack(DeadFilter(), 0, 0, lambda _, event: event))
         assert (moved.events, moved.unfit) == (0, 2)
-        assert (await queue.purge(DeadFilter(), 0)).events == 2
+        assert (await queue.commit(Purge(DeadFilter(), 0))).events == 2
         assert stream.books == Books(accepted=6, delivered=4, dropped=2)
         assert queue.dead_bytes == 0
         assert await queue.damaged() == {}
@@ -123,7 +136,7 @@ def test_what_an_older_version_kept_without_a_checksum_is_set_aside_when_it_is_t
     with direct_queue(tmp_path / "queue.db") as queue:
         queue.append("1", "2", "3")
         meddle(queue.path, "UPDATE chunk SET codec = 0, body = ?", b'1,"23')
-        assert queue.do(lambda done: Split(queue.stream().fresh, 0, 1, done)) is None
+        assert queue.do(Split(queue.stream().fresh, 0, 1)) is None
         assert queue.stream().books == Books(accepted=3, dead=3)
         assert queue.reader.audit() == []
 
@@ -135,7 +148,7 @@ def test_damaged_events_go_by_age_like_other_dead_letters(tmp_path: Path) -> Non
 
     async def scenario(queue: Queue) -> None:
         assert await deliver_all(queue) == []
-        await queue.tidy(kept_max_age_s=0, dead_max_age_s=-1, dead_max_bytes=10**9, pages=0)
+        await queue.commit(Tidy(queue.before_ms(0), queue.before_ms(-1), 10**9, 0))
         assert queue.stream(KEY).books == Books(accepted=2, dropped=2)
         assert await queue.dropped() == {1: {"dead_max_age": 2}}
 
@@ -185,7 +198,7 @@ def test_a_row_whose_pages_lead_nowhere_takes_no_good_row_with_it(tmp_path: Path
         assert await deliver_all(queue) == [bodies[0], bodies[2]]
         assert queue.broken is None  # no other stream has to do with it
         assert stream.books == Books(accepted=6, delivered=4, dead=2)
-        assert (await queue.purge(DeadFilter(), 0)).events == 2
+        assert (await queue.commit(Purge(DeadFilter(), 0))).events == 2
         assert await queue.audit() == []
         assert await append(queue, b"1,2") is None
         assert await deliver_all(queue) == [b"1,2"]
@@ -220,7 +233,7 @@ def test_age_and_cancelling_do_not_stop_at_a_damaged_row(tmp_path: Path, index: 
     damage_pages(path, "chunk", index)
     with direct_queue(path) as queue:
         queue.now_ms = 10**15
-        assert queue.do(lambda done: Expire(queue.streams(), 10**15, done)) is None
+        assert queue.do(Expire(10**15)) is None
         assert queue.stream().books == Books(accepted=6, dead=2, dropped=4)
         assert queue.reader.audit() == []
 
@@ -235,7 +248,7 @@ def test_a_damaged_row_among_what_waits_for_its_time_is_set_aside(tmp_path: Path
     play(path, put_off)
     damage_pages(path, "later", 1)
     with direct_queue(path) as queue:
-        assert queue.do(lambda done: Promote(queue.streams(), 1000, 0, done)) is None
+        assert queue.do(Promote(1000, 0)) is None
         assert queue.stream().books == Books(accepted=6, queued=4, dead=2)
         assert queue.reader.next_due_ms() is None
         assert queue.waiting() == [bodies[0].decode(), bodies[2].decode()]
@@ -251,18 +264,18 @@ def test_a_damaged_kept_delivery_is_forgotten_and_a_damaged_dead_letter_dropped(
         queue.acknowledge(2, keep=True)
         for seq, event in enumerate(events[3:], start=3):
             queue.append(event)
-            assert queue.do(lambda done, seq=seq: Bury(queue.stream().fresh, seq, "bad", 400, 1, 0, 0, done)) is None
+            assert queue.do(Bury(queue.stream().fresh, seq, "bad", 400, 1, 0, 0)) is None
     damage_pages(path, "kept", 1)
     damage_pages(path, "dead", 1)
 
     async def scenario(queue: Queue) -> None:
         stream = queue.stream(KEY)
-        assert (await queue.replay(KeptFilter(), None, 0)).events == 2
-        assert (await queue.put_back(DeadFilter(), 0, lambda _, event: event)).events == 2
+        assert (await queue.commit(Replay(KeptFilter(), None, 0, 0))).events == 2
+        assert (await queue.commit(PutBack(DeadFilter(), 0, 0, lambda _, event: event))).events == 2
         assert stream.books == Books(accepted=8, delivered=3, queued=4, dropped=1)
         assert await queue.dropped() == {stream.id: {"damaged": 1}}
         assert queue.dead_bytes == 0
-        await queue.tidy(kept_max_age_s=-1, dead_max_age_s=-1, dead_max_bytes=0, pages=100)
+        await queue.commit(Tidy(queue.before_ms(-1), queue.before_ms(-1), 0, 100))
         assert await queue.audit() == []
         with Lookup(path) as lookup:
             assert list(lookup.dead(DeadFilter())) == []
@@ -280,8 +293,8 @@ def test_a_damaged_event_is_split_off_in_front_of_a_damaged_row(tmp_path: Path) 
         meddle(path, "UPDATE chunk SET body = x'00' WHERE events = 1")
         lane = queue.stream().fresh
         (row,) = find_damaged(sqlite3.connect(path).execute, Codec(), 10)
-        assert queue.do(lambda done: SetDamagedAside(queue.streams(), [row, row], 0, done)) is None
-        assert queue.do(lambda done: Split(lane, 1, 1, done)) is None
+        assert queue.do(SetDamagedAside([row, row], 0)) is None
+        assert queue.do(Split(lane, 1, 1)) is None
         assert queue.waiting() == ["2", "3"]
         assert queue.reader.audit() == []
         queue.acknowledge(-1)
@@ -304,7 +317,7 @@ def test_where_nothing_can_be_appended_any_more_that_is_said_until_it_can(tmp_pa
     path.write_bytes(whole)
     with direct_queue(path) as queue, structlog.testing.capture_logs() as logs:
         assert is_corrupt(queue.append("1") or ValueError())
-        assert queue.do(Ping) is None
+        assert queue.do(Ping()) is None
         assert queue.writer.broken == "database disk image is malformed"
         assert queue.append("1") is not None
         with path.open("r+b") as file:
@@ -315,8 +328,6 @@ def test_where_nothing_can_be_appended_any_more_that_is_said_until_it_can(tmp_pa
 
 def test_a_search_for_damage_that_finds_nothing_is_not_repeated_at_once(tmp_path: Path) -> None:
     class Stuck(msgspec.Struct, frozen=True):
-        done: Done
-
         def apply(self, tx: Transaction) -> None:
             raise corrupt
 
@@ -325,6 +336,6 @@ def test_a_search_for_damage_that_finds_nothing_is_not_repeated_at_once(tmp_path
     corrupt.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     with direct_queue(path) as queue, structlog.testing.capture_logs() as logs:
         for _ in range(3):
-            assert queue.do(Stuck) is corrupt
+            assert queue.do(Stuck()) is corrupt
         assert queue.append("1") is None
     assert [entry["event"] for entry in logs].count("queue.db is damaged, though each row is good") == 1

@@ -17,15 +17,12 @@ from tests.unit.test_queue import OTHER
 class Broken:
     """An operation that fails, though the disk is well."""
 
-    def __init__(self, done: object) -> None:
-        self.done = done
-
     def apply(self, _: object) -> None:
         raise sqlite3.OperationalError("on purpose")
 
 
 def fail(queue: DirectQueue) -> None:
-    assert "on purpose" in str(queue.do(Broken))
+    assert "on purpose" in str(queue.do(Broken()))
 
 
 def files(path: Path) -> set[str]:
@@ -43,8 +40,8 @@ def test_forgetting_a_stream_is_no_going_back(tmp_path: Path) -> None:
     with direct_queue(path) as queue:
         for key in (KEY, OTHER):
             queue.append("1", "2", "3", key=key)
-            queue.do(lambda done, key=key: Acknowledge(queue.stream(key).fresh, 1 << 30, 0, keep=False, done=done))
-        assert queue.do(lambda done: Forget({queue.stream(OTHER): queue.stream()}, done)) is None
+            queue.do(Acknowledge(queue.stream(key).fresh, 1 << 30, 0, keep=False))
+        assert queue.do(Forget({queue.stream(OTHER): queue.stream()})) is None
         assert queue.stream().books == Books(accepted=6, delivered=6)
     with direct_queue(path) as queue:
         assert queue.writer.went_back == 0
@@ -94,7 +91,7 @@ def test_what_waits_in_a_removed_file_is_saved_whatever_fails_meanwhile(tmp_path
         lose(queue)
         if failing:
             fail(queue)
-        assert queue.do(Ping) is None
+        assert queue.do(Ping()) is None
         assert queue.waiting() == ["1", "2"]
     assert files(path) == {"queue.db"}
     assert books_on_disk(path) == (Books(accepted=2, queued=2), [])

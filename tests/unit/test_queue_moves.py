@@ -1,6 +1,5 @@
 """What moves inside the queue: chunks that are split, set aside, buried, put back, replayed; and the books."""
 
-import functools
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.model import BEFORE_ALL, Block, Books
 from sidecar.queue import DeadFilter, KeptFilter
+from sidecar.queue.filters import Moved
 from sidecar.queue.operations import (
     Append,
     Bury,
@@ -44,7 +44,7 @@ def head(queue: DirectQueue, lane: Any = "fresh") -> int:
 
 
 def split(queue: DirectQueue, events: int) -> None:
-    assert queue.do(lambda done: Split(queue.stream().fresh, head(queue), events, done)) is None
+    assert queue.do(Split(queue.stream().fresh, head(queue), events)) is None
 
 
 def bury(queue: DirectQueue, *, now_ms: int = 9, reason: str = "bad", lane: Any = "fresh") -> Exception | None:
@@ -53,21 +53,12 @@ def bury(queue: DirectQueue, *, now_ms: int = 9, reason: str = "bad", lane: Any 
     target = queue.stream().lane(lane)
     chunk = queue.reader.chunks(target.id, BEFORE_ALL, 1)[0]
     if chunk.events > 1:
-        queue.do(lambda done: Split(target, chunk.seq, 1, done))
-    return queue.do(lambda done: Bury(target, head(queue, lane), reason, 400, 3, 5, now_ms, done))
+        queue.do(Split(target, chunk.seq, 1))
+    return queue.do(Bury(target, head(queue, lane), reason, 400, 3, 5, now_ms))
 
 
-def put_back(
-    queue: DirectQueue, wanted: DeadFilter = ALL, after_id: int = 0, fit: Fit = lambda _, body: body
-) -> PutBack:
-    operations: list[PutBack] = []
-
-    def make(done: Any) -> PutBack:
-        operations.append(PutBack(queue.streams(), wanted, after_id, 50, 1000, fit, done))
-        return operations[0]
-
-    assert queue.do(make) is None
-    return operations[0]
+def put_back(queue: DirectQueue, wanted: DeadFilter = ALL, after_id: int = 0, fit: Fit = lambda _, body: body) -> Moved:
+    return queue.get(PutBack(wanted, after_id, 50, fit))
 
 
 def dead(queue: DirectQueue) -> list[tuple[Any, ...]]:
@@ -89,15 +80,15 @@ def test_splitting_changes_no_event_and_no_book(queue: DirectQueue) -> None:
 
 def test_a_chunk_that_a_policy_dropped_is_neither_split_nor_buried(queue: DirectQueue) -> None:
     queue.append("1", "2")
-    queue.do(lambda done: Expire(queue.streams(), 100, done))
-    assert queue.do(lambda done: Split(queue.stream().fresh, 0, 1, done)) is None
-    assert queue.do(lambda done: Bury(queue.stream().fresh, 0, "bad", 400, 1, 1, 1, done)) is None
+    queue.do(Expire(100))
+    assert queue.do(Split(queue.stream().fresh, 0, 1)) is None
+    assert queue.do(Bury(queue.stream().fresh, 0, "bad", 400, 1, 1, 1)) is None
     assert queue.stream().books == Books(accepted=2, dropped=2)
 
 
 def test_only_a_single_event_can_be_buried(queue: DirectQueue) -> None:
     queue.append("1", "2")
-    error = queue.do(lambda done: Bury(queue.stream().fresh, 0, "bad", 400, 1, 1, 1, done))
+    error = queue.do(Bury(queue.stream().fresh, 0, "bad", 400, 1, 1, 1))
     assert "holds 2 events" in str(error)
     assert queue.stream().books == Books(accepted=2, queued=2)
 
@@ -122,8 +113,8 @@ def test_the_audit_counts_dead_letters(queue: DirectQueue) -> None:
 def test_what_is_set_aside_waits_in_its_own_lane_in_order(queue: DirectQueue) -> None:
     for number in range(4):
         queue.append(str(number))
-    queue.do(lambda done: SetAside(queue.stream().fresh, 1, done))
-    queue.do(lambda done: SetAside(queue.stream().fresh, 2, done))
+    queue.do(SetAside(queue.stream().fresh, 1))
+    queue.do(SetAside(queue.stream().fresh, 2))
     assert queue.waiting() == ["3"]
     assert queue.waiting(lane="suspect") == ["0", "1", "2"]
     assert queue.stream().books == Books(accepted=4, queued=4)
@@ -135,7 +126,7 @@ def test_dead_letters_that_are_put_back_are_queued_in_a_lane_of_their_own(queue:
     bury(queue)
     bury(queue)
     moved = put_back(queue)
-    assert (moved.moved, moved.last_id) == (2, None)
+    assert (moved.events, moved.last_id) == (2, None)
     assert (queue.waiting(), queue.waiting(lane="retry")) == (["3"], ["1", "2"])
     assert queue.stream().books == Books(accepted=3, queued=3)
     assert (queue.stream().dead_bytes, dead(queue), queue.reader.audit()) == (0, [], [])
@@ -166,9 +157,9 @@ def test_many_dead_letters_are_put_back_in_several_transactions(queue: DirectQue
         queue.append(f'"{number}{"x" * 1_500_000}"')
         bury(queue)
     first = put_back(queue)
-    assert (first.moved, first.last_id) == (3, 3)
+    assert (first.events, first.last_id) == (3, 3)
     second = put_back(queue, after_id=3)
-    assert (second.moved, second.last_id) == (2, None)
+    assert (second.events, second.last_id) == (2, None)
     assert [event[1] for event in queue.waiting(lane="retry")] == list("01234")
 
 
@@ -176,7 +167,7 @@ def test_purging_is_dropping_with_a_reason(queue: DirectQueue) -> None:
     queue.append("1", "2")
     bury(queue, reason="a")
     bury(queue, reason="b")
-    queue.do(lambda done: Purge(queue.streams(), DeadFilter(reason="b"), 0, "purged", done))
+    queue.do(Purge(DeadFilter(reason="b"), 0))
     assert [row[1] for row in dead(queue)] == [b"1"]
     assert queue.stream().books == Books(accepted=2, dead=1, dropped=1)
     assert queue.reader.dropped() == {1: {"purged": 1}}
@@ -184,7 +175,7 @@ def test_purging_is_dropping_with_a_reason(queue: DirectQueue) -> None:
 
 
 def tidy(queue: DirectQueue, *, dead_before_ms: int = 0, dead_max_bytes: int = 10**9) -> None:
-    assert queue.do(lambda done: Tidy(queue.streams(), 0, dead_before_ms, dead_max_bytes, 10, done)) is None
+    assert queue.do(Tidy(0, dead_before_ms, dead_max_bytes, 10)) is None
 
 
 def test_dead_letters_go_by_age_and_by_size_oldest_first(queue: DirectQueue) -> None:
@@ -201,16 +192,9 @@ def test_dead_letters_go_by_age_and_by_size_oldest_first(queue: DirectQueue) -> 
     assert queue.reader.audit() == []
 
 
-def replay(queue: DirectQueue, from_ms: int, to_ms: int, only: int | None = None, target: str | None = None) -> Replay:
+def replay(queue: DirectQueue, from_ms: int, to_ms: int, only: int | None = None, target: str | None = None) -> Moved:
     wanted = KeptFilter(streams=None if only is None else (only,), from_ms=from_ms, to_ms=to_ms)
-    operations: list[Replay] = []
-
-    def make(done: Any) -> Replay:
-        operations.append(Replay(queue.streams(), wanted, target, 0, 77, done))
-        return operations[0]
-
-    assert queue.do(make) is None
-    return operations[0]
+    return queue.get(Replay(wanted, target, 0, 77))
 
 
 def test_kept_deliveries_are_sent_again_in_a_lane_of_their_own(queue: DirectQueue) -> None:
@@ -226,7 +210,7 @@ def test_kept_deliveries_are_sent_again_in_a_lane_of_their_own(queue: DirectQueu
     assert stream.replayed == 4
     assert replay(queue, 0, 0).elsewhere == "http://other"
     assert stream.replayed == 4
-    queue.do(lambda done: CancelReplay(queue.streams(), done))
+    queue.do(CancelReplay())
     assert stream.books == Books(accepted=12, delivered=8, dropped=4)
     assert queue.reader.dropped() == {1: {"replay_cancelled": 4}}
     assert replay(queue, 0, 0).elsewhere is None
@@ -262,7 +246,7 @@ def test_a_lane_keeps_its_target_over_a_restart(tmp_path: Path) -> None:
 def later(queue: DirectQueue, event: str, due_ms: int, at_ms: int = 0) -> None:
     block = Block(event.encode(), 1, due_ms)
     queue.now_ms = at_ms
-    assert queue.do(lambda done: Append(queue.stream(), [block], len(block.body), at_ms, done)) is None
+    assert queue.do(Append(queue.stream(), [block], at_ms)) is None
 
 
 def test_what_lies_in_the_future_waits_until_it_is_due(queue: DirectQueue) -> None:
@@ -272,9 +256,9 @@ def test_what_lies_in_the_future_waits_until_it_is_due(queue: DirectQueue) -> No
     assert queue.waiting() == ["now"]
     assert queue.stream().books == Books(accepted=3, queued=3)
     assert (queue.reader.next_due_ms(), queue.reader.due_ms()) == (20, {1: 20})
-    queue.do(lambda done: Promote(queue.streams(), 19, 500, done))
+    queue.do(Promote(19, 500))
     assert queue.waiting() == ["now"]
-    queue.do(lambda done: Promote(queue.streams(), 30, 500, done))
+    queue.do(Promote(30, 500))
     assert queue.waiting() == ["now", "20", "30"]
     assert queue.stream().books == Books(accepted=3, queued=3)
     assert (queue.reader.next_due_ms(), queue.reader.due_ms(), queue.reader.audit()) == (None, {}, [])
@@ -290,13 +274,13 @@ def test_what_the_proxys_clock_is_not_ready_for_is_put_off_and_the_rest_stays(qu
     queue.append(*stamped(late + 5, 1, late + 20_000))
     queue.append(*stamped(late + 7))
     queue.append(*stamped(late + 9))
-    assert queue.do(lambda done: PutOff(queue.stream().fresh, 1, late, done)) is None
+    assert queue.do(PutOff(queue.stream().fresh, 1, late)) is None
     assert queue.waiting() == stamped(1, late + 9)
     assert queue.reader.next_due_ms() == 10**12 + 10_000
     assert queue.stream().lane("later").events == 3
     assert queue.stream().books == Books(accepted=5, queued=5)
     assert queue.reader.audit() == []
-    queue.do(lambda done: Promote(queue.streams(), 10**12 + 20_000, 500, done))
+    queue.do(Promote(10**12 + 20_000, 500))
     assert queue.waiting() == stamped(1, late + 9, late + 5, late + 7, late + 20_000)
     assert queue.stream().queued_bytes == sum(len(chunk.body) for chunk in queue.reader.chunks(8, BEFORE_ALL, 10**6))
     assert queue.reader.audit() == []
@@ -305,7 +289,7 @@ def test_what_the_proxys_clock_is_not_ready_for_is_put_off_and_the_rest_stays(qu
 def test_what_waits_for_its_time_grows_too_old_too(queue: DirectQueue) -> None:
     later(queue, "1", 10**6, at_ms=5)
     later(queue, "2", 10**6, at_ms=50)
-    queue.do(lambda done: Expire(queue.streams(), 20, done))
+    queue.do(Expire(20))
     assert queue.stream().books == Books(accepted=2, queued=1, dropped=1)
     assert queue.reader.audit() == []
 
@@ -367,7 +351,7 @@ def test_moving_loses_nothing_repeats_nothing_and_keeps_the_books(
                 model.retry += model.dead
                 model.dead = []
             elif name == "purge":
-                queue.do(functools.partial(Purge, queue.streams(), ALL, 0, "purged"))
+                assert queue.do(Purge(ALL, 0)) is None
                 model.dropped += len(model.dead)
                 model.dead = []
             elif not model.fresh:
@@ -381,7 +365,7 @@ def test_moving_loses_nothing_repeats_nothing_and_keeps_the_books(
                 model.dead.append(first)
                 model.fresh[:1] = [rest] if rest else []
             elif name == "aside":
-                queue.do(functools.partial(SetAside, queue.stream().fresh, head(queue)))
+                assert queue.do(SetAside(queue.stream().fresh, head(queue))) is None
                 model.suspect += model.fresh.pop(0)
             elif name == "acknowledge":
                 queue.acknowledge(head(queue))

@@ -44,7 +44,7 @@ class Host:
     def expire(self, queue: DirectQueue, max_age_s: float) -> list[str]:
         """Drop what is older; what is left."""
         before_ms = queue.writer._steady.now_ms() - int(max_age_s * 1000)
-        assert queue.do(lambda done: Expire(queue.streams(), before_ms, done)) is None
+        assert queue.do(Expire(before_ms)) is None
         return queue.waiting()
 
 
@@ -147,5 +147,5 @@ def test_kept_deliveries_grow_old_by_the_steady_clock_too(host: Host) -> None:
             host.wall_s += _YEAR_S
             host.pass_(100)
         before_ms = queue.writer._steady.now_ms() - 150_000
-        assert queue.do(lambda done: Tidy(queue.streams(), before_ms, 0, 10**9, 0, done)) is None
+        assert queue.do(Tidy(before_ms, 0, 10**9, 0)) is None
         assert kept() == [b"2"]

@@ -9,7 +9,7 @@ import click
 from sidecar.cli.options import readable_configuration
 from sidecar.cli.send.beat import Beat, split_arguments
 from sidecar.cli.send.event import Given, make_event, read_metrics, read_pairs
-from sidecar.cli.send.job import Job, send_as_beat, send_event, send_file
+from sidecar.cli.send.job import SendJob, send_as_beat, send_event, send_file
 from sidecar.cli.send.report import Pipe
 from sidecar.cli.send.way import Where
 from sidecar.cli.times import When
@@ -91,7 +91,7 @@ def send(
     unless it is a socket of the configuration's, which is then tried first.
     """
     where = Where(readable=readable, socket=_address(socket), proxy=_proxy(proxy, readable))
-    job = Job(where=where, timeout_s=_timeout(timeout), quiet=quiet)
+    job = SendJob(where=where, timeout_s=_timeout(timeout), quiet=quiet)
     beat = click.get_current_context().obj
     if isinstance(beat, Beat):
         if stream or data_id or file or proxy or any(event.values()):

@@ -26,7 +26,7 @@ from sidecar.core.units import format_duration
 _TIMEOUT_S, _FILE_TIMEOUT_S = 30.0, 300.0
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class SendJob(msgspec.Struct, frozen=True, kw_only=True):
     """What the options say beside the events. `timeout_s` None: as fits what is sent."""
 
     where: Where
@@ -59,7 +59,7 @@ class Complaints:
         self.line(0, why.message)
 
 
-def send_event(job: Job, pipe: Pipe, item: Item) -> None:
+def send_event(job: SendJob, pipe: Pipe, item: Item) -> None:
     """One event. Raises SidecarError unless it is on disk."""
     complaints = Complaints(None)
     way = find_way(job.where)
@@ -69,7 +69,7 @@ def send_event(job: Job, pipe: Pipe, item: Item) -> None:
     _say(job, way, sent)
 
 
-def send_file(job: Job, pipe: Pipe | None, given: Given, name: str) -> None:
+def send_file(job: SendJob, pipe: Pipe | None, given: Given, name: str) -> None:
     """What stands in a file. Raises SidecarError unless all of it is on disk."""
     complaints = Complaints("<stdin>" if name == "-" else name)
     with opened(name) as (file, size):
@@ -83,7 +83,7 @@ def send_file(job: Job, pipe: Pipe | None, given: Given, name: str) -> None:
         raise SendError(f"{complaints.count} refused, see above")
 
 
-def send_as_beat(job: Job, beat: Beat) -> None:
+def send_as_beat(job: SendJob, beat: Beat) -> None:
     """What `bkmonitorbeat -report` would do, but through the sidecar. Raises SidecarError unless it is done."""
     try:
         message = make_message(beat, _now_ms())
@@ -116,7 +116,7 @@ def _found(
 
 
 def _run(
-    job: Job, way: SendWay, source: Iterator[Report | None], complain: Complain, *,
+    job: SendJob, way: SendWay, source: Iterator[Report | None], complain: Complain, *,
     one_pipe: bool, name: str | None = None, size: int = 0,
 ) -> int:  # fmt: skip
     """How many events are where they should be."""
@@ -151,7 +151,7 @@ def _so_far(outbox: ReportOutbox, way: SendWay, name: str | None) -> str:
     return f"; {counted(outbox.taken_events, 'event')} {way.done}{rest}"
 
 
-def _say(job: Job, way: SendWay, sent: int) -> None:
+def _say(job: SendJob, way: SendWay, sent: int) -> None:
     if not job.quiet:
         click.echo(f"{counted(sent, 'event')} {way.done}")
 

@@ -1,40 +1,36 @@
 """Accepting events: the appends of one commit share chunks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from sidecar.core.model import Advance, Block, Done, Order
+from sidecar.core.model import Advance, Block
 from sidecar.queue.operations.checkpoints import advance_checkpoint
 from sidecar.queue.operations.transaction import Transaction, add_chunks, add_dead, add_later
 from sidecar.queue.streams import QueueStream
 
 
 class Append(msgspec.Struct, frozen=True):
-    """Accept `blocks`, together `size` bytes. The writer joins the appends of one commit into common chunks.
+    """Accept `blocks`. The writer joins the appends of one commit into common chunks.
 
     `dead`: events, each with a reason, that can never be sent; they are accepted as dead letters. `advance`: the place
-    in a tailed file up to which these are its events; it is committed with them, or neither is. `order`: fails if what
-    was appended in that order before it has failed.
+    in a tailed file up to which these are its events; it is committed with them, or neither is.
     """
 
     stream: QueueStream
     blocks: Sequence[Block]
-    size: int
     accepted_ms: int
-    done: Done
     dead: Sequence[tuple[bytes, str]] = ()
     advance: Advance | None = None
-    order: Order | None = None
 
     def apply(self, tx: Transaction) -> None:
-        """The writer calls `append_all` for all of a commit instead."""
-        raise NotImplementedError
+        """Join the others of the commit, which `append_all` writes down together."""
+        tx.appends.append(self)
 
 
-def append_all(tx: Transaction, appends: Iterable[Append], chunk_bytes: int) -> None:
-    """Writes appends as chunks of up to `chunk_bytes`, one run for each stream, in order. Raises Stale."""
-    appends = list(appends)
+def append_all(tx: Transaction) -> None:
+    """Write the appends of `tx` as chunks, one run for each stream, in order. Raises Stale."""
+    appends = tx.appends
     for append in appends:
         if append.advance is not None:
             advance_checkpoint(tx, append.advance)
@@ -45,7 +41,7 @@ def append_all(tx: Transaction, appends: Iterable[Append], chunk_bytes: int) -> 
         blocks = [block for append in group for block in append.blocks]
         accepted_ms = group[-1].accepted_ms
         now = [block for block in blocks if block.due_ms is None]
-        tx.delta(stream).accepted += add_chunks(tx, stream.fresh, now, accepted_ms, chunk_bytes)
+        tx.delta(stream).accepted += add_chunks(tx, stream.fresh, now, accepted_ms, tx.chunk_bytes)
         for block in blocks if len(now) < len(blocks) else ():
             if block.due_ms is not None:
                 add_later(tx, stream, block.body, block.events, block.due_ms, accepted_ms)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from sidecar.core.errors import Stale
-from sidecar.core.model import Advance, Checkpoint, Done, Loss
+from sidecar.core.model import Advance, Checkpoint, Loss
 from sidecar.queue.operations.transaction import Transaction
 from sidecar.queue.streams import load_checkpoints
 
@@ -30,7 +30,6 @@ class SaveCheckpoints(msgspec.Struct, frozen=True):
     started_ms: int
     advances: Sequence[Advance]
     forget: Sequence[int]
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """Raises Stale."""

@@ -10,11 +10,10 @@ page that is damaged, these belong to other rows, or do not exist. It is noted i
 `readable_...` leave out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from sidecar.core.model import Done
 from sidecar.queue.damage import DamagedRow
 from sidecar.queue.operations.requeue import count_dropped
 from sidecar.queue.operations.transaction import Transaction, add_dead, take_away
@@ -25,17 +24,16 @@ from sidecar.queue.streams import QueueLane, QueueStream
 class SetDamagedAside(msgspec.Struct, frozen=True):
     """`rows` cannot be read: count their events as what they are, and look at the rows no more."""
 
-    streams: Mapping[int, QueueStream]
     rows: Sequence[DamagedRow]
     now_ms: int
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """Do nothing about those that are gone, or set aside already."""
+        streams = tx.streams
         for row in self.rows:
             still_there = tx.execute(f"SELECT 1 FROM readable_{row.table} WHERE id = ?", (row.number,)).fetchone()  # noqa: S608
             if still_there:
-                set_aside(tx, self.streams[row.stream], row, self.now_ms)
+                set_aside(tx, streams[row.stream], row, self.now_ms)
 
 
 def set_aside(tx: Transaction, stream: QueueStream, row: DamagedRow, now_ms: int) -> None:

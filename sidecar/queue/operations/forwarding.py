@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from sidecar.core.model import Done
 from sidecar.queue.damage import DamagedRow
 from sidecar.queue.operations.damage import set_aside
 from sidecar.queue.operations.transaction import Transaction, add_chunk, add_dead, delete_chunks, take_away
@@ -21,7 +20,6 @@ class Acknowledge(msgspec.Struct, frozen=True):
     through_seq: int
     now_ms: int
     keep: bool
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """Counts what is really there, so that a row which a policy dropped meanwhile is not counted twice."""
@@ -46,7 +44,6 @@ class Split(msgspec.Struct, frozen=True):
     lane: QueueLane
     seq: int
     events: int
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """The books stay as they are, but for the comma between the two."""
@@ -110,7 +107,6 @@ class Bury(msgspec.Struct, frozen=True):
     attempts: int
     first_ms: int
     now_ms: int
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """The event goes, unless a policy dropped it meanwhile."""
@@ -142,7 +138,6 @@ class SetAside(msgspec.Struct, frozen=True):
 
     lane: QueueLane
     through_seq: int
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """At most a batch, so that the rows fit into memory."""
@@ -163,7 +158,6 @@ class ForgetBudgets(msgspec.Struct, frozen=True):
     """Forget what tokens and data_ids have spent that nothing uses any more."""
 
     names: Sequence[str]
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """Delete their rows."""
@@ -179,7 +173,6 @@ class SpendBudget(msgspec.Struct, frozen=True):
 
     states: Mapping[str, bytes]
     boot_id: str
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """Write one row for each."""

@@ -1,12 +1,12 @@
 """What is sent again, or at last: dead letters put back, deliveries replayed, events whose time has come."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from sidecar.core.future_window import due_ms
-from sidecar.core.model import Block, Done, StreamKey
-from sidecar.queue.filters import DeadFilter, KeptFilter
+from sidecar.core.model import Block, StreamKey
+from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
 from sidecar.queue.operations.transaction import (
     Transaction,
     add_chunk,
@@ -20,64 +20,56 @@ from sidecar.queue.streams import QueueLane, QueueStream
 
 _AT_ONCE_BYTES = 4_000_000
 _AT_ONCE_ROWS = 10_000
+_PURGED = "purged"
 
 
 Fit = Callable[[StreamKey, bytes], bytes | None]
 
 
-class PutBack(msgspec.Struct):
+class PutBack(msgspec.Struct, frozen=True):
     """Put dead letters into the retry lanes of their streams, as many as are good for one transaction.
 
-    `fit` makes of an event what can be sent; where that is None, it stays dead, and counts as `unfit`. `moved` counts
-    the others; `last_id` is the last one looked at, None if there are no more.
+    `fit`, called on the writer's thread, makes of an event what can be sent; where that is None, it stays dead.
     """
 
-    streams: Mapping[int, QueueStream]
     wanted: DeadFilter
     after_id: int
     now_ms: int
-    chunk_bytes: int
     fit: Fit
-    done: Done
-    moved: int = 0
-    unfit: int = 0
-    last_id: int | None = None
 
-    def apply(self, tx: Transaction) -> None:
+    def apply(self, tx: Transaction) -> Moved:
         """They are queued again, and no longer dead."""
-        self.moved = self.unfit = 0
-        ids, self.last_id = _take(tx, self.wanted, self.after_id)
+        streams = tx.streams
+        moved = unfit = 0
+        ids, last_id = _take(tx, self.wanted, self.after_id)
         for stream_id, rows in ids.items():
-            stream = self.streams[stream_id]
+            stream = streams[stream_id]
             fitting = [
                 (row, body)
                 for row in rows
                 if row.codec is None and (body := self.fit(stream.key, row.body)) is not None
             ]
             blocks = [Block(body, 1) for _, body in fitting]
-            add_chunks(tx, stream.lane("retry"), blocks, self.now_ms, self.chunk_bytes)
+            add_chunks(tx, stream.lane("retry"), blocks, self.now_ms, tx.chunk_bytes)
             _forget(tx, stream, [row for row, _ in fitting])
-            self.moved += len(fitting)
-            self.unfit += sum([row.events for row in rows]) - len(fitting)
+            moved += len(fitting)
+            unfit += sum([row.events for row in rows]) - len(fitting)
+        return Moved(moved, last_id, unfit=unfit)
 
 
-class Purge(msgspec.Struct):
-    """Drop dead letters for good, counted under `reason`; otherwise like PutBack."""
+class Purge(msgspec.Struct, frozen=True):
+    """Drop dead letters for good, by the operator's own word; otherwise like PutBack."""
 
-    streams: Mapping[int, QueueStream]
     wanted: DeadFilter
     after_id: int
-    reason: str
-    done: Done
-    moved: int = 0
-    last_id: int | None = None
 
-    def apply(self, tx: Transaction) -> None:
-        """They are dropped, by the operator's own word."""
+    def apply(self, tx: Transaction) -> Moved:
+        """They are dropped, as `purged`."""
+        streams = tx.streams
         ids, last_id = _take(tx, self.wanted, self.after_id)
         for stream_id, rows in ids.items():
-            drop_dead(tx, self.streams[stream_id], rows, self.reason)
-        self.moved, self.last_id = sum([row.events for rows in ids.values() for row in rows]), last_id
+            drop_dead(tx, streams[stream_id], rows, _PURGED)
+        return Moved(sum([row.events for rows in ids.values() for row in rows]), last_id)
 
 
 class DeadRow(msgspec.Struct, frozen=True):
@@ -133,88 +125,76 @@ def count_dropped(tx: Transaction, stream: QueueStream, events: int, reason: str
     tx.delta(stream).dropped += events
 
 
-class Replay(msgspec.Struct):
+class Replay(msgspec.Struct, frozen=True):
     """Put kept deliveries into the replay lanes of their streams, as many as are good for one transaction.
 
     `target`: the proxy to send them to, else the usual ones; while a replay to another one is under way, nothing is
-    done, and `elsewhere` says where that goes. `moved` counts the events.
+    done.
     """
 
-    streams: Mapping[int, QueueStream]
     wanted: KeptFilter
     target: str | None
     after_id: int
     now_ms: int
-    done: Done
-    moved: int = 0
-    last_id: int | None = None
-    elsewhere: str | None = None
 
-    def apply(self, tx: Transaction) -> None:
+    def apply(self, tx: Transaction) -> Moved:
         """They are accepted once more; the kept copies stay for as long as they would have."""
-        self.moved, self.last_id, self.elsewhere = 0, None, None
-        lanes = [stream.lane("replay") for stream in self.streams.values()]
+        streams = tx.streams
+        lanes = [stream.lane("replay") for stream in tx.streams.values()]
         busy = [lane.target or "" for lane in lanes if tx.waiting(lane)]
         if any(target != (self.target or "") for target in busy):
-            self.elsewhere = next(target or "the usual proxies" for target in busy)
-            return
+            return Moved(0, None, elsewhere=next(target or "the usual proxies" for target in busy))
         condition, values = self.wanted.where()
-        size = 0
+        moved = size = 0
         for number, stream_id, events, bytes_, codec, stored, rules in tx.execute(
             "SELECT id, stream, events, bytes, codec, body, rules FROM readable_kept"  # noqa: S608
             f" WHERE id > ? AND {condition} ORDER BY id",
             (self.after_id, *values),
         ):
-            stream = self.streams[stream_id]
+            stream = streams[stream_id]
             add_chunk(tx, stream.lane("replay"), self.now_ms, events, bytes_, codec, stored, rules)
             tx.lane_delta(stream.lane("replay")).target = self.target or ""
             tx.delta(stream).accepted += events
             tx.delta(stream).replayed += events
-            self.moved += events
+            moved += events
             size += len(stored)
             if size >= _AT_ONCE_BYTES:
-                self.last_id = number
-                break
+                return Moved(moved, number)
+        return Moved(moved, None)
 
 
-class CancelReplay(msgspec.Struct):
-    """Take back what waits to be replayed: it is dropped, by the operator's own word. `moved` counts the events."""
+class CancelReplay(msgspec.Struct, frozen=True):
+    """Take back what waits to be replayed: it is dropped, by the operator's own word."""
 
-    streams: Mapping[int, QueueStream]
-    done: Done
-    moved: int = 0
-    last_id: None = None
-    elsewhere: None = None
-
-    def apply(self, tx: Transaction) -> None:
+    def apply(self, tx: Transaction) -> Moved:
         """At once: rows are only deleted."""
-        self.moved = 0
-        for stream in self.streams.values():
+        moved = 0
+        for stream in tx.streams.values():
             lane = stream.lane("replay")
             events, size = delete_chunks(tx, lowest_id(lane.id), end_id(lane.id) - 1)
             if events:
                 count_dropped(tx, stream, events, "replay_cancelled")
                 take_away(tx, lane, events, size)
-                self.moved += events
+                moved += events
+        return Moved(moved, None)
 
 
 class Promote(msgspec.Struct, frozen=True):
     """Make fresh what waited for its time, up to `due_ms` by the proxy's clock; in the order of becoming due."""
 
-    streams: Mapping[int, QueueStream]
     due_ms: int
     now_ms: int
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """As much as is good for one transaction; the rest comes with the next round."""
+        streams = tx.streams
         size = 0
         for number, stream_id, events, bytes_, codec, stored, rules in tx.execute(
             "SELECT id, stream, events, bytes, codec, body, rules FROM readable_later"
             " WHERE due_ms <= ? ORDER BY due_ms, id",
             (self.due_ms,),
         ).fetchmany(1000):
-            stream = self.streams[stream_id]
+            stream = streams[stream_id]
             tx.execute("DELETE FROM later WHERE id = ?", (number,))
             add_chunk(tx, stream.fresh, self.now_ms, events, bytes_, codec, stored, rules)
             take_away(tx, stream.lane("later"), events, bytes_)
@@ -223,53 +203,55 @@ class Promote(msgspec.Struct, frozen=True):
                 break
 
 
-class PutOff(msgspec.Struct):
+class PutOff(msgspec.Struct, frozen=True):
     """Let those events of `lane` up to chunk `through_seq` wait that are dated after `latest_ms`: the proxy's clock is
-    behind, and would refuse them now. `moved` counts them."""
+    behind, and would refuse them now."""
 
     lane: QueueLane
     through_seq: int
     latest_ms: int
-    done: Done
-    moved: int = 0
 
-    def apply(self, tx: Transaction) -> None:
-        """At most a batch, so that the rows fit into memory."""
-        self.moved = 0
+    def apply(self, tx: Transaction) -> int:
+        """Return how many. At most a batch, so that the rows fit into memory."""
+        moved = 0
         for number, accepted_ms, steady_ms, size, codec, stored, rules in tx.execute(
             "SELECT id, accepted_ms, coalesce(steady_ms, accepted_ms), bytes, codec, body, rules FROM readable_chunk"
             " WHERE id BETWEEN ? AND ? ORDER BY id",
             (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq)),
         ).fetchall():
-            self._sift(tx, number, accepted_ms, steady_ms, tx.codec.unpack(codec, stored, size), rules)
+            body = tx.codec.unpack(codec, stored, size)
+            moved += self._sift(tx, number, accepted_ms, steady_ms, body, rules)
+        return moved
 
-    def _sift(self, tx: Transaction, number: int, accepted_ms: int, steady_ms: int, body: bytes, rules: int) -> None:
+    def _sift(self, tx: Transaction, number: int, accepted_ms: int, steady_ms: int, body: bytes, rules: int) -> int:
         array = b"[%b]" % body
         try:
             stamps = [item.timestamp for item in _stamps(array)]
         except ValueError:  # damaged, which the search for what the proxy refused will find
-            return
+            return 0
         if max(stamps) <= self.latest_ms:
-            return
+            return 0
         by_due: dict[int | None, list[msgspec.Raw]] = {}
         for stamp, event in zip(stamps, _events(array), strict=True):
             by_due.setdefault(due_ms(int(stamp)) if stamp > self.latest_ms else None, []).append(event)
         stay = by_due.pop(None, [])
+        moved = 0
         change, left = tx.lane_delta(self.lane), b",".join(stay)
         for due, events in by_due.items():
             assert due is not None
             add_later(tx, self.lane.stream, b",".join(events), len(events), due, accepted_ms, rules, steady_ms)
             change.events -= len(events)
-            self.moved += len(events)
+            moved += len(events)
         change.bytes += len(left) - len(body)
         if not stay:
             tx.execute("DELETE FROM chunk WHERE id = ?", (number,))
-            return
+            return moved
         codec, stored = tx.codec.pack(left)
         tx.execute(
             "UPDATE chunk SET events = ?, bytes = ?, codec = ?, body = ? WHERE id = ?",
             (len(stay), len(left), codec, stored, number),
         )
+        return moved
 
 
 class _Stamped(msgspec.Struct, gc=False):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 import msgspec
 
-from sidecar.core.model import Done
 from sidecar.queue.operations.requeue import DeadRow, count_dropped, drop_dead
 from sidecar.queue.operations.transaction import Transaction, delete_chunks, take_away
 from sidecar.queue.schema import LANE_BITS, end_id, lowest_id
@@ -25,13 +24,11 @@ _STEADY = {
 class Expire(msgspec.Struct, frozen=True):
     """Drop what was accepted before `before_ms` on the steady clock (`queue.max_age`)."""
 
-    streams: Mapping[int, QueueStream]
     before_ms: int
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """Chunks of one lane are in the order of their acceptance, so the first young one ends the search."""
-        for stream in self.streams.values():
+        for stream in tx.streams.values():
             for lane in stream.lanes:
                 last = None
                 for _, number, steady_ms, _ in _ages(tx, lane):
@@ -40,19 +37,17 @@ class Expire(msgspec.Struct, frozen=True):
                     last = number
                 if last is not None:
                     _drop(tx, lane, last, "max_age")
-        _drop_later(tx, self.streams, f"{_STEADY['later']} < ?", (self.before_ms,), "max_age")
+        _drop_later(tx, tx.streams, f"{_STEADY['later']} < ?", (self.before_ms,), "max_age")
 
 
 class Tidy(msgspec.Struct, frozen=True):
     """Forget kept deliveries and dead letters that are too old by the steady clock, the oldest dead letters of too many
     bytes, and give up to `pages` free pages back to the file system."""
 
-    streams: Mapping[int, QueueStream]
     kept_before_ms: int
     dead_before_ms: int
     dead_max_bytes: int
     pages: int
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """Frees page by page: the pragma frees one at each step, and the sqlite3 module makes but one."""
@@ -74,7 +69,8 @@ class Tidy(msgspec.Struct, frozen=True):
 
     def _tidy_dead(self, tx: Transaction) -> None:
         """Dead letters are in the order of their burial."""
-        excess = dead_bytes(self.streams.values()) - self.dead_max_bytes
+        streams = tx.streams
+        excess = dead_bytes(streams.values()) - self.dead_max_bytes
         for number, stream, steady_ms, events, codec, body in tx.execute(
             f"SELECT id, stream, {_STEADY['dead']}, events, codec, body FROM readable_dead ORDER BY id"  # noqa: S608
         ):
@@ -85,14 +81,13 @@ class Tidy(msgspec.Struct, frozen=True):
             else:
                 break
             excess -= len(body) + DEAD_ROW_BYTES
-            drop_dead(tx, self.streams[stream], [DeadRow(number, events, codec, body)], reason)
+            drop_dead(tx, streams[stream], [DeadRow(number, events, codec, body)], reason)
 
 
 class Forget(msgspec.Struct, frozen=True):
     """Forget drained streams, each with the stream that its counters go on in. Those that are in use again stay."""
 
     heirs: Mapping[QueueStream, QueueStream]
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """Leave it to the end of the transaction, when it shows what is in use."""
@@ -138,7 +133,6 @@ class SeeDead(msgspec.Struct, frozen=True):
     """Somebody has looked at the dead letters up to number `through_id`."""
 
     through_id: int
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """Never back, and never ahead: nobody has seen what is not there yet."""
@@ -150,8 +144,6 @@ class SeeDead(msgspec.Struct, frozen=True):
 
 class Ping(msgspec.Struct, frozen=True):
     """Goes through the writer and back: proof that it is alive."""
-
-    done: Done
 
     def apply(self, tx: Transaction) -> None:
         """Nothing."""

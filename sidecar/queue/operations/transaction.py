@@ -1,29 +1,50 @@
 """The open transaction that operations work in, and the rows of chunks that several of them write."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from sidecar.core.model import RULES, Block, Done
+from sidecar.core.model import RULES, Block, StreamKey
 from sidecar.queue.codec import Codec
 from sidecar.queue.schema import chunk_id
 from sidecar.queue.streams import Delta, LaneDelta, QueueLane, QueueStream
+
+if TYPE_CHECKING:
+    from sidecar.queue.operations.append import Append
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Transaction:
     """The connection, the codec, and what changes for which stream. `steady_ms`: when it is, for what grows old.
 
+    `appends`: what is to be accepted; the writer joins it at the end into common chunks of up to `chunk_bytes`.
     `grown`: the lanes that have more to send. `to_forget`: drained streams, each with the one that takes its counters
     over; the writer forgets those of them that nothing else in the transaction concerns.
     """
 
-    def __init__(self, connection: sqlite3.Connection, codec: Codec, steady_ms: int) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        codec: Codec,
+        steady_ms: int,
+        all_streams: Mapping[StreamKey, QueueStream],
+        chunk_bytes: int,
+    ) -> None:
         self.execute = connection.execute
         self.codec = codec
         self.steady_ms = steady_ms
+        self._all_streams = all_streams
+        self.chunk_bytes = chunk_bytes
+        self.appends: list[Append] = []
         self.deltas: dict[QueueStream, Delta] = {}
         self.grown: set[QueueLane] = set()
         self.to_forget: dict[QueueStream, QueueStream] = {}
+
+    @property
+    def streams(self) -> dict[int, QueueStream]:
+        """The streams that have rows, by their ids. The event loop may be adding others meanwhile."""
+        return {stream.id: stream for stream in list(self._all_streams.values()) if stream.saved}
 
     def delta(self, stream: QueueStream) -> Delta:
         """The change of `stream` so far, to be added to."""
@@ -43,14 +64,14 @@ class Transaction:
         return lane.events + (changed.events if changed else 0)
 
 
-class Operation(Protocol):
-    """Something to be done in a transaction. `done` is told how it ended: None once it is on disk, else the error."""
+class Operation(Protocol[T_co]):
+    """Something to be done in a transaction: a value, which holds nothing that changes."""
 
-    @property
-    def done(self) -> Done: ...
+    def apply(self, tx: Transaction) -> T_co:
+        """Do it, and return what is to be known of it.
 
-    def apply(self, tx: Transaction) -> None:
-        """May be called again, in another transaction, after the first was rolled back."""
+        It may be done again, in another transaction, after the first was rolled back.
+        """
 
 
 def add_chunks(tx: Transaction, lane: QueueLane, blocks: Sequence[Block], accepted_ms: int, chunk_bytes: int) -> int:
