@@ -14,8 +14,12 @@ from sidecar import __version__
 from sidecar.cli import cli as cli_group
 from sidecar.config import Config
 from sidecar.config.readers import READERS
+from sidecar.queue import QueueLane
+from sidecar.queue.operations import Transaction
+from sidecar.queue.schema import end_id, lowest_id
 from sidecar.standin.faults import MODES, Faults
 from sidecar.status.prometheus import INPUT_COUNTERS, QUEUE_GAUGES, STREAM_COUNTERS, STREAM_GAUGES, TAIL_GAUGES
+from tests.support.queues import direct_queue
 from tests.unit.test_status import samples, status
 
 ROOT = Path(__file__).parents[2]
@@ -179,3 +183,28 @@ def test_the_top_level_is_as_agreed() -> None:
         "pyproject.toml", "README.md", "sidecar", "conf.d", "tests", "packaging", "systemd", "docs", "Makefile",
         "CHANGELOG.md", "LICENSE", "constraints.txt", ".ci", ".gitignore", "examples",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("page", ["docs/extending.md", "CONTRIBUTING.md"])
+def test_files_that_are_named_to_be_changed_exist(page: str) -> None:
+    text = (ROOT / page).read_text()
+    named = [name for name in re.findall(r"`((?:sidecar|tests|docs)/[\w/.]+)`", text) if "NAME" not in name]
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_example_of_a_queue_verb_works(tmp_path: Path) -> None:
+    """It is run as it stands on the page."""
+    code = (ROOT / "docs" / "extending.md").read_text().split("```python\n")[1].split("```")[0]
+    names = {
+        "msgspec": msgspec,
+        "QueueLane": QueueLane,
+        "Transaction": Transaction,
+        "lowest_id": lowest_id,
+        "end_id": end_id,
+    }
+    exec(code, names)
+    with direct_queue(tmp_path / "queue.db", chunk_bytes=1) as queue:
+        queue.append("1")
+        queue.append("2")
+        assert queue.get(names["Count"](queue.stream().fresh)) == 2
