@@ -6,7 +6,8 @@ import click
 
 from sidecar.cli.options import configured, load
 from sidecar.cli.output import console, print_json, table
-from sidecar.config import effective, tail_warnings
+from sidecar.config import tail_warnings
+from sidecar.config.show import effective
 
 
 @click.command()

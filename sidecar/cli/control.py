@@ -11,8 +11,8 @@ import msgspec
 from sidecar.config import Address
 from sidecar.core.errors import SidecarError
 from sidecar.host.listeners import short_path
-from sidecar.queue import holder_of
 from sidecar.service.paths import control_socket
+from sidecar.service.state_lock import holder_of
 from sidecar.status.document import Status
 
 _TIMEOUT_S = 60.0

@@ -16,8 +16,9 @@ from sidecar.cli.output import console, counted, print_json, printable, progress
 from sidecar.cli.streams import names_of, numbers_of, open_lookup
 from sidecar.cli.times import When
 from sidecar.config import Loaded
+from sidecar.core.filters import DeadFilter, Moved
 from sidecar.core.units import format_moment
-from sidecar.queue import DeadFilter, DeadLetter, Moved
+from sidecar.queue import DeadLetter
 from sidecar.service.control_messages import DeadRound, SeenDead
 
 _SHOWN_CHARACTERS = 200

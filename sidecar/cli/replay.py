@@ -10,7 +10,7 @@ from sidecar.cli.output import counted, progress
 from sidecar.cli.streams import numbers_of, open_lookup
 from sidecar.cli.times import When
 from sidecar.config import Loaded, is_own_listener, parse_url
-from sidecar.queue import KeptFilter, Moved
+from sidecar.core.filters import KeptFilter, Moved
 from sidecar.service.control_messages import Cancel, ReplayRound
 
 

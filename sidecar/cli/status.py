@@ -18,7 +18,6 @@ from sidecar.config import Options, load_readable
 from sidecar.core.errors import ConfigError, SidecarError, StartError
 from sidecar.core.model import Books
 from sidecar.core.units import format_duration, format_size
-from sidecar.queue import books_on_disk
 from sidecar.service.paths import queue_file
 from sidecar.status.document import InputStatus, Status, StreamStatus
 
@@ -172,6 +171,8 @@ def _show_stopped(directory: Path, *, as_json: bool) -> None:
     path = queue_file(directory)
     if not path.exists():
         raise StartError(f"no sidecar runs on {directory}, and none ever did: there is no {path.name}")
+    from sidecar.queue import books_on_disk  # noqa: PLC0415  # half of the start, for where no sidecar runs
+
     books, mismatches = books_on_disk(path)
     balanced = books.balanced and not mismatches
     if as_json:

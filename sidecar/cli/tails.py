@@ -14,8 +14,8 @@ from sidecar.cli.options import load_to_ask, nearer, placed
 from sidecar.cli.output import console, counted, print_json, printable, table
 from sidecar.config import Loaded
 from sidecar.core.units import format_duration, format_moment, format_size
-from sidecar.inputs.tail import ShownFile, ShownLoss, ShownTails
 from sidecar.service.control_messages import AskTails, Files, MoveTail
+from sidecar.status.tails import ShownFile, ShownLoss, ShownTails
 
 _CATCHING_UP_BYTES = 10_000_000
 _LOOK_EVERY_S = 0.5

@@ -14,8 +14,9 @@ from sidecar.cli.options import asking
 from sidecar.cli.output import counted, print_json, printable
 from sidecar.cli.streams import names_of, open_lookup
 from sidecar.config import Loaded
+from sidecar.core.filters import DeadFilter
 from sidecar.core.units import format_moment
-from sidecar.queue import DeadFilter, FoundEvent, Lookup
+from sidecar.queue import FoundEvent, Lookup
 from sidecar.status.document import Status
 from sidecar.status.explain import explain
 

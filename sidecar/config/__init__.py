@@ -24,7 +24,6 @@ from sidecar.config.model import (
 )
 from sidecar.config.readers import parse_address, parse_url, read_secret
 from sidecar.config.reload import merge_reloadable
-from sidecar.config.show import effective
 from sidecar.config.sockets import group_id, user_id
 from sidecar.config.tails import tail_warnings
 from sidecar.config.tls import client_certificate_expires_s, tls_context
@@ -47,7 +46,6 @@ __all__ = [
     "Tail",
     "TailTest",
     "client_certificate_expires_s",
-    "effective",
     "group_id",
     "host_address",
     "is_loopback",

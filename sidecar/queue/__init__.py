@@ -4,9 +4,7 @@
 the only connection that writes; `reader.py` reads beside it.
 """
 
-from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
 from sidecar.queue.inspect import DeadLetter, FoundEvent, Lookup
-from sidecar.queue.lock import StateLock, holder_of
 from sidecar.queue.operations import (
     Acknowledge,
     Bury,
@@ -34,14 +32,11 @@ __all__ = [
     "Acknowledge",
     "Bury",
     "CancelReplay",
-    "DeadFilter",
     "DeadLetter",
     "Expire",
     "ForgetBudgets",
     "FoundEvent",
-    "KeptFilter",
     "Lookup",
-    "Moved",
     "Ping",
     "Promote",
     "Purge",
@@ -55,8 +50,6 @@ __all__ = [
     "SetAside",
     "SpendBudget",
     "Split",
-    "StateLock",
     "Tidy",
     "books_on_disk",
-    "holder_of",
 ]

@@ -1,57 +1,23 @@
-"""Which dead letters and which kept deliveries are meant, and how far one transaction got with them."""
+"""The filters of dead letters and kept deliveries as conditions in SQL, with their values."""
 
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-
-RowNumber = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+from sidecar.core.filters import DeadFilter, KeptFilter
 
 
-class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letters. None: whatever it is. `reason` is a part of the words; times are those of the burial."""
-
-    ids: tuple[RowNumber, ...] | None = None
-    streams: tuple[RowNumber, ...] | None = None
-    reason: str | None = None
-    from_ms: RowNumber | None = None
-    to_ms: RowNumber | None = None
-
-    def where(self) -> tuple[str, list[Any]]:
-        """The condition in SQL, and its values."""
-        conditions, values = _common(self.streams, "last_ms", self.from_ms, self.to_ms)
-        if self.ids is not None:
-            conditions.append(f"id IN ({', '.join('?' * len(self.ids))})")
-            values += self.ids
-        if self.reason is not None:
-            conditions.append("instr(lower(reason), lower(?))")
-            values.append(self.reason)
+def condition_of(wanted: DeadFilter | KeptFilter) -> tuple[str, list[Any]]:
+    """Return the condition in SQL, and its values."""
+    if isinstance(wanted, KeptFilter):
+        conditions, values = _common(wanted.streams, "delivered_ms", wanted.from_ms, wanted.to_ms)
         return " AND ".join(conditions), values
-
-
-class KeptFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which kept deliveries. None: whatever it is. Times are those of the delivery."""
-
-    streams: tuple[RowNumber, ...] | None = None
-    from_ms: RowNumber | None = None
-    to_ms: RowNumber | None = None
-
-    def where(self) -> tuple[str, list[Any]]:
-        """The condition in SQL, and its values."""
-        conditions, values = _common(self.streams, "delivered_ms", self.from_ms, self.to_ms)
-        return " AND ".join(conditions), values
-
-
-class Moved(msgspec.Struct, frozen=True):
-    """How many events one transaction moved; and after which row to go on, None: there are no more.
-
-    `elsewhere`: nothing was done, since a replay to that address is under way. `unfit` dead letters stay, since they
-    could not be sent.
-    """
-
-    events: int
-    last_id: int | None
-    elsewhere: str | None = None
-    unfit: int = 0
+    conditions, values = _common(wanted.streams, "last_ms", wanted.from_ms, wanted.to_ms)
+    if wanted.ids is not None:
+        conditions.append(f"id IN ({', '.join('?' * len(wanted.ids))})")
+        values += wanted.ids
+    if wanted.reason is not None:
+        conditions.append("instr(lower(reason), lower(?))")
+        values.append(wanted.reason)
+    return " AND ".join(conditions), values
 
 
 def _common(

@@ -12,9 +12,10 @@ from typing import Any, Literal, Self
 import msgspec
 
 from sidecar.core.errors import StartError
+from sidecar.core.filters import DeadFilter, KeptFilter
 from sidecar.core.model import LANES
 from sidecar.queue.codec import Codec
-from sidecar.queue.filters import DeadFilter, KeptFilter
+from sidecar.queue.filters import condition_of
 from sidecar.queue.schema import LANE_BITS, SEQ_BITS, open_reader
 from sidecar.queue.streams import QueueStream, load_streams
 
@@ -83,7 +84,7 @@ class Lookup:
 
     def dead(self, wanted: DeadFilter, limit: int = -1) -> Iterator[DeadLetter]:
         """The dead letters that are meant, the oldest first; at most `limit`, of the newest."""
-        condition, values = wanted.where()
+        condition, values = condition_of(wanted)
         (first,) = self._connection.execute(
             f"SELECT min(id) FROM (SELECT id FROM readable_dead WHERE {condition} ORDER BY id DESC LIMIT ?)",  # noqa: S608
             (*values, limit),
@@ -156,7 +157,7 @@ class Lookup:
         self.close()
 
     def _count(self, what: str, table: str, wanted: DeadFilter | KeptFilter) -> int:
-        condition, values = wanted.where()
+        condition, values = condition_of(wanted)
         (count,) = self._connection.execute(f"SELECT {what} FROM {table} WHERE {condition}", values).fetchone()  # noqa: S608
         return int(count)
 

@@ -33,9 +33,9 @@ from sidecar.host.systemd import Notifier
 from sidecar.inputs import InputCounts
 from sidecar.inputs.http import Guard, Shared, bounded_protocol, intake_protocol, make_app
 from sidecar.inputs.socket import Sockets, configuration
-from sidecar.inputs.tail import ShownTail, Tails, make_makers
+from sidecar.inputs.tail import Tails, make_makers
 from sidecar.intake import Intake, Router
-from sidecar.queue import Queue, StateLock
+from sidecar.queue import Queue
 from sidecar.service.control_api import ControlApi
 from sidecar.service.control_messages import Reloaded
 from sidecar.service.control_socket import ControlSocket
@@ -43,7 +43,9 @@ from sidecar.service.forwarders import Forwarders
 from sidecar.service.instance import own_id
 from sidecar.service.maintenance import Maintenance
 from sidecar.service.paths import CONTROL_SOCKET, control_socket, queue_file
+from sidecar.service.state_lock import StateLock
 from sidecar.service.status_collector import ConfigState, StatusCollector
+from sidecar.status.tails import ShownTail
 
 _STOP_S = 10.0
 _ADDRESS_EVERY_S = 1.0

@@ -12,12 +12,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sidecar.core.errors import Rejected, Unavailable
+from sidecar.core.filters import Moved
 from sidecar.core.model import Books, StreamKey
 from sidecar.host.clock import wall_ms
 from sidecar.inputs.http import SEEN_PATH
-from sidecar.inputs.tail import ShownTails, Tails, show_loss
+from sidecar.inputs.tail import Tails, show_loss
 from sidecar.intake import Router
-from sidecar.queue import CancelReplay, Moved, Purge, PutBack, Queue, QueueStream, Replay, SeeDead
+from sidecar.queue import CancelReplay, Purge, PutBack, Queue, QueueStream, Replay, SeeDead
 from sidecar.service.control_messages import (
     AskTails,
     Cancel,
@@ -31,6 +32,7 @@ from sidecar.service.control_messages import (
     SeenDead,
 )
 from sidecar.service.forwarders import Forwarders
+from sidecar.status.tails import ShownTails
 
 _BODY_MAX_BYTES = 1_000_000
 T = TypeVar("T", bound=msgspec.Struct)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from sidecar.queue import DeadFilter, KeptFilter
+from sidecar.core.filters import DeadFilter, KeptFilter
 
 RowId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 

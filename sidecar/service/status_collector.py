@@ -14,7 +14,7 @@ from sidecar.core.model import LANES, Books
 from sidecar.forward import Forwarder
 from sidecar.host.clock import boot_clock
 from sidecar.inputs import InputCounts
-from sidecar.inputs.tail import AS_CONFIGURED, ShownTail, TailCounts
+from sidecar.inputs.tail import AS_CONFIGURED, TailCounts
 from sidecar.intake import Intake, Refuse, Router, admit
 from sidecar.queue import Queue, QueueLane, QueueStream
 from sidecar.service.forwarders import Forwarders
@@ -36,6 +36,7 @@ from sidecar.status.document import (
     full_in_s,
     worries,
 )
+from sidecar.status.tails import ShownTail
 
 _GROWTH_FROM_S, _GROWTH_OVER_S = 5.0, 30.0
 _CROWDED_S = 120.0

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from sidecar.cli.control import command
-from sidecar.queue import DeadFilter, Moved
+from sidecar.core.filters import DeadFilter, Moved
 from sidecar.service.control_api import DeadRound, Reload, Reloaded
 from tests.support import agent, census
 from tests.support.process import TOKEN, Proxy, Sidecar

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from sidecar.core.filters import DeadFilter
 from sidecar.queue import books_on_disk
-from sidecar.queue.filters import DeadFilter
 from sidecar.queue.inspect import Lookup
 from tests.support.process import Proxy, Sidecar, run_command, wait_until
 from tests.support.reports import event, report

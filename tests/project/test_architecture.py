@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -196,3 +198,13 @@ def names_of(node: ast.stmt) -> list[str]:
             each.id for each in node.targets if isinstance(each, ast.Name) and each.id[0].isupper() and each.id != "T"
         ]
     return []
+
+
+@pytest.mark.parametrize("command", ["status", "tails", "retry", "reload", "drain"])
+def test_a_command_that_only_asks_does_not_load_the_daemon(command: str) -> None:
+    """What it imports is what its start costs: an operator types it on thousands of hosts."""
+    code = f"import sys, sidecar.cli.{command}; print(*[name for name in sys.modules if name.startswith('sidecar')])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = done.stdout.split()
+    assert len(loaded) < 60, sorted(loaded)
+    assert not {"sidecar.service.app", "sidecar.queue.writer", "sidecar.forward.client"} & set(loaded)

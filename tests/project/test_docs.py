@@ -181,7 +181,8 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
 def test_the_top_level_is_as_agreed() -> None:
     assert {name.split("/")[0] for name in TRACKED} <= {
         "pyproject.toml", "README.md", "sidecar", "conf.d", "tests", "packaging", "systemd", "docs", "Makefile",
-        "CHANGELOG.md", "LICENSE", "constraints.txt", ".ci", ".gitignore", "examples",
+        "CHANGELOG.md", "LICENSE", "constraints.txt", ".ci", ".gitignore", "examples", "CONTRIBUTING.md",
+        ".editorconfig", ".pre-commit-config.yaml",
     }  # fmt: skip
 
 

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from sidecar.core.errors import StartError, Unavailable
 from sidecar.core.model import Block, Books, Order, StreamKey
-from sidecar.queue import Queue, StateLock, schema
+from sidecar.queue import Queue, schema
 from sidecar.queue.codec import CHECKED, RAW, ZSTD, Codec
 from sidecar.queue.operations import Acknowledge, Append, Expire, Ping, SpendBudget, Tidy
+from sidecar.service.state_lock import StateLock
 from tests.support.queues import ENOUGH, KEY, DirectQueue, direct_queue
 
 OTHER = StreamKey(1500007, "other")

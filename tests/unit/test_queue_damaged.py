@@ -11,11 +11,11 @@ import msgspec
 import pytest
 import structlog.testing
 
+from sidecar.core.filters import DeadFilter, KeptFilter
 from sidecar.core.model import BEFORE_ALL, Block, Books, StreamKey
 from sidecar.queue import Queue, books_on_disk
 from sidecar.queue.codec import Codec
 from sidecar.queue.damage import find_damaged
-from sidecar.queue.filters import DeadFilter, KeptFilter
 from sidecar.queue.inspect import Lookup
 from sidecar.queue.operations import (
     Acknowledge,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.core.filters import DeadFilter, KeptFilter, Moved
 from sidecar.core.model import BEFORE_ALL, Block, Books
-from sidecar.queue import DeadFilter, KeptFilter
-from sidecar.queue.filters import Moved
+from sidecar.queue.filters import condition_of
 from sidecar.queue.operations import (
     Append,
     Bury,
@@ -138,8 +138,8 @@ def test_filters_choose_dead_letters(queue: DirectQueue) -> None:
         bury(queue, now_ms=number, reason=("too LARGE", "bad timestamp")[number % 2])
     found = lambda **wanted: [  # noqa: E731
         row[1] for row in queue.reader._execute(
-            f"SELECT id, body FROM dead WHERE {DeadFilter(**wanted).where()[0]} ORDER BY id",
-            tuple(DeadFilter(**wanted).where()[1]),
+            f"SELECT id, body FROM dead WHERE {condition_of(DeadFilter(**wanted))[0]} ORDER BY id",
+            tuple(condition_of(DeadFilter(**wanted))[1]),
         )
     ]  # fmt: skip
     assert found() == [b"0", b"1", b"2", b"3"]

@@ -8,7 +8,7 @@
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.event_builders import make_maker, make_makers
 from sidecar.inputs.tail.open_file import SUFFIXES, OpenFile, open_source
-from sidecar.inputs.tail.status import ShownFile, ShownLoss, ShownTail, ShownTails, show_loss
+from sidecar.inputs.tail.status import show_loss
 from sidecar.inputs.tail.tails import Tails
 from sidecar.inputs.tail.watching import AS_CONFIGURED
 
@@ -16,10 +16,6 @@ __all__ = [
     "AS_CONFIGURED",
     "SUFFIXES",
     "OpenFile",
-    "ShownFile",
-    "ShownLoss",
-    "ShownTail",
-    "ShownTails",
     "TailCounts",
     "Tails",
     "make_maker",

@@ -15,10 +15,11 @@ from sidecar.core.model import Advance, Block, Checkpoint, Done, Kind
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.messages import Batch, Landed, TailCommand
 from sidecar.inputs.tail.reading import ReadingRules
-from sidecar.inputs.tail.status import ShownFile, ShownTail, show_files, show_tail
+from sidecar.inputs.tail.status import show_files, show_tail
 from sidecar.inputs.tail.watcher import Watcher
 from sidecar.inputs.tail.worker import Worker
 from sidecar.parsing import EventBuilder
+from sidecar.status.tails import ShownFile, ShownTail
 
 _IN_MEMORY_BYTES = 32_000_000
 """Of events of all tails on their way to the disk; above that, nothing more is read."""

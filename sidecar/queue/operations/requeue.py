@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from sidecar.core.filters import DeadFilter, KeptFilter, Moved
 from sidecar.core.future_window import due_ms
 from sidecar.core.model import Block, StreamKey
-from sidecar.queue.filters import DeadFilter, KeptFilter, Moved
+from sidecar.queue.filters import condition_of
 from sidecar.queue.operations.transaction import (
     Transaction,
     add_chunk,
@@ -83,7 +84,7 @@ class DeadRow(msgspec.Struct, frozen=True):
 
 def _take(tx: Transaction, wanted: DeadFilter, after_id: int) -> tuple[dict[int, list[DeadRow]], int | None]:
     """Return rows by their stream, as many as are good for one transaction; and the last of them, if there are more."""
-    condition, values = wanted.where()
+    condition, values = condition_of(wanted)
     found: dict[int, list[DeadRow]] = {}
     size, last_id = 0, None
     for count, (number, stream, events, codec, body) in enumerate(
@@ -144,7 +145,7 @@ class Replay(msgspec.Struct, frozen=True):
         busy = [lane.target or "" for lane in lanes if tx.waiting(lane)]
         if any(target != (self.target or "") for target in busy):
             return Moved(0, None, elsewhere=next(target or "the usual proxies" for target in busy))
-        condition, values = self.wanted.where()
+        condition, values = condition_of(self.wanted)
         moved = size = 0
         for number, stream_id, events, bytes_, codec, stored, rules in tx.execute(
             "SELECT id, stream, events, bytes, codec, body, rules FROM readable_kept"  # noqa: S608
