@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -183,27 +182,22 @@ class Queue:
         """
         self.pending_bytes += size
         stream.pending += 1
-        append = Append(stream, blocks, accepted_ms, dead, advance)
-        self._writer.submit(Job(append, partial(self._appended, stream, size, done), True, size, order))
-
-    def _appended(self, stream: QueueStream, size: int, done: Done, error: Exception | None, _: None) -> None:
-        self.pending_bytes -= size
-        stream.pending -= 1
-        done(error)
+        self._writer.submit(Job(Append(stream, blocks, accepted_ms, dead, advance), done, stream, size, order))
 
     async def commit(self, operation: Operation[T]) -> T:
         """Do `operation`, and return what it returns once that is on disk. Raises Unavailable, or what it raises."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-        def settle(error: Exception | None, result: T) -> None:
+        def done(error: Exception | None) -> None:
             if future.done():
                 return
             if error is None:
-                future.set_result(result)
+                future.set_result(job.result)
             else:
                 future.set_exception(error)
 
-        self._writer.submit(Job(operation, settle))
+        job = Job(operation, done)
+        self._writer.submit(job)
         return await future
 
     async def forget(self, heirs: Mapping[QueueStream, QueueStream]) -> list[QueueStream]:
@@ -289,10 +283,13 @@ class Queue:
 
     def _settle(self, results: Results, grown: set[QueueLane]) -> None:
         for job, error in results:
+            if job.stream is not None:
+                self.pending_bytes -= job.size
+                job.stream.pending -= 1
             if error is not None and not isinstance(error, Stale):
                 error = Unavailable(f"storage: {error}", retry_after_s=_RETRY_STORAGE_S)
             try:
-                job.settle(error, job.result)
+                job.done(error)
             except Exception:  # one client's trouble must keep no other from its answer, nor the events from leaving
                 log.exception("whoever waited for a commit could not be told")
         if grown:

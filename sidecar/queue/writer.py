@@ -23,7 +23,7 @@ import msgspec
 import structlog
 
 from sidecar.core.errors import Stale
-from sidecar.core.model import Books, Order, Room, StreamKey
+from sidecar.core.model import Books, Done, Order, Room, StreamKey
 from sidecar.queue.books_record import BooksRecord
 from sidecar.queue.codec import Codec
 from sidecar.queue.damage import find_damaged
@@ -70,13 +70,13 @@ _DAMAGED = "rows of the queue cannot be read from the disk, and are set aside; s
 class Job(msgspec.Struct):
     """An operation on its way through the writer.
 
-    `settle` is given the error, or None and what the operation returned, once that is on disk. `accepts`: it takes
-    events in, of `size` bytes together; it fails if what was handed over in the same `order` before it has failed.
+    `stream`: it takes in events of this stream, of `size` bytes together; it fails if what was handed over in the same
+    `order` before it has failed.
     """
 
     operation: Operation[Any]
-    settle: Callable[[Exception | None, Any], None]
-    accepts: bool = False
+    done: Done  # called on the loop, when it is settled
+    stream: QueueStream | None = None
     size: int = 0
     order: Order | None = None
     result: Any = None  # what the operation returned; set by the writer, in the transaction that was committed
@@ -229,19 +229,19 @@ class Writer:
     def _refuse_appends(self, group: list[Job], why: str) -> list[Job]:
         """Accept nothing into a file without a name; return what else is to be done."""
         error = OSError(why)
-        refused = [job for job in group if job.accepts]
+        refused = [job for job in group if job.stream is not None]
         for job in refused:
             if job.order is not None:
                 job.order.error = error
         if refused:
             self._settle([(job, error) for job in refused], set())
-        return [job for job in group if not job.accepts]
+        return [job for job in group if job.stream is None]
 
     def _attempt_alone(self, job: Job, grown: set[QueueLane]) -> Exception | None:
         error = _failed_before(job) or self._attempt([job], grown)
         if error is not None and is_corrupt(error) and self._set_damaged_aside(grown):
             error = self._attempt([job], grown)
-        if error is not None and is_corrupt(error) and job.accepts:
+        if error is not None and is_corrupt(error) and job.stream is not None:
             self._say_broken(error)
             self._broken_for_appends = True
         if job.order is not None:
@@ -260,7 +260,7 @@ class Writer:
         else:
             log.error(_DAMAGED, rows=len(rows)) if rows else log.error("queue.db is damaged, though each row is good")
         set_aside = SetDamagedAside(rows, int(time.time() * 1000))
-        if rows and self._attempt([Job(set_aside, lambda *_: None)], grown) is None:
+        if rows and self._attempt([Job(set_aside, lambda _: None)], grown) is None:
             return True
         self._search_damage_after_s = time.monotonic() + _SEARCH_DAMAGE_EVERY_S
         return False
@@ -373,4 +373,4 @@ def _failed_before(job: Job) -> Exception | None:
 
 
 def _appends(group: Sequence[Job]) -> int:
-    return sum([job.accepts for job in group])
+    return sum([job.stream is not None for job in group])

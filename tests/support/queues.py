@@ -3,11 +3,11 @@
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sidecar.core.model import BEFORE_ALL, Block, LaneName, Order, Room, StreamKey
+from sidecar.core.model import BEFORE_ALL, Block, Done, LaneName, Order, Room, StreamKey
 from sidecar.queue.operations import Acknowledge, Append, Operation
 from sidecar.queue.reader import Reader
 from sidecar.queue.steady import SteadyClock
@@ -47,24 +47,24 @@ class DirectQueue:
 
     def _settle(self, results: Results, grown: set[QueueLane]) -> None:
         for job, error in results:
-            job.settle(error, job.result)
+            self.result = job.result
+            job.done(error)
 
-    def submit(self, operation: Operation[Any], settle: Callable[..., Any] = lambda *_: None, **more: Any) -> None:
-        """Hand over an operation; `settle` as for `Job`."""
-        accepts = isinstance(operation, Append)
+    def submit(self, operation: Operation[Any], done: Done = lambda _: None, order: Order | None = None) -> None:
+        """Hand over an operation; `done` is told how it ended, on the writer's thread."""
+        stream = operation.stream if isinstance(operation, Append) else None
         size = sum(len(block.body) for block in operation.blocks) if isinstance(operation, Append) else 0
-        self.writer.submit(Job(operation, settle, accepts, size, **more))
+        self.writer.submit(Job(operation, done, stream, size, order))
 
-    def do(self, operation: Operation[Any], **more: Any) -> Exception | None:
+    def do(self, operation: Operation[Any], order: Order | None = None) -> Exception | None:
         """Return the error, once it is settled; `result` is what the operation returned."""
         settled, errors = threading.Event(), []
 
-        def settle(error: Exception | None, result: Any) -> None:
+        def done(error: Exception | None) -> None:
             errors.append(error)
-            self.result = result
             settled.set()
 
-        self.submit(operation, settle, **more)
+        self.submit(operation, done, order)
         assert settled.wait(10), "the writer does not answer"
         assert len(errors) == 1
         return errors[0]

@@ -76,9 +76,9 @@ def test_appends_of_one_commit_share_chunks_and_keep_their_order(queue: DirectQu
     settled = threading.Semaphore(0)
     blocks = [Block(b"%04d" % n, 1) for n in range(500)]
     hold = threading.Event()
-    queue.submit(Ping(), lambda *_: hold.wait(5))  # the writer waits here while the others gather
+    queue.submit(Ping(), lambda _: hold.wait(5) and None)  # the writer waits here while the others gather
     for block in blocks:
-        queue.submit(Append(queue.stream(), [block], 0), lambda *_: settled.release())
+        queue.submit(Append(queue.stream(), [block], 0), lambda _: settled.release())
     hold.set()
     for _ in blocks:
         assert settled.acquire(timeout=5)
@@ -305,7 +305,7 @@ def test_in_one_commit_too_nothing_overtakes_what_failed(queue: DirectQueue) -> 
     outcome: list[Exception | None] = []
     hold, settled = threading.Event(), threading.Semaphore(0)
 
-    def settle(error: Exception | None, _: Any) -> None:
+    def settle(error: Exception | None) -> None:
         outcome.append(error)
         settled.release()
 
@@ -317,7 +317,7 @@ def test_in_one_commit_too_nothing_overtakes_what_failed(queue: DirectQueue) -> 
     bad = Block("no bytes", 1)  # type: ignore[arg-type]
     queue.submit(Wait(), settle)
     for block, each in ((bad, order), (Block(b"2", 1), order), (Block(b"3", 1), Order()), (Block(b"4", 1), None)):
-        queue.submit(Append(queue.stream(), [block], 0), settle, order=each)
+        queue.submit(Append(queue.stream(), [block], 0), settle, each)
     hold.set()
     for _ in range(5):
         assert settled.acquire(timeout=10)
@@ -343,7 +343,7 @@ def test_one_bad_operation_cannot_fail_another(queue: DirectQueue) -> None:
     hold, settled = threading.Event(), threading.Semaphore(0)
 
     def settle(name: str) -> Any:
-        def note(error: Exception | None, _: Any) -> None:
+        def note(error: Exception | None) -> None:
             outcome[name] = error
             settled.release()
 
@@ -353,7 +353,7 @@ def test_one_bad_operation_cannot_fail_another(queue: DirectQueue) -> None:
         def apply(self, tx: Any) -> None:
             raise OverflowError("on purpose")
 
-    queue.submit(Ping(), lambda *_: hold.wait(5))
+    queue.submit(Ping(), lambda _: hold.wait(5) and None)
     queue.submit(Append(queue.stream(), [Block(b"1", 1)], 0), settle("first"))
     queue.submit(Bad(), settle("bad"))
     queue.submit(Append(queue.stream(), [Block(b"2", 1)], 0), settle("second"))
