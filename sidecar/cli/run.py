@@ -76,7 +76,7 @@ def _reload(sidecar: Sidecar, reloads: set[asyncio.Task[None]]) -> None:
 
 
 async def _reload_and_say(sidecar: Sidecar) -> None:
-    if sidecar.starting or sidecar.stopping:
+    if not sidecar.is_running:
         logger.warning("not reloaded, since it is starting or stopping")
         return
     with contextlib.suppress(Rejected):  # which it has logged

@@ -39,7 +39,7 @@ class StartError(SidecarError):
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):
-    """What is wrong with a report, or with one event.
+    """Says what is wrong with a report, or with one event.
 
     `status`: the HTTP status of the answer. `problem` says what is wrong and what would be right; `place` says where:
     ("data", 3, "dimension", "module"), empty where it is the whole. `scope` says what else is rejected with it: nothing

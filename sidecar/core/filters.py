@@ -1,4 +1,4 @@
-"""Which dead letters and which kept deliveries are meant, and how far one round with them got."""
+"""Filters for dead letters and kept deliveries, and how far one round with them got."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ RowNumber = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which dead letters. None: whatever it is. `reason` is a part of the words; times are those of the burial."""
+    """Chooses dead letters. None: whatever it is. `reason` is a part of the words; times are those of the burial."""
 
     ids: tuple[RowNumber, ...] | None = None
     streams: tuple[RowNumber, ...] | None = None
@@ -18,7 +18,7 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeptFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which kept deliveries. None: whatever it is. Times are those of the delivery."""
+    """Chooses kept deliveries. None: whatever it is. Times are those of the delivery."""
 
     streams: tuple[RowNumber, ...] | None = None
     from_ms: RowNumber | None = None
@@ -26,7 +26,7 @@ class KeptFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """How many events one transaction moved; and after which row to go on, None: there are no more.
+    """Says how many events one transaction moved, and after which row to go on; None: there are no more.
 
     `elsewhere`: nothing was done, since a replay to that address is under way. `unfit` dead letters stay, since they
     could not be sent.

@@ -1,6 +1,6 @@
 """The sidecar, wired once, in the order in which an event travels through it.
 
-    lock ─ queue ─ router ─ schedule ─ forwarders (forwarders) ─ maintenance ─ intake
+    lock ─ queue ─ router ─ schedule ─ forwarders ─ maintenance ─ intake
          ─ control ─ sockets ─ http ─ tails ─ ready
 
 It starts in that order and stops in reverse; both may be called twice, and stopping is bounded by a deadline.
@@ -30,7 +30,6 @@ from sidecar.host.own_address import OwnAddress
 from sidecar.host.process import keep_freed_memory, raise_file_limit, spare_the_collector
 from sidecar.host.scheduler import Schedule
 from sidecar.host.systemd import Notifier
-from sidecar.inputs import InputCounts
 from sidecar.inputs.http import Guard, Shared, bounded_protocol, intake_protocol, make_app
 from sidecar.inputs.socket import Sockets, configuration
 from sidecar.inputs.tail import Tails, make_makers
@@ -42,10 +41,10 @@ from sidecar.service.control_socket import ControlSocket
 from sidecar.service.forwarders import Forwarders
 from sidecar.service.instance import own_id
 from sidecar.service.maintenance import Maintenance
-from sidecar.service.paths import CONTROL_SOCKET, control_socket, queue_file
+from sidecar.service.paths import control_socket, queue_file
+from sidecar.service.run_state import ConfigState, RunState
 from sidecar.service.state_lock import StateLock
-from sidecar.service.status_collector import ConfigState, StatusCollector
-from sidecar.status.tails import ShownTail
+from sidecar.service.status_collector import StatusCollector
 
 _STOP_S = 10.0
 _ADDRESS_EVERY_S = 1.0
@@ -64,19 +63,11 @@ class Sidecar:
         """`load` reads the configuration, now and whenever it is to be reloaded. Raises ConfigError."""
         loaded = load()
         self._load = load
-        self.pid = os.getpid()
-        self.started_s = boot_clock()
-        self.starting, self.stopping = True, False
-        self._http_counts = InputCounts("http", "http")
-        self.config: Config = loaded.config
         self.listens_on: Address = loaded.config.http.listen
-        self.config_state = ConfigState(generation=1, loaded_s=self.started_s, error=None)
         self._loaded = loaded  # what `config` was made of
         self._naming: frozenset[str] | None = None  # the tails whose events name the address; None: not looked at yet
         self._address = OwnAddress(loaded.address, host_address, boot_clock)
-        self._control: ControlSocket | None = None
-        self._sockets: Sockets | None = None
-        self._tails: Tails | None = None
+        self._run = RunState(loaded.config, self._address)
         self._reloaders: list[Callable[[Config], None]] = []
         self._forwarders: Forwarders | None = None
         self._reloading = asyncio.Lock()
@@ -84,33 +75,14 @@ class Sidecar:
         self._running = contextlib.AsyncExitStack()
 
     @property
-    def inputs(self) -> list[InputCounts]:
-        """What each input has seen."""
-        sockets = self._sockets.counts if self._sockets is not None else []
-        return [self._http_counts, *sockets, *(self._tails.counts if self._tails is not None else [])]
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._run.config
 
     @property
-    def tails(self) -> list[ShownTail]:
-        """How the tails stand."""
-        return self._tails.shown() if self._tails is not None else []
-
-    @property
-    def nameless(self) -> str | None:
-        """By which address events name this host, since its own is not known; None: by its own."""
-        return self.config.defaults.ip if self._address.loopback_used and self._address.known is None else None
-
-    @property
-    def sockets_lost(self) -> dict[str, str]:
-        """Sockets that nobody can connect to, with the reason."""
-        lost = dict(self._sockets.lost) if self._sockets is not None else {}
-        if self._control is not None and self._control.lost is not None:
-            lost[CONTROL_SOCKET] = self._control.lost
-        return lost
-
-    @property
-    def sockets_wait(self) -> str | None:
-        """Why sockets are not read at the moment."""
-        return self._sockets.waiting if self._sockets is not None else None
+    def is_running(self) -> bool:
+        """Return True once it has started, until it stops."""
+        return not (self._run.starting or self._run.stopping)
 
     async def start(self) -> None:
         """Raises StartError, after undoing what was done."""
@@ -120,16 +92,16 @@ class Sidecar:
 
     async def stop(self) -> None:
         """Stops accepting, commits what is in hand, ends the requests under way, closes."""
-        if self.stopping:
+        if self._run.stopping:
             return
-        self.stopping = True
+        self._run.stopping = True
         self._notifier.tell("STOPPING=1")
         logger.info("stopping")
         try:
             await self._running.aclose()
         except TimeoutError as error:
             logger.error("stopped by force; what was acknowledged is on disk", error=str(error))
-        logger.info("stopped", after_s=round(boot_clock() - self.started_s, 1))
+        logger.info("stopped", after_s=round(boot_clock() - self._run.started_s, 1))
 
     async def reload(self) -> Reloaded:
         """Puts the configuration of now in force, but for what needs a restart. Raises Rejected with what is wrong."""
@@ -149,8 +121,10 @@ class Sidecar:
                 raise Rejected(503, "requests under way did not end in time; try again")
             self._address.took(address)
             self._note_config(error=None)
-        logger.info("configuration reloaded", generation=self.config_state.generation, at_restart=",".join(at_restart))
-        return Reloaded(self.config_state.generation, at_restart)
+        logger.info(
+            "configuration reloaded", generation=self._run.config_state.generation, at_restart=",".join(at_restart)
+        )
+        return Reloaded(self._run.config_state.generation, at_restart)
 
     async def _put_in_force(self, config: Config) -> bool:
         assert self._forwarders is not None
@@ -159,9 +133,9 @@ class Sidecar:
             reload(config)
         done = await self._forwarders.reload(config)
         if done:
-            if self._tails is not None and _tails_differ(self.config, config):
-                await self._tails.reload(config.tails, make_makers(config))
-            self.config = config
+            if self._run.tails is not None and _tails_differ(self.config, config):
+                await self._run.tails.reload(config.tails, make_makers(config))
+            self._run.config = config
         else:
             for reload in self._reloaders:
                 reload(self.config)
@@ -182,26 +156,26 @@ class Sidecar:
             return
         async with self._reloading:
             found, with_address = self._address.another(), self._loaded.with_address
-            if found is None or with_address is None or self.stopping:
+            if found is None or with_address is None or self._run.stopping:
                 return
             config = _named_anew(self.config, with_address(found))
             logger.info("this host has another address", address=found, was=self._address.known or "none")
             for reload in self._reloaders:
                 reload(config)
-            if self._sockets is not None:
-                self._sockets.configuration = _agent_configuration(config)
-            if self._tails is not None and _tails_differ(self.config, config):
-                await self._tails.reload(config.tails, make_makers(config))
-            self.config = config
+            if self._run.sockets is not None:
+                self._run.sockets.configuration = _agent_configuration(config)
+            if self._run.tails is not None and _tails_differ(self.config, config):
+                await self._run.tails.reload(config.tails, make_makers(config))
+            self._run.config = config
             self._address.took(found)
 
     def _note_config(self, *, error: str | None) -> None:
-        now = self.config_state
+        now = self._run.config_state
         if error is not None:
             logger.error("configuration not reloaded, the old one stays in force", error=error)
-            self.config_state = ConfigState(now.generation, now.loaded_s, error)
+            self._run.config_state = ConfigState(now.generation, now.loaded_s, error)
         else:
-            self.config_state = ConfigState(now.generation + 1, boot_clock(), None)
+            self._run.config_state = ConfigState(now.generation + 1, boot_clock(), None)
 
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
         config = self.config
@@ -247,7 +221,7 @@ class Sidecar:
             remote_tokens=config.http.tokens,
         )
         maintenance.on_forgotten = intake.forget
-        views = StatusCollector(config, router, queue, forwarders, maintenance, intake, self)
+        views = StatusCollector(config, router, queue, forwarders, maintenance, intake, self._run)
         maintenance.on_look = views.note_growth
         self._forwarders = forwarders
         self._reloaders = [
@@ -257,7 +231,7 @@ class Sidecar:
             lambda _: intake.reload(),
             lambda _: _prepare(queue, router),
         ]
-        self._tails = tails = Tails(
+        self._run.tails = tails = Tails(
             intake,
             queue.checkpoints,
             host=socket.gethostname(),
@@ -272,7 +246,7 @@ class Sidecar:
         undo.callback(intake.stop)
         schedule.add_every("address", _ADDRESS_EVERY_S, self._look_for_address)
         await tails.start(config.tails, make_makers(config))
-        self.starting = False
+        self._run.starting = False
 
         spare_the_collector()
         self._log_start(queue, hops)
@@ -282,16 +256,16 @@ class Sidecar:
         self, views: StatusCollector, control: ControlApi, schedule: Schedule, undo: contextlib.AsyncExitStack
     ) -> None:
         path = control_socket(self.config.state)
-        self._control = ControlSocket(path, make_app(views, None, control.routes()))
-        undo.push_async_callback(self._control.stop)
-        await self._control.start()
-        schedule.add_every("control", _SOCKETS_EVERY_S, self._control.look)
+        self._run.control = opened = ControlSocket(path, make_app(views, None, control.routes()))
+        undo.push_async_callback(opened.stop)
+        await opened.start()
+        schedule.add_every("control", _SOCKETS_EVERY_S, opened.look)
 
     async def _open_sockets(self, intake: Intake, schedule: Schedule, undo: contextlib.AsyncExitStack) -> None:
-        self._sockets = Sockets(self.config.sockets, intake, _agent_configuration(self.config))
-        undo.push_async_callback(self._sockets.stop)
-        await self._sockets.start()
-        schedule.add_every("sockets", _SOCKETS_EVERY_S, self._sockets.look)
+        self._run.sockets = sockets = Sockets(self.config.sockets, intake, _agent_configuration(self.config))
+        undo.push_async_callback(sockets.stop)
+        await sockets.start()
+        schedule.add_every("sockets", _SOCKETS_EVERY_S, sockets.look)
 
     async def _open_http(
         self, intake: Intake, views: StatusCollector, control: ControlApi, hops: Hops, undo: contextlib.AsyncExitStack
@@ -302,7 +276,7 @@ class Sidecar:
             intake.take,
             intake.take_large,
             guard,
-            self._http_counts,
+            self._run.http_counts,
             hops,
             max_body_bytes=settings.max_body,
             max_connections=settings.max_connections,

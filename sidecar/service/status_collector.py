@@ -4,7 +4,6 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -19,6 +18,7 @@ from sidecar.intake import Intake, Refuse, Router, admit
 from sidecar.queue import Queue, QueueLane, QueueStream
 from sidecar.service.forwarders import Forwarders
 from sidecar.service.maintenance import Maintenance
+from sidecar.service.run_state import RunState
 from sidecar.status import prometheus
 from sidecar.status.document import (
     ConfigStatus,
@@ -44,45 +44,6 @@ _CROWDED_S = 120.0
 _WORST = ("unauthorized", "held", "rate_limited", "sending", "idle")
 
 
-class ConfigState(msgspec.Struct, frozen=True):
-    """The configuration in force: loaded at `loaded_s` on the boot clock; `error`: why a later one is not in force."""
-
-    generation: int
-    loaded_s: float
-    error: str | None
-
-
-class Facts(Protocol):
-    """What only the application knows."""
-
-    pid: int
-    started_s: float
-    """When it started, on the boot clock."""
-    starting: bool
-    stopping: bool
-    config_state: ConfigState
-
-    @property
-    def inputs(self) -> list[InputCounts]:
-        """What each input has seen."""
-
-    @property
-    def tails(self) -> list[ShownTail]:
-        """How the tails stand."""
-
-    @property
-    def nameless(self) -> str | None:
-        """By which address events name this host, since its own is not known."""
-
-    @property
-    def sockets_lost(self) -> dict[str, str]:
-        """Sockets that nobody can connect to, with the reason."""
-
-    @property
-    def sockets_wait(self) -> str | None:
-        """Why sockets are not read."""
-
-
 class StatusCollector:
     """Implements what the HTTP routes show."""
 
@@ -94,10 +55,10 @@ class StatusCollector:
         forwarders: Forwarders,
         maintenance: Maintenance,
         intake: Intake,
-        facts: Facts,
+        run: RunState,
     ) -> None:
         self._config, self._router, self._queue = config, router, queue
-        self._forwarders, self._maintenance, self._intake, self._facts = forwarders, maintenance, intake, facts
+        self._forwarders, self._maintenance, self._intake, self._run = forwarders, maintenance, intake, run
         self._growth = _Growth()
 
     def reload(self, config: Config) -> None:
@@ -128,17 +89,17 @@ class StatusCollector:
             streams=streams,
             proxies=proxies,
             inputs=inputs,
-            sockets_wait=self._facts.sockets_wait,
-            sockets_lost=self._facts.sockets_lost,
+            sockets_wait=self._run.sockets_wait,
+            sockets_lost=self._run.sockets_lost,
             crowded=self._crowded(),
-            nameless=self._facts.nameless,
+            nameless=self._run.nameless,
             now_ms=int(time.time() * 1000),
         )
-        config = self._facts.config_state
+        config = self._run.config_state
         return Status(
             version=__version__,
-            pid=self._facts.pid,
-            started_at=_wall_ms(self._facts.started_s, boot_clock()),
+            pid=self._run.pid,
+            started_at=_wall_ms(self._run.started_s, boot_clock()),
             state="failing" if broken else "degraded" if reasons else "ok",
             reasons=reasons,
             books=books,
@@ -147,7 +108,7 @@ class StatusCollector:
             proxies=proxies,
             inputs=inputs,
             config=ConfigStatus(config.generation, _wall_ms(config.loaded_s, boot_clock()), config.error),
-            sockets_lost=self._facts.sockets_lost,
+            sockets_lost=self._run.sockets_lost,
         )
 
     async def alive(self) -> Health:
@@ -158,9 +119,9 @@ class StatusCollector:
     async def ready(self) -> Health:
         """Whether a report, or a line of a file, would be taken now."""
         reasons = []
-        if self._facts.starting:
+        if self._run.starting:
             reasons.append("starting: the tails look for their files")
-        if self._facts.stopping:
+        if self._run.stopping:
             reasons.append("stopping")
         if self._queue.broken:
             reasons.append(f"storage: {self._queue.broken}")
@@ -178,9 +139,9 @@ class StatusCollector:
         return [peer for peer, at_s in self._intake.crowded.items() if now_s - at_s < _CROWDED_S]
 
     def _inputs(self) -> list[InputStatus]:
-        tails = {tail.name: tail for tail in self._facts.tails}
+        tails = {tail.name: tail for tail in self._run.shown_tails}
         return [_tail(counts, tails[counts.name]) if isinstance(counts, TailCounts) and counts.name in tails
-                else _input(counts) for counts in self._facts.inputs]  # fmt: skip
+                else _input(counts) for counts in self._run.inputs]  # fmt: skip
 
     def _refusing(self) -> bool:
         verdict = admit(

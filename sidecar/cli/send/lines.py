@@ -66,7 +66,7 @@ class LineCutter:
 
 
 def items_of(line: Line, pipe: Pipe | None, given: Given, now_ms: int) -> tuple[Pipe, list[Item]]:
-    """What stands in a line, and where it goes. Raises Rejected that says what is wrong with it."""
+    """Return where a line goes, and the events in it. Raises Rejected that says what is wrong with it."""
     if line.text is None:
         raise Rejected(413, f"longer than {MAX_LINE_BYTES} bytes")
     if pipe is None:

@@ -68,7 +68,7 @@ class ReportOutbox:
         self._settled(report)
 
     def rejected(self, report: Report, why: Rejection) -> None:
-        """It will never be taken as it is. Raises StoppedError if nothing else of the one pipe will be."""
+        """Give up a report, or try its halves. Raises StoppedError if nothing else of the one pipe will be taken."""
         for_all = why.scope == "stream"
         if for_all and self._one_pipe:
             raise StoppedError(why.message)

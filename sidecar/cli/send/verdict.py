@@ -67,7 +67,7 @@ def judge(reply: Reply, now: datetime, *, token: str) -> Verdict:
 
 
 class _Said(msgspec.Struct):
-    """What a header of the sidecar's answer says as data."""
+    """Holds what a header of the sidecar's answer says as data."""
 
     place: tuple[str | int, ...] = ()
     problem: str = ""
