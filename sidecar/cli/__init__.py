@@ -60,7 +60,7 @@ def _use_any_locale() -> None:
 
 
 def main() -> None:
-    """Runs the command line and exits. Called by the name of `bkmonitorbeat`, it is `sidecar send`."""
+    """Run the command line and exits. Called by the name of `bkmonitorbeat`, it is `sidecar send`."""
     _use_any_locale()
     by_name = ["send"] if Path(sys.argv[0]).name.startswith(_BEAT) else []
     try:

@@ -46,7 +46,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 def ask(state: Path, path: str) -> bytes:
-    """The body of the answer to GET `path`. Raises NotRunningError or SilentError."""
+    """Return the body of the answer to GET `path`. Raises NotRunningError or SilentError."""
     return _request(state, "GET", path)[1]
 
 
@@ -74,12 +74,12 @@ def ask_over_http(listen: Address) -> bytes:
 
 
 def ask_status(state: Path) -> Status:
-    """The status document. Raises NotRunningError."""
+    """Return the status document. Raises NotRunningError."""
     return msgspec.json.decode(ask(state, "/status"), type=Status)
 
 
 def command(state: Path, path: str, document: Any, kind: type[T]) -> T:
-    """Sends a command and reads its answer. Raises NotRunningError, or CommandError with the sidecar's words."""
+    """Send a command and read its answer. Raises NotRunningError, or CommandError with the sidecar's words."""
     status, body = _request(state, "POST", path, msgspec.json.encode(document))
     if status != 200:
         try:

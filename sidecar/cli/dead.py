@@ -34,7 +34,7 @@ def dead() -> None:
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds the filters."""
+    """Add the filters."""
     for option in (
         click.option("--until", type=When(time.time), metavar="TIME", help="Buried until then."),
         click.option("--since", type=When(time.time), metavar="TIME", help="Buried since then; 2h: two hours ago."),
@@ -62,7 +62,7 @@ class Selection:
 
     @property
     def everything(self) -> bool:
-        """Whether nothing was said to choose by."""
+        """Return whether nothing was said to choose by."""
         return self.filter == DeadFilter()
 
     def count(self) -> int:

@@ -26,7 +26,7 @@ _PASS_ON_S = 10.0
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on at the moment."""
+    """Return a port of 127.0.0.1 that nobody listens on at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -80,11 +80,11 @@ class _Process:
         self._process.wait()
 
     def command(self) -> list[str]:
-        """The arguments of `sidecar`."""
+        """Return the arguments of `sidecar`."""
         raise NotImplementedError
 
     def ready(self) -> bool:
-        """Whether the part does its work."""
+        """Return whether the part does its work."""
         raise NotImplementedError
 
 
@@ -176,7 +176,7 @@ class SidecarProcess(_Process):
         return msgspec.json.decode(ask(self._state, "/status"), type=Status)
 
     def has_delivered(self, events: int) -> bool:
-        """Whether it runs, has delivered so many, and nothing waits in the queue."""
+        """Return whether it runs, has delivered so many, and nothing waits in the queue."""
         status = self.status_if_up()
         return status is not None and status.books.delivered >= events and status.books.queued == 0
 

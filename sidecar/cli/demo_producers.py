@@ -50,7 +50,7 @@ class Producer(threading.Thread):
             self.ended.wait(max(0.0, due_s - time.monotonic()))
 
     def bring_through(self, numbers: list[int]) -> bool:
-        """Tries until it succeeds; False if it was told to end before."""
+        """Try until it succeeds; False if it was told to end before."""
         while not self.hand_over(numbers):
             if self.ended.wait(_AGAIN_S):
                 return False
@@ -58,11 +58,11 @@ class Producer(threading.Thread):
         return True
 
     def hand_over(self, numbers: list[int]) -> bool:
-        """Whether the sidecar acknowledged the events."""
+        """Return whether the sidecar acknowledged the events."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Ends the connection."""
+        """End the connection."""
         raise NotImplementedError
 
 

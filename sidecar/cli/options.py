@@ -30,17 +30,17 @@ _CONFIG = click.option(
 
 
 def configured(command: Command) -> Command:
-    """Adds --config, --proxy and --state, each also from the environment."""
+    """Add --config, --proxy and --state, each also from the environment."""
     return _CONFIG(_PROXY(_STATE(command)))
 
 
 def placed(command: Command) -> Command:
-    """Adds --config and --state, each also from the environment."""
+    """Add --config and --state, each also from the environment."""
     return _CONFIG(_STATE(command))
 
 
 def located(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds --config and --state, and hands the command the configuration they name, as `loaded`."""
+    """Add --config and --state, and hand the command the configuration they name, as `loaded`."""
 
     @functools.wraps(command)
     def run(*, config: Path | None, state: Path | None, **given: Any) -> None:
@@ -50,7 +50,7 @@ def located(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def asking(command: Callable[..., None]) -> Callable[..., None]:
-    """The same for a command that asks a running sidecar: with --state, the configuration need not be right."""
+    """Return the same for a command that asks a running sidecar: with --state, the configuration need not be right."""
 
     @functools.wraps(command)
     def run(*, config: Path | None, state: Path | None, **given: Any) -> None:
@@ -60,7 +60,7 @@ def asking(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def readable_configuration(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds --config, and hands the command what its user can read of the configuration, as `readable`.
+    """Add --config, and hand the command what its user can read of the configuration, as `readable`.
 
     Only a configuration that was named must be right, and open to this user.
     """
@@ -77,12 +77,12 @@ def readable_configuration(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def load(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, need_proxy: bool = True) -> Loaded:
-    """The configuration that the options name. Raises ConfigError."""
+    """Return the configuration that the options name. Raises ConfigError."""
     return load_config(options_of(config, proxies, state), os.environ, need_proxy=need_proxy)
 
 
 def load_to_ask(config: Path | None, proxies: tuple[str, ...], state: Path | None) -> Loaded:
-    """The configuration, or with a given `state` what is right of it. Raises ConfigError."""
+    """Return the configuration, or with a given `state` what is right of it. Raises ConfigError."""
     try:
         return load(config, proxies, state, need_proxy=False)
     except ConfigError:
@@ -93,13 +93,13 @@ def load_to_ask(config: Path | None, proxies: tuple[str, ...], state: Path | Non
 
 
 def nearer(parameter: str, here: Path | None, above: Path | None) -> Path | None:
-    """What was given to a subcommand, or else to the command above it, which also knows the environment."""
+    """Return what was given to a subcommand, or else to the command above it, which also knows the environment."""
     source = click.get_current_context().get_parameter_source(parameter)
     return here if source is ParameterSource.COMMANDLINE else above
 
 
 def options_of(config: Path | None, proxies: tuple[str, ...], state: Path | None) -> Options:
-    """The options, with where they were given."""
+    """Return the options, with where they were given."""
     return Options(
         config=config,
         proxies=proxies,

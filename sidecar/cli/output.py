@@ -21,7 +21,7 @@ def console() -> Console:
 
 
 def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
-    """A table without lines; the columns in `numbers` are aligned to the right."""
+    """Return a table without lines; the columns in `numbers` are aligned to the right."""
     made = Table(box=None, pad_edge=False)
     for name in columns:
         made.add_column(name, justify="right" if name in numbers else "left", no_wrap=not sys.stdout.isatty())
@@ -46,7 +46,7 @@ def print_json(document: Any) -> None:
 
 @contextlib.contextmanager
 def progress(doing: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows on a terminal how far something got; the caller tells how many are done in all."""
+    """Show on a terminal how far something got; the caller tells how many are done in all."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

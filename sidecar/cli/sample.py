@@ -24,7 +24,7 @@ class Sample(msgspec.Struct, frozen=True):
 def sample(
     config: Config, tail: str, read: Callable[[int], bytes], path: str, host: str, now_ms: int
 ) -> Iterator[Sample]:
-    """What the tail called `tail` makes of what `read` gives, as if it were a file at `path`, part by part."""
+    """Return what the tail called `tail` makes of what `read` gives, as if it were a file at `path`, part by part."""
     settings = config.tails[tail]
     maker = make_maker(config, tail)
     data, offset, inside, ended = b"", 0, False, False

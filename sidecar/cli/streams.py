@@ -10,7 +10,7 @@ from sidecar.service.paths import queue_file
 
 
 def open_lookup(loaded: Loaded) -> Lookup:
-    """The queue's file. Raises StartError if there is none."""
+    """Return the queue's file. Raises StartError if there is none."""
     path = queue_file(loaded.config.state)
     if not path.exists():
         raise StartError(f"no sidecar ever ran on {loaded.config.state}: there is no {path.name}")
@@ -18,7 +18,7 @@ def open_lookup(loaded: Loaded) -> Lookup:
 
 
 def names_of(loaded: Loaded, streams: Mapping[int, QueueStream]) -> dict[int, str]:
-    """The name of each stream, by its number in the file."""
+    """Return the name of each stream, by its number in the file."""
     router = Router(loaded.config)
     return {number: router.name(stream.key) for number, stream in streams.items()}
 

@@ -76,7 +76,7 @@ def _of_configured(loaded: Loaded, name: str) -> dict[str, Any] | None:
 
 
 def _of_event(loaded: Loaded, status: Status | None, what: str) -> dict[str, Any]:
-    """Where the event is; in the queue with why it still is there."""
+    """Return where the event is; in the queue with why it still is there."""
     matches, needle = matcher(what)
     with open_lookup(loaded) as lookup:
         names = names_of(loaded, lookup.streams)
@@ -97,7 +97,7 @@ def _of_event(loaded: Loaded, status: Status | None, what: str) -> dict[str, Any
 
 
 def matcher(what: str) -> tuple[Callable[[dict[str, Any]], bool], bytes]:
-    """Whether an event is meant, and bytes that any such event holds."""
+    """Return whether an event is meant, and bytes that any such event holds."""
     name, equals, value = what.partition("=")
     if not equals:
         name, value = "", what

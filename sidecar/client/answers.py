@@ -50,7 +50,7 @@ class Answers:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[Answer]:
-        """The answers that are complete now. Raises BadAnswer."""
+        """Return the answers that are complete now. Raises BadAnswer."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _MAX_ANSWER_BYTES:
             raise BadAnswer("an answer without an end")

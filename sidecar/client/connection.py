@@ -17,7 +17,7 @@ _BLOCK_BYTES = 65_536
 
 
 def connect(address: Tcp | str) -> socket.socket:
-    """A socket that never blocks. Raises OSError."""
+    """Return a socket that never blocks. Raises OSError."""
     if isinstance(address, Tcp):
         sock = socket.create_connection(address, _CONNECT_TIMEOUT_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

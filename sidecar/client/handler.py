@@ -54,7 +54,7 @@ class SidecarHandler(logging.Handler):
         self._gave_up_s = float("-inf")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Puts the record into the buffer and returns."""
+        """Put the record into the buffer and return."""
         try:
             line = self._line(record)
         except Exception as error:  # from the record's own arguments or a formatter, so anything
@@ -63,7 +63,7 @@ class SidecarHandler(logging.Handler):
             self._link.put(line)
 
     def flush(self, timeout_s: float = 5.0) -> bool:  # type: ignore[override]
-        """Waits until all that was handed over so far is acknowledged or refused; False if it is not, in that time.
+        """Wait until all that was handed over so far is acknowledged or refused; False if it is not, in that time.
 
         Under the handler's lock, as logging calls it at the exit, it waits for `close_timeout_s` at most.
         """

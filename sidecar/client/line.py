@@ -19,7 +19,7 @@ class LineWriter:
     max_line_bytes: int
 
     def write(self, name: str, content: str, dimension: Mapping[str, str], timestamp_ms: int) -> bytes:
-        """The line, with its end. Content that is too long is cut, and a dimension `truncated` says so.
+        """Return the line, with its end. Content that is too long is cut, and a dimension `truncated` says so.
 
         Raises ValueError where everything else alone is too long.
         """
@@ -42,7 +42,7 @@ class LineWriter:
 
 
 def cut(text: str, limit_bytes: int) -> str:
-    """The longest beginning of `text` that takes at most so many bytes inside a JSON string."""
+    """Return the longest beginning of `text` that takes at most so many bytes inside a JSON string."""
     written = _json(text[:limit_bytes])[1:-1][:limit_bytes].decode("utf-8", "ignore")
     for left_out in range(_MAX_ESCAPE_CHARACTERS):  # an escape may have been cut in two
         try:

@@ -27,7 +27,7 @@ _ERROR_CHARACTERS = 500
 
 
 def pause_s(failures: int, draw: float) -> float:
-    """The wait after so many failures in a row, the first is 1; `draw` from [0, 1) sets applications apart."""
+    """Return the wait after so many failures in a row, the first is 1; `draw` from [0, 1) sets applications apart."""
     longest_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(failures - 1, 60))
     return longest_s * (0.5 + draw / 2)
 
@@ -76,14 +76,14 @@ class Link:
                 self._see_to_it()
 
     def lose_unformattable(self, error: Exception) -> None:
-        """Counts a record of which no line could be made."""
+        """Count a record of which no line could be made."""
         with self._lock:
             self._handed_over += 1
             self._unformattable += 1
             self._failed("unformattable", error)
 
     def flush(self, timeout_s: float) -> bool:
-        """Whether all that was put in so far is settled, at the latest after this time."""
+        """Return whether all that was put in so far is settled, at the latest after this time."""
         with self._lock:
             through = self._outbox.last
             if self._outbox.is_settled(through):
@@ -157,7 +157,7 @@ class Link:
             self._end()
 
     def _has_work(self, wake: Wake) -> bool:
-        """Waits for lines; False at the end."""
+        """Wait for lines; False at the end."""
         while True:
             wake.clear()
             if self._closed:

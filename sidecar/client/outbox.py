@@ -45,7 +45,7 @@ class Outbox:
         return len(self._waiting) + len(self._sent)
 
     def put(self, line: bytes) -> bool:
-        """Whether there was room."""
+        """Return whether there was room."""
         held_bytes = self._held_bytes + len(line)
         if held_bytes > self._limit_bytes:
             self.full += 1
@@ -56,7 +56,7 @@ class Outbox:
         return True
 
     def take(self, budget_bytes: int) -> bytes:
-        """The next lines, to be sent now: the last of them may pass the budget."""
+        """Return the next lines, to be sent now: the last of them may pass the budget."""
         taken = []
         while self._waiting and budget_bytes > 0:
             numbered = self._waiting.popleft()
@@ -107,12 +107,12 @@ class Outbox:
         self._connection = _Connection()
 
     def is_settled(self, through: int) -> bool:
-        """Whether all lines are settled up to this number."""
+        """Return whether all lines are settled up to this number."""
         oldest = self._sent or self._waiting
         return not oldest or oldest[0][0] > through
 
     def clear(self) -> int:
-        """Gives up; how many lines that concerns."""
+        """Give up; how many lines that concerns."""
         lines = len(self)
         self._waiting.clear()
         self._sent.clear()

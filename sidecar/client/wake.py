@@ -29,7 +29,7 @@ class Wake:
                 self._writer.send(b"\0")
 
     def clear(self) -> None:
-        """Takes the signal back. First the byte, then the mark: a signal in between finds the thread about to look."""
+        """Take the signal back. First the byte, then the mark: a signal in between finds the thread about to look."""
         with contextlib.suppress(OSError):
             self._reader.recv(64)
         self._signalled = False

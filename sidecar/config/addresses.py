@@ -27,7 +27,7 @@ def host_address() -> str | None:
 
 
 def is_own_listener(url: str, listen: Address) -> bool:
-    """Whether `url` leads to what listens on `listen`."""
+    """Return whether `url` leads to what listens on `listen`."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     host = parts.hostname or ""
@@ -35,7 +35,7 @@ def is_own_listener(url: str, listen: Address) -> bool:
 
 
 def _is_ours(host: str, listen_host: str) -> bool:
-    """Whether a listener for all addresses is reached under `host`, an address of this host's own."""
+    """Return whether a listener for all addresses is reached under `host`, an address of this host's own."""
     try:
         return ipaddress.ip_address(listen_host).is_unspecified and is_own_address(host)
     except ValueError:
@@ -63,7 +63,7 @@ def is_own_address(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this host reaches `host`, a name or an address."""
+    """Return whether only this host reaches `host`, a name or an address."""
     if host == "localhost":
         return True
     try:

@@ -36,7 +36,7 @@ class Binder:
         self.bound: dict[str, msgspec.Struct] = {}
 
     def bind(self, kind: Any, node: Node, name: str = "") -> Any:
-        """A value of type `kind` from `node`, or a mark that only `bind` knows, with the problems noted."""
+        """Return a value of type `kind` from `node`, or a mark that only `bind` knows, with the problems noted."""
         if kind is Document:
             self.origins[name] = node.place
             return plain(node)
@@ -139,7 +139,7 @@ class Binder:
             return self._problem(node.place, name, f"{path}: expected {error}")
 
     def _beside(self, node: Node, path: Path) -> Path:
-        """Where a file is that `node` names: systemd's credentials, or beside the file that names it."""
+        """Return where a file is that `node` names: systemd's credentials, or beside the file that names it."""
         beside = Path(node.place.rpartition(":")[0]).parent
         return Path(self.environ.get("CREDENTIALS_DIRECTORY", beside)) / path
 
@@ -159,7 +159,7 @@ def plain(node: Node) -> Any:
 
 
 def _read_small(path: Path) -> str:
-    """The text of a small file. Raises OSError, UnicodeDecodeError or ValueError."""
+    """Return the text of a small file. Raises OSError, UnicodeDecodeError or ValueError."""
     if not path.is_file():
         path.stat()  # says why, if it is not there at all
         raise ValueError("a file")
@@ -176,7 +176,7 @@ def _file_hint(kind: Any, path: str) -> str:
 
 
 def _may_be_secret(name: str, node: Node) -> bool:
-    """A token or a password in the wrong place is still a secret."""
+    """Hide a token or a password that stands in the wrong place."""
     return isinstance(node, Leaf) and ((name.startswith("streams.") and name.count(".") == 1) or "@" in str(node.value))
 
 

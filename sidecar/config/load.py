@@ -193,7 +193,7 @@ def _override(tree: Map, name: str, node: Node | None) -> Map:
 
 
 def _across(binder: Binder, tree: Map, *, need_proxy: bool) -> Iterable[str]:
-    """What concerns more than one key, as far as the parts in question are right by themselves."""
+    """Return what concerns more than one key, as far as the parts in question are right by themselves."""
     proxy = binder.bound.get("proxy") if "proxy" in tree.items else Proxy()
     http = binder.bound.get("http") if "http" in tree.items else Http()
     if isinstance(proxy, Proxy):

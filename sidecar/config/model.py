@@ -57,12 +57,12 @@ class Listen(msgspec.Struct, frozen=True):
 
     @property
     def datagrams(self) -> bool:
-        """Whether what comes in are datagrams, which get no answer."""
+        """Return whether what comes in are datagrams, which get no answer."""
         return self.scheme in ("unixgram", "udp")
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file, with a mode and an owner."""
+        """Return whether it is a file, with a mode and an owner."""
         return self.path is not None and not self.path.startswith("@")
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def event_bytes(self) -> int:
-        """The largest event that fits a body, with the longest token beside it in its longest spelling."""
+        """Return the largest event that fits a body, with the longest token beside it in its longest spelling."""
         return self.max_body - ENVELOPE_BYTES
 
     @property
@@ -145,7 +145,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def own_target(self) -> str:
-        """What events come from that name no target and can only be of this host."""
+        """Return what events come from that name no target and can only be of this host."""
         return self.target or f"{self.cloud_id}:{self.ip}"
 
 

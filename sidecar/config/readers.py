@@ -150,7 +150,7 @@ def parse_address(value: Scalar) -> Address:
 
 
 def parse_listen(value: Scalar) -> Listen:
-    """Where a socket listens. Raises ValueError that says what would be right."""
+    """Return where a socket listens. Raises ValueError that says what would be right."""
     expected = "unix:/PATH, unix:@NAME, unixgram:/PATH, tcp:HOST:PORT or udp:HOST:PORT"
     scheme, _, where = str(value).partition(":")
     if scheme in ("tcp", "udp"):
@@ -165,7 +165,7 @@ def parse_listen(value: Scalar) -> Listen:
 
 
 def parse_url(value: Scalar) -> Url:
-    """An address of a proxy. Raises ValueError that says what would be right."""
+    """Return an address of a proxy. Raises ValueError that says what would be right."""
     expected = "a URL such as http://10.0.0.1:10205"
     try:
         parts = urlsplit(str(value))
@@ -201,7 +201,7 @@ def _span(value: Scalar) -> Span:
 
 
 def parse_via(value: Scalar) -> HttpProxy:
-    """An HTTP proxy on the way. Raises ValueError that says what would be right."""
+    """Return an HTTP proxy on the way. Raises ValueError that says what would be right."""
     expected = "a URL such as http://10.0.0.1:3128"
     try:
         parts = urlsplit(parse_url(value))

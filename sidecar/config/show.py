@@ -25,7 +25,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def effective(loaded: Loaded) -> list[Row]:
-    """Every key, defaults too, in the model's order."""
+    """Return every key, defaults too, in the model's order."""
     return list(_rows(loaded.config, "", loaded.origins))
 
 

@@ -10,7 +10,7 @@ from sidecar.config.model import Socket
 
 
 def socket_problems(sockets: Mapping[str, Socket], streams: Iterable[str], origins: Mapping[str, str]) -> Iterator[str]:
-    """Every mistake, each with its place. `sockets` by full name, such as `sockets.local`."""
+    """Return every mistake, each with its place. `sockets` by full name, such as `sockets.local`."""
     seen: dict[str, str] = {}
     for name, socket in sockets.items():
         for key, why in _problems(socket, list(streams), f"{name}.", origins):
@@ -65,7 +65,7 @@ def _unknown_accounts(socket: Socket) -> Iterator[tuple[str, str]]:
 
 
 def user_id(name: str) -> int | None:
-    """The number of a user; a number stands for itself, also where nobody has it."""
+    """Return the number of a user; a number stands for itself, also where nobody has it."""
     try:
         return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
     except KeyError:
@@ -73,7 +73,7 @@ def user_id(name: str) -> int | None:
 
 
 def group_id(name: str) -> int | None:
-    """The number of a group; a number stands for itself."""
+    """Return the number of a group; a number stands for itself."""
     try:
         return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
     except KeyError:

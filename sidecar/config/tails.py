@@ -18,7 +18,7 @@ Problem = tuple[str, str]
 def tail_problems(
     tails: Mapping[str, Tail], streams: Mapping[str, Stream], names: Iterable[str], origins: Mapping[str, str]
 ) -> Iterator[str]:
-    """Every mistake, each with its place. `tails` by full name, such as `tails.app`; `names` of all streams."""
+    """Return every mistake, each with its place. `tails` by full name, such as `tails.app`; `names` of all streams."""
     for name, tail in tails.items():
         given = {key.removeprefix(f"{name}.") for key in origins if key.startswith(f"{name}.")}
         for key, why in _problems(tail, streams.get(f"streams.{tail.stream}"), list(names), given):
@@ -26,7 +26,7 @@ def tail_problems(
 
 
 def test_problems(tests: Mapping[str, TailTest], tails: Iterable[str], origins: Mapping[str, str]) -> Iterator[str]:
-    """The same for the tests of tails."""
+    """Return the same for the tests of tails."""
     known = list(tails)
     for name, test in tests.items():
         if test.tail not in known:

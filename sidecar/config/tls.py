@@ -44,7 +44,7 @@ def client_certificate_expires_s(proxy: Proxy) -> float | None:
 
 
 def tls_problems(proxy: Proxy) -> Iterator[tuple[str, str]]:
-    """The keys of `proxy` whose files will not do, and why."""
+    """Return the keys of `proxy` whose files will not do, and why."""
     if proxy.ca_file is not None:
         try:
             _trusting(proxy.ca_file)
@@ -69,7 +69,7 @@ def _client_problems(cert: Path, key: Path | None) -> Iterator[tuple[str, str]]:
 
 
 def _trusting(ca_file: Path | None) -> ssl.SSLContext:
-    """A context that trusts the CAs of `ca_file` and no others, or else those of this host."""
+    """Return a context that trusts the CAs of `ca_file` and no others, or else those of this host."""
     if ca_file is None:
         context = ssl.create_default_context()
     else:
@@ -86,7 +86,7 @@ def _with_client_certificate(context: ssl.SSLContext, proxy: Proxy) -> ssl.SSLCo
 
 
 def _check_certificates(path: Path, context: ssl.SSLContext) -> None:
-    """Lets `context` trust the certificates in `path`."""
+    """Let `context` trust the certificates in `path`."""
     _check_file(path)
     try:
         context.load_verify_locations(path)

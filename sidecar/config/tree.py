@@ -64,7 +64,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-01234567
 
 
 def files_of(where: Path) -> list[Path]:
-    """The YAML files of a conf.d directory in lexical order; a file stands for itself. Raises OSError."""
+    """Return the YAML files of a conf.d directory in lexical order; a file stands for itself. Raises OSError."""
     if not where.is_dir():
         return [where]
     return sorted(path for path in where.iterdir() if path.suffix in (".yml", ".yaml") and path.is_file())

@@ -11,7 +11,7 @@ _DUE_STEP_MS = 10_000
 
 
 def latest_ms(now_ms: int) -> int:
-    """The last timestamp that the proxy takes at `now_ms`, by its own clock."""
+    """Return the last timestamp that the proxy takes at `now_ms`, by its own clock."""
     return (now_ms // 1000 + FUTURE_S) * 1000 + 999
 
 

@@ -170,7 +170,7 @@ class Books(msgspec.Struct, frozen=True):
 
     @property
     def balanced(self) -> bool:
-        """Whether every accepted event is accounted for, and no counter ran below zero."""
+        """Return whether every accepted event is accounted for, and no counter ran below zero."""
         parts = (self.queued, self.delivered, self.dead, self.dropped)
         return self.accepted == sum(parts) and min(parts) >= 0
 

@@ -16,12 +16,12 @@ class RateMeter:
         self._second = 0
 
     def count(self, now_s: float, amount: float = 1) -> None:
-        """Adds `amount` at `now_s`."""
+        """Add `amount` at `now_s`."""
         self._forget(int(now_s))
         self._counts[int(now_s) % _SECONDS] += amount
 
     def per_minute(self, now_s: float) -> float:
-        """The sum of the last 60 seconds, to the second."""
+        """Return the sum of the last 60 seconds, to the second."""
         self._forget(int(now_s))
         return sum(self._counts)
 

@@ -119,7 +119,7 @@ def parse_share(text: str) -> Share:
 
 
 def format_size(count: float) -> str:
-    """A size for people: 1536 is `1.5 KiB`."""
+    """Return a size for people: 1536 is `1.5 KiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -133,7 +133,7 @@ def format_moment(at_ms: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration for people, in its two largest units: 3725 is `1h 2min`."""
+    """Return a duration for people, in its two largest units: 3725 is `1h 2min`."""
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms"
     if seconds < 60:

@@ -20,7 +20,7 @@ class Allowance:
         return max(0.0, self._times[-self._count] + self._window_s - now_s)
 
     def charge(self, now_s: float) -> None:
-        """Counts a request."""
+        """Count a request."""
         self._times.append(now_s)
         while self._times and self._times[0] <= now_s - self._window_s:
             self._times.popleft()

@@ -12,6 +12,6 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     cap_s: float
 
     def delay_s(self, failures: int, random: Callable[[], float]) -> float:
-        """The wait after `failures` (at least 1) failures in a row; `random` draws from [0, 1)."""
+        """Return the wait after `failures` (at least 1) failures in a row; `random` draws from [0, 1)."""
         ceiling = min(self.cap_s, self.first_s * 2.0 ** min(failures - 1, 60))
         return ceiling * random()

@@ -20,12 +20,12 @@ def room_bytes(key: StreamKey, max_body_bytes: int) -> int:
 
 
 def splice(key: StreamKey, chunks: Sequence[Chunk]) -> bytes:
-    """The body of one report with the events of `chunks`, in order."""
+    """Return the body of one report with the events of `chunks`, in order."""
     return b"".join((head(key), b",".join([chunk.body for chunk in chunks]), _TAIL))
 
 
 def fitting(chunks: Sequence[Chunk], budget_bytes: int) -> Sequence[Chunk]:
-    """The first of `chunks` that fit `budget_bytes` joined by commas; at least one."""
+    """Return the first of `chunks` that fit `budget_bytes` joined by commas; at least one."""
     left = budget_bytes
     for count, chunk in enumerate(chunks):
         if count and len(chunk.body) > left:

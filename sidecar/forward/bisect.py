@@ -47,7 +47,7 @@ class Bisect(msgspec.Struct, kw_only=True):
 
 
 def halve(chunks: Sequence[Chunk]) -> Send | Cut:
-    """How to go on with `chunks`, at least one, among which a bad event is."""
+    """Return how to go on with `chunks`, at least one, among which a bad event is."""
     if len(chunks) == 1:
         (only,) = chunks
         return Send(1) if only.events == 1 else Cut(only.seq, only.events // 2)

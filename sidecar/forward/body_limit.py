@@ -19,7 +19,7 @@ class BodyLimit:
         self._since_s = 0.0
 
     def bytes(self, now_s: float) -> int:
-        """The largest body to send now."""
+        """Return the largest body to send now."""
         if self._learned_bytes < self._max_bytes and now_s - self._since_s >= _GROW_EVERY_S:
             self._since_s = now_s
             self._learned_bytes = min(self._max_bytes, self._learned_bytes * _GROWTH)

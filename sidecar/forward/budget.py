@@ -38,7 +38,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def byte_limiters(self) -> tuple[ByteLimiter, ...]:
-        """All that count the bytes of this lane's requests."""
+        """Return all that count the bytes of this lane's requests."""
         return (self.byte_limiter, self.byte_share) if self.byte_share else (self.byte_limiter,)
 
     @property

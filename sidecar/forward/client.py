@@ -77,7 +77,7 @@ class Client:
         return self._turns_of(base_url).turn(stream, size, standing)
 
     def is_contended(self, base_url: str) -> bool:
-        """Whether anybody waits for a turn."""
+        """Return whether anybody waits for a turn."""
         return self._turns_of(base_url).contended
 
     def dismiss(self, base_url: str | None = None) -> None:
@@ -91,7 +91,7 @@ class Client:
         return await self._ask(base_url, body, self.deadline_s, headers or {})
 
     async def probe(self, base_url: str) -> Reply | Failure:
-        """The answer to an empty document, which costs a proxy nothing, and no rate."""
+        """Return the answer to an empty document, which costs a proxy nothing, and no rate."""
         return await self._ask(base_url, b"{}", _PROBE_WITHIN_S, {})
 
     def _turns_of(self, base_url: str) -> FairQueue:
@@ -116,7 +116,7 @@ class Client:
                 await line.aclose()
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         lines, self._lines = list(self._lines.values()), {}
         for line in lines:
             await line.aclose()
@@ -225,13 +225,13 @@ def _decoded(answer: bytes, response: httpx.Response) -> bytes:
 
 
 def push_url(base_url: str) -> str:
-    """The push endpoint below `base_url`, unless that names it already."""
+    """Return the push endpoint below `base_url`, unless that names it already."""
     path = urlsplit(base_url).path.rstrip("/")
     return f"{base_url.rstrip('/')}/" if path.endswith(_PUSH.rstrip("/")) else f"{base_url.rstrip('/')}{_PUSH}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Where `error` began; in several places, if several addresses were tried.
+    """Return where `error` began; in several places, if several addresses were tried.
 
     The libraries wrap what the system said, and all but drop its words ("All connection attempts failed").
     """

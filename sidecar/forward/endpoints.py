@@ -110,7 +110,7 @@ class Endpoints:
         return max(0.0, min(endpoint.retry_at_s for endpoint in self.all) - now_s)
 
     def claim(self, endpoint: Endpoint, now_s: float, failed_at: FailedAt) -> bool:
-        """Takes the attempt that `pick` offered; False if another stream was faster."""
+        """Take the attempt that `pick` offered; False if another stream was faster."""
         if endpoint.state != "down" or _untried(endpoint, failed_at):
             return True
         if endpoint.retry_at_s > now_s:
@@ -119,7 +119,7 @@ class Endpoints:
         return True
 
     def worked(self, endpoint: Endpoint, now_s: float) -> bool:
-        """Notes an answer that only a proxy gives. True if the proxy had been down."""
+        """Note an answer that only a proxy gives. True if the proxy had been down."""
         recovered = endpoint.state == "down"
         endpoint.failures, endpoint.relapses = 0, 0
         endpoint.worked_at_s = now_s
@@ -129,7 +129,7 @@ class Endpoints:
     def failed(
         self, endpoint: Endpoint, error: str, *, started_s: float, now_s: float, at_least_s: float = 0.0
     ) -> bool:
-        """Notes a failure of an attempt that began at `started_s`. True if the proxy had not been known to be down.
+        """Note a failure of an attempt that began at `started_s`. True if the proxy had not been known to be down.
 
         Attempts that were under way when the proxy went down count once, together.
         """
@@ -148,17 +148,17 @@ class Endpoints:
 
     @property
     def any_to_watch(self) -> bool:
-        """Whether there is one that is down, and may be probed now or later."""
+        """Return whether there is one that is down, and may be probed now or later."""
         return len(self.all) > 1 and any(endpoint.state == "down" for endpoint in self.all)
 
     def to_probe(self, now_s: float) -> list[Endpoint]:
-        """The proxies that are down while another one is up, and due for a look."""
+        """Return the proxies that are down while another one is up, and due for a look."""
         if all(endpoint.state == "down" for endpoint in self.all):
             return []  # then events are the probes
         return [endpoint for endpoint in self.all if endpoint.state == "down" and endpoint.probe_at_s <= now_s]
 
     def probed(self, endpoint: Endpoint, alive: bool, now_s: float) -> bool:
-        """Notes what a probe found. True if the proxy counts as up again, since it has been well for a while.
+        """Note what a probe found. True if the proxy counts as up again, since it has been well for a while.
 
         For twice as long each time that it answered probes and then failed events again.
         """

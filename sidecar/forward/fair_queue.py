@@ -42,7 +42,7 @@ class FairQueue:
 
     @property
     def contended(self) -> bool:
-        """Whether somebody waits."""
+        """Return whether somebody waits."""
         return any(self._circles.values())
 
     @contextlib.asynccontextmanager

@@ -97,7 +97,7 @@ class Forwarder:
         self._standing: Standing = "new"  # how its last request ended
 
     def stop(self) -> None:
-        """Ends `run` after the request that is under way."""
+        """End `run` after the request that is under way."""
         self._stopping = True
 
     def end(self) -> None:
@@ -105,16 +105,16 @@ class Forwarder:
         self.hold.end()
 
     def go_on(self) -> None:
-        """Takes `stop` back."""
+        """Take `stop` back."""
         self._stopping = False
 
     def retry(self) -> None:
-        """Forgets why it waits; only the rate still counts. It must be woken to notice."""
+        """Forget why it waits; only the rate still counts. It must be woken to notice."""
         self.way.release()
         self.hold.release()
 
     async def run(self) -> float | None:
-        """Sends until nothing waits or nothing may be sent. Seconds until it wants to run again; None: on commit."""
+        """Send until nothing waits or nothing may be sent. Seconds until it wants to run again; None: on commit."""
         self.next_attempt_s = None
         try:
             wait_s = await self._send_all()
@@ -179,7 +179,7 @@ class Forwarder:
         return Weight(min(self._source.queued_bytes, self._settings.max_body_bytes, self.budget.largest_bytes or 0), 0)
 
     async def _send_one(self, endpoint: Endpoint, ahead: Sequence[Chunk] | None) -> Sequence[Chunk] | None:
-        """Sends one batch, `ahead` if it was read already. The next one, if that was read meanwhile."""
+        """Send one batch, `ahead` if it was read already. The next one, if that was read meanwhile."""
         searching = self.isolation.active
         chunks: Sequence[Chunk] = ()
         if searching:  # what to send may first have to be cut, which is no request
@@ -337,7 +337,7 @@ class Forwarder:
     async def _too_large(
         self, endpoint: Endpoint, reason: str, status: int, chunks: Sequence[Chunk], size: int
     ) -> None:
-        """Sends less at once; cuts a chunk that is too large by itself; buries an event that is."""
+        """Send less at once; cuts a chunk that is too large by itself; buries an event that is."""
         if is_single(chunks):
             if not self.way.elsewhere(endpoint):
                 await self.isolation.bury(reason, status, chunks[0])
@@ -370,7 +370,7 @@ class Forwarder:
 
 
 def token_digest(key: StreamKey) -> str:
-    """Names a token where the token itself has no business."""
+    """Name a token where the token itself has no business."""
     return hashlib.sha256(key.token.encode()).hexdigest()
 
 

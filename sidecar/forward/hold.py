@@ -37,13 +37,13 @@ class Hold:
         self.failures += 1
 
     def back_off(self, state: HoldState, backoff: Backoff, *, at_least_s: float = 0.0) -> float:
-        """Sends nothing for a time that grows with the failures, and that many seconds more; how long it will be."""
+        """Send nothing for a time that grows with the failures, and that many seconds more; how long it will be."""
         wait_s = at_least_s + backoff.delay_s(self.failures, self._random)
         self.until(state, self._clock() + wait_s)
         return wait_s
 
     def until(self, state: HoldState, until_s: float) -> None:
-        """Sends nothing until then."""
+        """Send nothing until then."""
         self.state, self._until_s = state, until_s
 
     def release(self) -> None:

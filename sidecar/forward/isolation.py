@@ -43,7 +43,7 @@ class Isolation:
 
     @property
     def active(self) -> bool:
-        """Whether what is sent next is part of the search."""
+        """Return whether what is sent next is part of the search."""
         return self.suspicion is not None or self._lane == "suspect"
 
     async def wait_s(self) -> float:
@@ -66,7 +66,7 @@ class Isolation:
         return wait_s
 
     def spend(self) -> None:
-        """Counts a request of the search that leaves now."""
+        """Count a request of the search that leaves now."""
         if self.active:
             self._search.charge(self._clock())
 
@@ -103,7 +103,7 @@ class Isolation:
             await self.bury(reason, status, chunks[0])
 
     async def bury(self, reason: str, status: int, chunk: Chunk) -> None:
-        """Makes the single event of `chunk` a dead letter. Raises Unavailable."""
+        """Make the single event of `chunk` a dead letter. Raises Unavailable."""
         found = self.suspicion or Bisect(through_seq=chunk.seq, first_ms=self._now_ms())
         self.suspicion = None
         await self._waiting.bury(
@@ -119,5 +119,5 @@ class Isolation:
 
 
 def is_single(chunks: Sequence[Chunk]) -> bool:
-    """Whether it is one event alone."""
+    """Return whether it is one event alone."""
     return len(chunks) == 1 and chunks[0].events == 1

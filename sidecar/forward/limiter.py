@@ -89,7 +89,7 @@ class Limiter:
         self.share_per_s = self._ceiling_per_s
 
     def snapshot(self) -> Snapshot:
-        """What `restore` wants after a restart. Always the same of a token that nothing holds back."""
+        """Return what `restore` wants after a restart. Always the same of a token that nothing holds back."""
         if not self._limited and self.share_per_s == self._ceiling_per_s:
             return _FREE
         return Snapshot(
@@ -101,7 +101,7 @@ class Limiter:
         )
 
     def restore(self, snapshot: Snapshot | None, now_s: float, *, same_boot: bool) -> None:
-        """Goes on after a restart. None, or another boot: when requests left is not known, so take the worst."""
+        """Go on after a restart. None, or another boot: when requests left is not known, so take the worst."""
         spent_at_worst_s = now_s + self._burst * self._interval_s
         self.spent_until_s, self._accepted_s = spent_at_worst_s, now_s
         if snapshot is None:
@@ -119,7 +119,7 @@ class Limiter:
             self._next_s = now_s + self._random() * spacing_s
 
     def pace_per_s(self, now_s: float) -> float:
-        """How fast requests may follow each other, apart from the burst."""
+        """Return how fast requests may follow each other, apart from the burst."""
         steady = _STEADY * self.share_per_s
         if now_s < self._grows_from_s:
             return steady
@@ -132,7 +132,7 @@ class Limiter:
         return max(0.0, ceiling_s - now_s, self._next_s - now_s)
 
     def spend(self, now_s: float) -> None:
-        """Counts a request that leaves now."""
+        """Count a request that leaves now."""
         self.spent_until_s = max(self.spent_until_s, now_s) + self._interval_s
         owed_s = max(self._owed_until_s - now_s, 0.0) + 1 / self.share_per_s
         self._owed_until_s = now_s + min(owed_s, self._run() / self.share_per_s)
@@ -169,7 +169,7 @@ class Limiter:
         return min(_GAIN_MOST, _GAIN * self._weight())
 
     def _one_later(self, now_s: float) -> float:
-        """When the pace will have added up to one request."""
+        """Return when the pace will have added up to one request."""
         held_s, steady = max(0.0, self._grows_from_s - now_s), _STEADY * self.share_per_s
         if held_s * steady >= 1:
             return now_s + 1 / steady

@@ -165,7 +165,7 @@ def _refusal(status: int, reason: str, *, own: bool) -> Outcome:
 
 
 def is_own(reply: Reply) -> bool:
-    """Whether these are the proxy's own words, and not those of a portal or a gateway."""
+    """Return whether these are the proxy's own words, and not those of a portal or a gateway."""
     return "result" in (_object(reply.body) or {})
 
 

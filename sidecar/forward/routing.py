@@ -32,11 +32,11 @@ class Routing:
 
     @property
     def endpoints(self) -> Endpoints:
-        """All of them."""
+        """Return all of them."""
         return self._endpoints()
 
     def pick(self) -> Endpoint | None:
-        """The proxy to use now."""
+        """Return the proxy to use now."""
         return self.endpoints.pick(self._clock(), self._failed_at)
 
     def wait_s(self) -> float:
@@ -44,7 +44,7 @@ class Routing:
         return self.endpoints.wait_s(self._clock(), self._failed_at)
 
     def claim(self, endpoint: Endpoint) -> bool:
-        """Takes what was picked; False if another lane was faster."""
+        """Take what was picked; False if another lane was faster."""
         return self.endpoints.claim(endpoint, self._clock(), self._failed_at)
 
     def elsewhere(self, endpoint: Endpoint) -> bool:
@@ -85,6 +85,6 @@ class Routing:
             self._hold.until("held", now_s + wait_s + _GO_LAST_S)
 
     def release(self) -> None:
-        """Forgets what failed."""
+        """Forget what failed."""
         self._failed_at.clear()
         self.endpoints.release()

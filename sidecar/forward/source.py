@@ -23,7 +23,7 @@ class LaneSource(Protocol):
         """Their bytes, uncompressed."""
 
     async def read(self, after_seq: int, budget_bytes: int) -> list[Chunk]:
-        """The next chunks that fit."""
+        """Return the next chunks that fit."""
 
     async def acknowledge(self, through_seq: int) -> None:
         """Forget them."""

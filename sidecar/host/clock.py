@@ -17,7 +17,7 @@ def wall_ms() -> int:
 
 
 def boot_id() -> str:
-    """Names the present boot; empty where the system does not say, which equals no other."""
+    """Name the present boot; empty where the system does not say, which equals no other."""
     try:
         return _BOOT_ID.read_text("ascii").strip()
     except OSError:

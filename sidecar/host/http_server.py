@@ -25,7 +25,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The application handles signals, for all its parts together."""
+        """Leave signals to the application, which handles them for all its parts."""
         yield
 
 
@@ -60,7 +60,7 @@ class HttpServer:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Returns when connections are accepted."""
+        """Return when connections are accepted."""
         self._serving = asyncio.create_task(self._server.serve([self._listener]), name="http")
         while not self._server.started:
             if self._serving.done():
@@ -68,7 +68,7 @@ class HttpServer:
             await asyncio.sleep(0.005)
 
     async def stop(self, *, abort: bool = False) -> None:
-        """Accepts nothing more, answers what was asked (or cuts it off), and closes; may be called twice."""
+        """Accept nothing more, answer what was asked (or cut it off), and close; may be called twice."""
         if self._serving is not None:
             for connection in list(self._server.server_state.connections) if abort else ():
                 connection.transport.abort()

@@ -152,7 +152,7 @@ def _bind_file(listener: socket.socket, path: Path, mode: int, uid: int, gid: in
 
 
 def _make_way(path: Path) -> None:
-    """Removes a socket that nobody listens on. Raises StartError for anything else that is there."""
+    """Remove a socket that nobody listens on. Raises StartError for anything else that is there."""
     try:
         found = path.lstat().st_mode
     except FileNotFoundError:

@@ -24,7 +24,7 @@ _writer: LogWriter | None = None
 
 
 def mask(secrets: Iterable[str]) -> None:
-    """Keeps `secrets` out of every line from now on; short ones would mask innocent text, so they are left alone."""
+    """Keep `secrets` out of every line from now on; short ones would mask innocent text, so they are left alone."""
     _secrets.update(secret for secret in secrets if len(secret) >= 6)
 
 

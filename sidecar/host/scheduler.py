@@ -74,7 +74,7 @@ class Schedule:
         self._watch_clock()
 
     def stop(self) -> None:
-        """Starts no job any more, and cancels those that run."""
+        """Start no job any more, and cancel those that run."""
         if self._clock_watch is not None:
             self._clock_watch.cancel()
         if self._scheduler.running:
@@ -107,31 +107,31 @@ class Schedule:
         return name in self._running
 
     def remove(self, name: str) -> None:
-        """Forgets an answering job that does not run now."""
+        """Forget an answering job that does not run now."""
         del self._woken[name]
         self._scheduler.remove_job(name)
 
     def wake(self, name: str) -> None:
-        """Runs an answering job now, or once more after its present run."""
+        """Run an answering job now, or once more after its present run."""
         if not self._woken[name]:
             self._woken[name] = True
             if name not in self._running:
                 self._run_in(name, 0.0)
 
     def wake_all(self) -> None:
-        """Runs every answering job now."""
+        """Run every answering job now."""
         for name in self._woken:
             self.wake(name)
 
     async def drain(self, timeout_s: float) -> bool:
-        """Waits until no answering job runs, but not longer than `timeout_s`; whether that is so."""
+        """Wait until no answering job runs, but not longer than `timeout_s`; whether that is so."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
         return not self._running
 
     async def _quietly(self, job: Callable[[], Awaitable[T]]) -> T | None:
-        """Runs `job`; None if it was stopped, which APScheduler would log as an error."""
+        """Run `job`; None if it was stopped, which APScheduler would log as an error."""
         try:
             return await job()
         except asyncio.CancelledError:

@@ -36,7 +36,7 @@ def admit(
     when_full: Literal["refuse", "drop_oldest"],
     log_bytes: int = 0,
 ) -> Take | Refuse:
-    """Decides on `incoming` bytes beside `used_bytes` on disk and `pending_bytes` on their way to the disk.
+    """Decide on `incoming` bytes beside `used_bytes` on disk and `pending_bytes` on their way to the disk.
 
     With `drop_oldest` the queue's writer makes room; but not in its log, which has grown by `log_bytes`.
     """

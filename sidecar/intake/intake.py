@@ -94,11 +94,11 @@ class Intake:
 
     @property
     def refusing(self) -> bool:
-        """Whether reports were refused lately, for want of room; perhaps only large ones."""
+        """Return whether reports were refused lately, for want of room; perhaps only large ones."""
         return bool(self._refused) and self._boot_clock() - self._refused_s <= _SETTLED_S
 
     def reload(self) -> None:
-        """Forgets which report goes where, since the router has changed."""
+        """Forget which report goes where, since the router has changed."""
         self._known.clear()
 
     def forget(self, streams: Collection[QueueStream]) -> None:
@@ -116,7 +116,7 @@ class Intake:
         self._checkers.shutdown(wait=False)
 
     def take(self, body: bytes, done: Done, sender: Sender = THIS_HOST) -> Taken:
-        """Takes one report; `done` is called with None once it is on disk, or with Unavailable.
+        """Take one report; `done` is called with None once it is on disk, or with Unavailable.
 
         Another host is lent no token, and each sender has a limit of streams. Raises Rejected or Unavailable at once,
         and then never calls `done`.
@@ -188,7 +188,7 @@ class Intake:
     def take_lines(
         self, block: bytes, *, stream: str | None, tokens: Collection[str], local: bool, done: Done
     ) -> LinesTaken:
-        """Takes the good ones of whole lines: reports, or bare events if there is a `stream` for these.
+        """Take the good ones of whole lines: reports, or bare events if there is a `stream` for these.
 
         If there are `tokens`, a report must carry one of them. What is `local` needs no target, since it is this host.
         Raises Unavailable at once if there is no room; then nothing was taken. What was taken is for the caller to
@@ -222,7 +222,7 @@ class Intake:
         return lines.taken(block, submission)
 
     def take_frame(self, data_id: int, payload: bytes, sent_s: int, done: Done) -> FrameTaken:
-        """Takes what a client of the agent sent for `data_id`; what can never be sent becomes dead letters.
+        """Take what a client of the agent sent for `data_id`; what can never be sent becomes dead letters.
 
         Raises Unavailable at once if there is no room, and Rejected if there is nothing in it that could be kept.
         """
@@ -261,7 +261,7 @@ class Intake:
         done: Done,
         dead: Sequence[tuple[bytes, str]] = (),
     ) -> None:
-        """Takes events of a tailed file for the stream called `name`, with the place in the file behind them.
+        """Take events of a tailed file for the stream called `name`, with the place in the file behind them.
 
         They were made, and not sent, by somebody, and so need no check. Raises Unavailable while there is no room, and
         Rejected (413) if there never will be for so much, or (400) if the stream is not configured any more.

@@ -45,7 +45,7 @@ class Router:
         self._local_pass_through = self._local(self._pass_through)
 
     def resolve(self, envelope: Envelope, *, hint: bool = True, lend: bool = True) -> Route:
-        """Where the report belongs. Raises Rejected: 400 unknown name, 401 wrong or missing token.
+        """Return where the report belongs. Raises Rejected: 400 unknown name, 401 wrong or missing token.
 
         Without `lend` no configured token is lent: the report must carry it, and name the data_id. A `hint` at what
         name may be meant costs much: it is not for the thousandth of a run of bad lines.
@@ -66,7 +66,7 @@ class Router:
         return self._passing_through(envelope.data_id or 0, envelope.token)
 
     def bare(self, name: str) -> Route:
-        """Where an event goes that comes without a report. Raises Rejected (400)."""
+        """Return where an event goes that comes without a report. Raises Rejected (400)."""
         if name not in self._by_name:
             raise Rejected.for_stream(400, "stream", f"{name!r} is no longer configured")
         return self._route(name)
@@ -88,7 +88,7 @@ class Router:
         return check_item(event, key.kind, rules, now_ms).json
 
     def configured_keys(self) -> Iterator[StreamKey]:
-        """The streams that are sure to be: those of the configuration whose kind is given."""
+        """Return the streams that are sure to be: those of the configuration whose kind is given."""
         for stream in self._by_name.values():
             if stream.kind is not None:
                 yield StreamKey(stream.data_id, stream.access_token, stream.kind)
@@ -105,7 +105,7 @@ class Router:
         return name is not None and self._by_name[name].access_token == key.token
 
     def sent_as(self, key: StreamKey) -> StreamKey:
-        """The key to send with: of a configured pipe always its configured token.
+        """Return the key to send with: of a configured pipe always its configured token.
 
         So what waits with a token that proved wrong goes out once the right one is configured.
         """

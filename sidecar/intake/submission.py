@@ -28,7 +28,7 @@ class Submission:
         self._parts.append(part)
 
     def submit(self, order: Order | None = None) -> None:
-        """Hands over what is not on disk yet, behind what was handed over in this `order` before."""
+        """Hand over what is not on disk yet, behind what was handed over in this `order` before."""
         parts, self._parts, self._error = self._parts, [], None
         self._open = len(parts)
         for part in parts:

@@ -188,7 +188,7 @@ class LineParser:
             counts.dropped += 1
 
     def _time(self, clock: Clock, fields: Fields, now_ms: int, counts: LineCounts) -> int:
-        """When it happened; the time of reading if the line does not say, or says what cannot be."""
+        """Return when it happened; the time of reading if the line does not say, or says what cannot be."""
         found = clock(self._time_text(fields), now_ms)
         if found is None or found > latest_ms(now_ms + self._shape.max_ahead_ms):
             counts.untimed += 1
@@ -210,7 +210,7 @@ def _number(text: str) -> float | None:
 
 
 def _shortened(event: dict[str, Any], size: int, limit: int) -> bytes:
-    """The event with its content, or if need be its dimensions, cut until it fits."""
+    """Return the event with its content, or if need be its dimensions, cut until it fits."""
     event = event | {"dimension": event["dimension"] | {"truncated": "true"}}
     while size > limit:
         content = event["event"]["content"]

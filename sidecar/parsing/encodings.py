@@ -27,11 +27,11 @@ class TextCodec(msgspec.Struct, frozen=True):
 
     @property
     def newline(self) -> bytes:
-        """How the end of a line is written."""
+        """Return how the end of a line is written."""
         return "\n".encode(self.name)
 
     def decode(self, data: bytes) -> tuple[str, int]:
-        """The text of whole lines, and how many characters were replaced in it."""
+        """Return the text of whole lines, and how many characters were replaced in it."""
         try:
             return data.decode(self.name), 0
         except UnicodeDecodeError:
@@ -40,7 +40,7 @@ class TextCodec(msgspec.Struct, frozen=True):
 
 
 def encoding_of(name: str) -> str:
-    """The usual name of an encoding that can be tailed. Raises ValueError."""
+    """Return the usual name of an encoding that can be tailed. Raises ValueError."""
     expected = "an encoding such as utf-8, utf-16, gb18030, gbk, big5 or latin-1"
     try:
         info = codecs.lookup(name)
@@ -56,7 +56,7 @@ def encoding_of(name: str) -> str:
 
 
 def codec_of(encoding: str, head: bytes) -> TextCodec:
-    """How a file is encoded that begins with `head`, and is said to be in `encoding`, by its usual name."""
+    """Return how a file is encoded that begins with `head`, and is said to be in `encoding`, by its usual name."""
     width = {"utf-16": 2, "utf-32": 4}.get(encoding[:6], 1)
     for mark, order in _MARKS.get(encoding, ()):
         if head.startswith(mark):

@@ -64,13 +64,13 @@ class EventBuilder:
 
     @property
     def kind(self) -> Kind:
-        """What the lines become."""
+        """Return what the lines become."""
         return self._shape.kind
 
     def make(
         self, lines: Lines, place: FilePlace, *, offset: int, now_ms: int, skew_ms: int = 0, at_end: bool = False
     ) -> Built:
-        """The events of `lines`, which begin at `offset` of the file; `at_end`: no line will follow."""
+        """Return the events of `lines`, which begin at `offset` of the file; `at_end`: no line will follow."""
         counts = LineCounts(replaced=lines.replaced, nul_bytes=lines.nuls)
         if self._plain and not lines.cut:
             blocks = self._at_once(lines, place, now_ms)
@@ -129,7 +129,7 @@ class EventBuilder:
 
 
 def _is_plain(shape: EventSpec) -> bool:
-    """Whether events differ in nothing but their content, which is the line."""
+    """Return whether events differ in nothing but their content, which is the line."""
     content = shape.content is None or shape.content.parts in [("", name, "") for name in _WHOLE_LINE]
     same = all(set(template.fields) <= _SAME_FOR_ALL for template in _templates(shape))
     filtered = shape.where or shape.where_not

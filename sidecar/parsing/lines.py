@@ -40,7 +40,7 @@ class Lines(msgspec.Struct, frozen=True):
     nuls: int = 0
 
     def sizes(self) -> list[int]:
-        """The bytes that each line takes in the file, its end included."""
+        """Return the bytes that each line takes in the file, its end included."""
         width = len(self.newline)
         if width == 1:
             sizes = [len(part) + 1 for part in self.raw.split(b"\n")]
@@ -55,7 +55,7 @@ class Lines(msgspec.Struct, frozen=True):
 def take_lines(
     data: bytes, codec: TextCodec, *, max_line: int, at_start: bool, inside_line: bool = False, at_end: bool = False
 ) -> Lines:
-    """The whole lines in `data`, at most `MAX_LINES`; `at_end`: also what has no end. `at_start` of the file."""
+    """Return the whole lines in `data`, at most `MAX_LINES`; `at_end`: also what has no end. `at_start` of the file."""
     skipped = 0
     if inside_line:
         skipped = _end_of_line(data, 0, codec)
@@ -115,7 +115,7 @@ def last_end(data: bytes, codec: TextCodec) -> int:
 
 
 def _limit(data: bytes, start: int, codec: TextCodec) -> tuple[int, int]:
-    """Where to look no further, since there are lines enough before; and how many ends of lines are before."""
+    """Return where to look no further, since there are lines enough before; and how many ends of lines are before."""
     end = len(data) - len(data) % codec.width
     if codec.width > 1:  # bytes that look like ends of lines are in many characters
         return end, 0
@@ -134,7 +134,7 @@ def _count(data: bytes) -> int:
 
 
 def _end_of_line(data: bytes, start: int, codec: TextCodec) -> int:
-    """Where the line ends that begins at `start`; 0 if it does not."""
+    """Return where the line ends that begins at `start`; 0 if it does not."""
     if codec.width == 1:
         return data.find(b"\n", start) + 1
     newline = codec.newline
@@ -156,7 +156,7 @@ def _last_end(data: bytes, start: int, limit: int, codec: TextCodec) -> int:
 
 
 def _has_long(raw: bytes, max_line: int, codec: TextCodec) -> bool:
-    """Whether a line is longer than `max_line`; looks only at a place or two in so many bytes."""
+    """Return whether a line is longer than `max_line`; looks only at a place or two in so many bytes."""
     place = 0
     while len(raw) - place > max_line:
         end = _last_end(raw, place, place + max_line + codec.width, codec)
@@ -167,7 +167,7 @@ def _has_long(raw: bytes, max_line: int, codec: TextCodec) -> bool:
 
 
 def _with_long(data: bytes, start: int, limit: int, codec: TextCodec, max_line: int, *, at_start: bool) -> Lines:
-    """The lines up to the first that is too long, and that one cut."""
+    """Return the lines up to the first that is too long, and that one cut."""
     place = start
     while (end := _end_of_line(data, place, codec)) and end <= limit and end - place <= max_line + codec.width:
         place = end

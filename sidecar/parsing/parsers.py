@@ -24,7 +24,7 @@ class Parsed(msgspec.Struct, frozen=True):
 
 
 def parse_lines(lines: Sequence[str], rule: Format | Pattern, clock: Callable[[], float]) -> Parsed:
-    """The fields of each of `lines`, by `rule`."""
+    """Return the fields of each of `lines`, by `rule`."""
     if isinstance(rule, Pattern):
         searched = search_all(rule, lines, clock)
         return Parsed([match.groupdict("") if match else None for match in searched.matches], searched.late)

@@ -24,7 +24,7 @@ class EventTemplate(msgspec.Struct, frozen=True):
 
 
 def frame_of(event: dict[str, object]) -> EventTemplate:
-    """The frame of events that are as `event`, whose content is empty, but for that."""
+    """Return the frame of events that are as `event`, whose content is empty, but for that."""
     before, _, behind = _encode(event).partition(b'"event":{"content":""}')
     return EventTemplate(before + b'"event":{"content":"', b'"}' + behind)
 

@@ -20,15 +20,15 @@ class Checkpoints:
         self._commit, self._read, self._reader = commit, read, reader
 
     async def load(self, tail: str) -> tuple[int, list[Checkpoint]] | None:
-        """When `tail` first ran (ms since 1970), and how far its files are committed; None if it never did."""
+        """Return when `tail` first ran (ms since 1970), and how far its files are committed; None if it never did."""
         found: tuple[int, list[Checkpoint]] | None = await self._read(lambda: self._reader.checkpoints(tail))
         return found
 
     async def save(self, tail: str, started_ms: int, advances: Sequence[Advance], forget: Sequence[int] = ()) -> None:
-        """Puts on disk what no event moves, and that `tail` runs; all or, raising Stale or Unavailable, nothing."""
+        """Put on disk what no event moves, and that `tail` runs: all, or nothing. Raises Stale or Unavailable."""
         await self._commit(SaveCheckpoints(tail, started_ms, advances, forget))
 
     async def losses(self, most: int = 1000) -> list[Loss]:
-        """The newest receipts for what could not be had any more, the oldest of them first."""
+        """Return the newest receipts for what could not be had any more, the oldest of them first."""
         found: list[Loss] = await self._read(lambda: self._reader.losses(most))
         return found

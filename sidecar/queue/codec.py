@@ -22,7 +22,7 @@ class Codec:
         self._unpacker = zstandard.ZstdDecompressor()
 
     def pack(self, body: bytes) -> tuple[int, bytes]:
-        """The codec's number and the bytes to store."""
+        """Return the codec's number and the bytes to store."""
         if len(body) >= _WORTH_TRYING_BYTES:
             packed = self._packer.compress(body)
             if len(packed) <= len(body) * _WORTH_KEEPING:
@@ -30,7 +30,7 @@ class Codec:
         return CHECKED, body + zlib.crc32(body).to_bytes(_CRC_BYTES)
 
     def unpack(self, codec: int, stored: bytes, size: int) -> bytes:
-        """The body, `size` bytes of it. Raises ValueError if the stored bytes are damaged."""
+        """Return the body, `size` bytes of it. Raises ValueError if the stored bytes are damaged."""
         if codec == CHECKED:
             body = stored[:-_CRC_BYTES]
             if zlib.crc32(body).to_bytes(_CRC_BYTES) != stored[-_CRC_BYTES:]:

@@ -23,7 +23,7 @@ class GroupCommit:
         self._before: int | None = None
 
     def pause_s(self, now_s: float, waiting: int) -> float:
-        """How long to wait before asking again; 0: commit the `waiting` appends. The first event never waits."""
+        """Return how long to wait before asking again; 0: commit the `waiting` appends. The first event never waits."""
         left_s = self._last_commit_s + PAUSE_S - now_s
         if left_s <= 0 or not waiting or self._skip_next or waiting >= max(_FEW, self._last_size):
             return 0.0
@@ -32,7 +32,7 @@ class GroupCommit:
         return left_s if self._last_size < _FEW else min(left_s, _LOOK_EVERY_S)
 
     def committed(self, now_s: float, size: int) -> None:
-        """A commit of `size` appends ended."""
+        """Note that a commit of `size` appends has ended."""
         if self._before is not None:
             self._skips = 0 if size >= 2 * self._before else min(_MAX_SKIPS, 2 * self._skips or 1)
             self._skip_next = self._skips

@@ -70,7 +70,7 @@ class Lookup:
             raise StartError(f"queue {path}: {error}") from None
 
     def count_dead(self, wanted: DeadFilter) -> int:
-        """How many dead letters are meant."""
+        """Return how many dead letters are meant."""
         return self._count("coalesce(sum(events), 0)", "readable_dead", wanted)
 
     def last_dead(self) -> int:
@@ -79,11 +79,11 @@ class Lookup:
         return int(found)
 
     def count_kept(self, wanted: KeptFilter) -> int:
-        """How many kept events are meant."""
+        """Return how many kept events are meant."""
         return self._count("coalesce(sum(events), 0)", "readable_kept", wanted)
 
     def dead(self, wanted: DeadFilter, limit: int = -1) -> Iterator[DeadLetter]:
-        """The dead letters that are meant, the oldest first; at most `limit`, of the newest."""
+        """Return the dead letters that are meant, the oldest first; at most `limit`, of the newest."""
         condition, values = condition_of(wanted)
         (first,) = self._connection.execute(
             f"SELECT min(id) FROM (SELECT id FROM readable_dead WHERE {condition} ORDER BY id DESC LIMIT ?)",  # noqa: S608
@@ -102,7 +102,7 @@ class Lookup:
             )  # fmt: skip
 
     def find(self, matches: Callable[[dict[str, Any]], bool], needle: bytes) -> Iterator[FoundEvent]:
-        """The events that match, wherever they are. Those without the bytes `needle` need not be looked at."""
+        """Return the events that match, wherever they are. Those without the bytes `needle` need not be looked at."""
         for number, accepted_ms, size, codec, stored in self._pages(
             "SELECT id, accepted_ms, bytes, codec, body FROM readable_chunk"
         ):
@@ -147,7 +147,7 @@ class Lookup:
             after = rows[-1][0]
 
     def close(self) -> None:
-        """May be called twice."""
+        """Close the file; may be called twice."""
         self._connection.close()
 
     def __enter__(self) -> Self:

@@ -53,7 +53,7 @@ class Queue:
         drop_oldest: bool = False,
         steady: SteadyClock | None = None,
     ) -> None:
-        """With `drop_oldest` the oldest chunks are dropped to stay within the `room`. `steady`: else this host's."""
+        """Open nothing yet. `drop_oldest`: drop the oldest chunks to stay within the `room`. `steady`: else our own."""
         self.pending_bytes = 0
         self.on_commit: Callable[[set[QueueLane]], None] = lambda _: None
         self._path, self._chunk_bytes = path, chunk_bytes
@@ -73,7 +73,7 @@ class Queue:
         self.checkpoints = Checkpoints(self.commit, self._read, self._reader)
 
     def open(self) -> None:
-        """Raises StartError for a database that cannot be used, or whose books do not balance."""
+        """Open the database. Raises StartError if it cannot be used."""
         self._loop = asyncio.get_running_loop()
         try:
             self._writer.start()
@@ -83,7 +83,7 @@ class Queue:
             raise StartError(f"queue {self._path}: {os.strerror(error.errno or 0)}") from None
 
     async def close(self, timeout_s: float) -> None:
-        """Commits what was submitted, then closes. Raises TimeoutError if the disk did not answer in time."""
+        """Commit what was submitted, then close. Raises TimeoutError if the disk did not answer in time."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._reading, self._reader.close)
         self._reading.shutdown(wait=False)
@@ -94,32 +94,32 @@ class Queue:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes in use in the database file, soon after each commit, and what its log has grown beyond the usual."""
+        """Return the bytes in use in the file, soon after each commit, and what its log has grown beyond the usual."""
         return self._writer.size_bytes + self.log_bytes
 
     @property
     def log_bytes(self) -> int:
-        """By how much the write-ahead log has grown beyond the usual."""
+        """Return by how much the write-ahead log has grown beyond the usual."""
         return max(0, self._writer.wal_bytes - WAL_BYTES)
 
     @property
     def wal_bytes(self) -> int:
-        """Bytes of the write-ahead log."""
+        """Return the bytes of the write-ahead log."""
         return self._writer.wal_bytes
 
     @property
     def went_back(self) -> int:
-        """Events more that the last run had accepted, or delivered, than the file says; 0: none."""
+        """Return how many events more the last run had accepted, or delivered, than the file says."""
         return self._writer.went_back
 
     @property
     def file_bytes(self) -> int:
-        """Bytes of the database file; like `size_bytes`, but with the pages that are free."""
+        """Return the bytes of the database file; like `size_bytes`, but with the pages that are free."""
         return self._writer.file_bytes
 
     @property
     def room(self) -> Room:
-        """How large the queue may become now."""
+        """Return how large the queue may become now."""
         return self._writer.room
 
     @room.setter
@@ -128,12 +128,12 @@ class Queue:
 
     @property
     def dead_bytes(self) -> int:
-        """Bytes that dead letters take, with what each costs beside its event."""
+        """Return the bytes that dead letters take, with what each costs beside its event."""
         return dead_bytes(self._writer.streams.values())
 
     @property
     def broken(self) -> str | None:
-        """Why nothing can be accepted at the moment."""
+        """Return why nothing can be accepted at the moment."""
         return self._writer.lost or self._writer.broken
 
     def look(self) -> None:
@@ -146,7 +146,7 @@ class Queue:
             log.info("the file of the queue is back", was=before)
 
     def streams(self) -> list[QueueStream]:
-        """All streams that were ever used."""
+        """Return all streams that were ever used."""
         return list(self._writer.streams.values())
 
     def has(self, key: StreamKey) -> bool:
@@ -154,14 +154,14 @@ class Queue:
         return key in self._writer.streams
 
     def stream(self, key: StreamKey, *, configured: bool = False) -> QueueStream:
-        """The stream of `key`, new if need be. Raises Unavailable when there are too many: each costs memory.
+        """Return the stream of `key`, new if need be. Raises Unavailable when there are too many: each costs memory.
 
         For a configured stream there is always a place.
         """
         return stream_of(self._writer.streams, key, configured=configured)
 
     def books(self) -> Books:
-        """The books of all streams together."""
+        """Return the books of all streams together."""
         return sum((stream.books for stream in self._writer.streams.values()), Books())
 
     def append(
@@ -175,7 +175,7 @@ class Queue:
         advance: Advance | None = None,
         order: Order | None = None,
     ) -> None:
-        """Accepts `blocks` of together `size` bytes, and as dead letters the events in `dead`, each with its reason.
+        """Accept `blocks` of together `size` bytes, and as dead letters the events in `dead`, each with its reason.
 
         `done` is called on the loop with None once they are on disk, and `advance` with them, else with Unavailable, or
         with Stale if that is impossible. Behind what failed, all that is in the same `order` fails too.
@@ -247,15 +247,15 @@ class Queue:
         return {lane: max(0, now_ms - steady_ms) / 1000 for lane, steady_ms in found.items()}
 
     async def next_due_ms(self) -> int | None:
-        """When the next event that is dated in the future becomes due."""
+        """Return when the next event that is dated in the future becomes due."""
         return await self._read(self._reader.next_due_ms)
 
     async def due_ms(self) -> dict[int, int]:
-        """The same by the stream's id."""
+        """Return the same by the stream's id."""
         return await self._read(self._reader.due_ms)
 
     async def dropped(self) -> dict[int, dict[str, int]]:
-        """Dropped events by the stream's id and reason."""
+        """Return the dropped events by the stream's id and reason."""
         return await self._read(self._reader.dropped)
 
     async def budgets(self) -> dict[str, tuple[str, bytes]]:
@@ -263,7 +263,7 @@ class Queue:
         return await self._read(self._reader.budgets)
 
     async def audit(self) -> list[str]:
-        """Mismatches between the books and the rows; none in a sound queue."""
+        """Return the mismatches between the books and the rows; none in a sound queue."""
         return await self._read(self._reader.audit)
 
     def before_ms(self, age_s: float) -> int:
@@ -274,7 +274,7 @@ class Queue:
         return await asyncio.get_running_loop().run_in_executor(self._reading, work)
 
     def _carry(self, results: Results, grown: set[QueueLane]) -> None:
-        """Runs on the writer's thread."""
+        """Run on the writer's thread."""
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(self._settle, results, grown)

@@ -43,7 +43,7 @@ class Reader:
         self._connection: sqlite3.Connection | None = None
 
     def chunks(self, lane: int, after_seq: int, budget_bytes: int) -> list[Chunk]:
-        """The chunks after `after_seq` that fit `budget_bytes` joined by commas; at least one if there is any.
+        """Return the chunks after `after_seq` that fit `budget_bytes` joined by commas; at least one if there is any.
 
         Raises sqlite3.Error, or Damaged if the first of them cannot be read; what stands before such a one is read.
         """
@@ -90,12 +90,12 @@ class Reader:
         return found
 
     def next_due_ms(self) -> int | None:
-        """When the next event that is dated in the future becomes due."""
+        """Return when the next event that is dated in the future becomes due."""
         (found,) = self._execute("SELECT min(due_ms) FROM readable_later").fetchone()
         return None if found is None else int(found)
 
     def due_ms(self) -> dict[int, int]:
-        """The same for each stream."""
+        """Return the same for each stream."""
         return dict(self._execute("SELECT stream, min(due_ms) FROM readable_later GROUP BY stream").fetchall())
 
     def budgets(self) -> dict[str, tuple[str, bytes]]:
@@ -104,16 +104,16 @@ class Reader:
         return {name: (boot_id, state) for name, boot_id, state in rows}
 
     def checkpoints(self, tail: str) -> tuple[int, list[Checkpoint]] | None:
-        """When `tail` first ran (ms since 1970), and how far its files are committed; None if it never did."""
+        """Return when `tail` first ran (ms since 1970), and how far its files are committed; None if it never did."""
         known = self._execute("SELECT started_ms FROM tail WHERE name = ?", (tail,)).fetchone()
         return (known[0], load_checkpoints(self._execute, tail)) if known else None
 
     def losses(self, most: int) -> list[Loss]:
-        """The newest receipts for bytes of tailed files that could not be had any more."""
+        """Return the newest receipts for bytes of tailed files that could not be had any more."""
         return load_losses(self._execute, most)
 
     def dropped(self) -> dict[int, dict[str, int]]:
-        """Dropped events of each stream by reason."""
+        """Return the dropped events of each stream by reason."""
         found: dict[int, dict[str, int]] = {}
         for stream, reason, events in self._execute("SELECT stream, reason, events FROM dropped"):
             found.setdefault(stream, {})[reason] = events
@@ -138,11 +138,11 @@ class Reader:
         return dict(rows.fetchall())
 
     def books(self) -> dict[StreamKey, Books]:
-        """The books as they stand in the file."""
+        """Return the books as they stand in the file."""
         return {key: stream.books for key, stream in load_streams(self._open()).items()}
 
     def audit(self) -> list[str]:
-        """Compares the books with the rows themselves, in one snapshot. Each line is a mismatch, which is a bug.
+        """Compare the books with the rows themselves, in one snapshot. Each line is a mismatch, which is a bug.
 
         Reads no bodies, but an entry for each chunk: it takes time in proportion to what waits.
         """
@@ -181,7 +181,7 @@ class Reader:
         return int(counted)
 
     def close(self) -> None:
-        """May be called twice."""
+        """Close the file; may be called twice."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

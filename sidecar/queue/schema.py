@@ -44,7 +44,7 @@ migrations = Migrations("queue")
 
 @migrations()
 def m001_queue(db: Database) -> None:
-    """The first schema."""
+    """Make the first tables."""
     counters = ("accepted", "delivered", "dead", "dropped", "replayed", "dead_bytes")
     db.create_table(
         "stream",
@@ -141,7 +141,7 @@ def m008_loss_reason(db: Database) -> None:
 
 
 def chunk_id(lane: int, seq: int) -> int:
-    """The key of chunk `seq` of `lane`."""
+    """Return the key of chunk `seq` of `lane`."""
     return (lane << SEQ_BITS) - BEFORE_ALL + seq
 
 
@@ -151,7 +151,7 @@ def lowest_id(lane: int) -> int:
 
 
 def end_id(lane: int) -> int:
-    """One more than the highest key that a chunk of `lane` can have."""
+    """Return one more than the highest key that a chunk of `lane` can have."""
     return (lane + 1) << SEQ_BITS
 
 
@@ -161,7 +161,7 @@ def is_corrupt(error: BaseException) -> bool:
 
 
 def open_writer(path: Path, durability: Literal["full", "normal"]) -> sqlite3.Connection:
-    """The connection that writes, with the schema brought up to date. Raises StartError, OSError or sqlite3.Error."""
+    """Open the connection that writes, and bring the schema up to date. Raises StartError, OSError or sqlite3.Error."""
     _make_file(path)
     connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
     try:
@@ -197,7 +197,7 @@ def _make_file(path: Path) -> None:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that can only read. Raises sqlite3.Error."""
+    """Return a connection that can only read. Raises sqlite3.Error."""
     return _connect(f"{path.absolute().as_uri()}?mode=ro")
 
 

@@ -60,7 +60,7 @@ class SteadyClock:
         self._being_saved_ms = now_ms
 
     def committed(self) -> None:
-        """What `save` wrote is on disk."""
+        """Note that what `save` wrote is on disk."""
         self._saved_ms = self._being_saved_ms
 
     def _boot_ms(self) -> int:

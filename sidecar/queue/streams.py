@@ -57,16 +57,16 @@ class QueueStream:
 
     @property
     def fresh(self) -> QueueLane:
-        """Where new events go."""
+        """Return where new events go."""
         return self.lanes[0]
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes of events that wait, uncompressed."""
+        """Return the bytes of events that wait, uncompressed."""
         return sum([lane.bytes for lane in self.lanes])
 
     def lane(self, name: LaneName) -> QueueLane:
-        """The lane called `name`."""
+        """Return the lane called `name`."""
         return self.lanes[LANES.index(name)]
 
 
@@ -92,22 +92,22 @@ class Delta(msgspec.Struct):
     lanes: dict[QueueLane, LaneDelta] = {}
 
     def lane(self, lane: QueueLane) -> LaneDelta:
-        """The change of `lane` so far, to be added to."""
+        """Return the change of `lane` so far, to be added to."""
         return self.lanes.setdefault(lane, LaneDelta())
 
     @property
     def queued(self) -> int:
-        """The change in waiting events."""
+        """Return the change in waiting events."""
         return sum([lane.events for lane in self.lanes.values()])
 
     @property
     def bytes(self) -> int:
-        """The change in waiting bytes."""
+        """Return the change in waiting bytes."""
         return sum([lane.bytes for lane in self.lanes.values()])
 
     @property
     def balanced(self) -> bool:
-        """Whether this leaves balanced books balanced."""
+        """Return whether this leaves balanced books balanced."""
         return self.accepted == self.queued + self.delivered + self.dead + self.dropped
 
 
@@ -117,7 +117,7 @@ DEAD_ROW_BYTES = 300
 
 
 def dead_bytes(streams: Iterable[QueueStream]) -> int:
-    """What the dead letters of `streams` take."""
+    """Return what the dead letters of `streams` take."""
     return sum([stream.dead_bytes + DEAD_ROW_BYTES * stream.books.dead for stream in streams])
 
 
@@ -133,7 +133,7 @@ def stream_of(streams: dict[StreamKey, QueueStream], key: StreamKey, *, configur
 
 
 def load_streams(connection: sqlite3.Connection) -> dict[StreamKey, QueueStream]:
-    """Every stream of the database; its cost depends on the number of streams, not on what waits."""
+    """Return every stream of the database; its cost depends on the number of streams, not on what waits."""
     streams = {}
     for row in connection.execute(
         "SELECT id, data_id, access_token, kind, accepted, delivered, dead, dropped, replayed, dead_bytes,"
@@ -164,7 +164,7 @@ def _from_row(row: tuple[Any, ...]) -> QueueStream:
 
 
 def take_over(mine: QueueStream, loaded: QueueStream) -> None:
-    """Brings a record that others hold up to date with what was read from the file."""
+    """Bring a record that others hold up to date with what was read from the file."""
     mine.books, mine.replayed, mine.dead_bytes = loaded.books, loaded.replayed, loaded.dead_bytes
     mine.last_delivered_ms, mine.saved = loaded.last_delivered_ms, True
     for lane, other in zip(mine.lanes, loaded.lanes, strict=True):
@@ -180,7 +180,7 @@ def forget_stream(stream: QueueStream) -> None:
 
 
 def save_stream(connection: sqlite3.Connection, stream: QueueStream, delta: Delta) -> None:
-    """Writes `delta` into the rows of `stream`, in the open transaction."""
+    """Write `delta` into the rows of `stream`, in the open transaction."""
     if not stream.saved:
         connection.execute(
             "INSERT INTO stream (id, data_id, access_token, kind) VALUES (?, ?, ?, ?)",
@@ -203,7 +203,7 @@ def save_stream(connection: sqlite3.Connection, stream: QueueStream, delta: Delt
 
 
 def apply_delta(stream: QueueStream, delta: Delta) -> None:
-    """Brings the record up to date with its rows, after the commit."""
+    """Bring the record up to date with its rows, after the commit."""
     books = stream.books
     stream.books = Books(
         accepted=books.accepted + delta.accepted,
@@ -224,7 +224,7 @@ def apply_delta(stream: QueueStream, delta: Delta) -> None:
 
 
 def load_checkpoints(execute: Callable[..., sqlite3.Cursor], tail: str, number: int | None = None) -> list[Checkpoint]:
-    """The checkpoints of `tail`, or the one with this number, in the order of their numbers."""
+    """Return the checkpoints of `tail`, or the one with this number, in the order of their numbers."""
     rows = execute(
         "SELECT number, path, at, device, inode, head, head_bytes, offset, mark, inside_line, finished, seen_ms"
         " FROM checkpoint WHERE tail = ? AND number = coalesce(?, number) ORDER BY number",
@@ -251,7 +251,7 @@ def load_checkpoints(execute: Callable[..., sqlite3.Cursor], tail: str, number: 
 
 
 def load_losses(execute: Callable[..., sqlite3.Cursor], most: int) -> list[Loss]:
-    """The newest receipts, at most so many, the oldest of them first."""
+    """Return the newest receipts, at most so many, the oldest of them first."""
     rows = execute(
         "SELECT tail, path, offset, at_most, reason, why, since_ms, found_ms FROM loss ORDER BY id DESC LIMIT ?",
         (most,),

@@ -125,16 +125,16 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
 
     def start(self) -> None:
-        """Opens the database in the caller's thread, so that what is wrong with it ends the start."""
+        """Open the database in the caller's thread, so that what is wrong with it ends the start."""
         self._open()
         self._thread.start()
 
     def submit(self, job: Job) -> None:
-        """Hands over an operation; never blocks. What waits here is bounded by admission."""
+        """Hand over an operation; never blocks. What waits here is bounded by admission."""
         self._inbox.put(job)
 
     def stop(self, timeout_s: float) -> bool:
-        """Commits what was submitted before, then closes the database. False if that took too long."""
+        """Commit what was submitted before, then close the database. False if that took too long."""
         self._inbox.put(None)
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -204,7 +204,7 @@ class Writer:
         return group, not more
 
     def _take_waiting(self, group: list[Job]) -> bool:
-        """Adds what waits to `group`; False if the end came."""
+        """Add what waits to `group`; False if the end came."""
         size = sum([job.size for job in group])
         try:
             while size < _GROUP_BYTES and len(group) < _GROUP_OPERATIONS:
@@ -266,7 +266,7 @@ class Writer:
         return False
 
     def _attempt(self, group: Sequence[Job], grown: set[QueueLane]) -> Exception | None:
-        """Commits `group` as one transaction. Any failure is returned, whatever it is: this thread must live."""
+        """Commit `group` as one transaction. Any failure is returned, whatever it is: this thread must live."""
         try:
             if self._connection is None:
                 self._reopen()
@@ -368,7 +368,7 @@ class Writer:
 
 
 def _failed_before(job: Job) -> Exception | None:
-    """Why what must not overtake something else fails with it."""
+    """Return why what must not overtake something else fails with it."""
     return job.order.error if job.order is not None else None
 
 

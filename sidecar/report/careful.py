@@ -167,7 +167,7 @@ def _reject(place: Place, problem: str) -> NoReturn:
 
 
 def _find_extreme(value: Any, depth: int) -> tuple[Place, str] | None:
-    """Where and what a strict parser further on could not take: endless nesting, numbers beyond a double.
+    """Return where and what a strict parser further on could not take: endless nesting, numbers beyond a double.
 
     The place is put together only once something was found, on the way back.
     """
@@ -308,7 +308,7 @@ def _normalise_timestamp(item: dict[str, Any], rules: Rules, now_ms: int) -> boo
 
 
 def _due(stamp_ms: int, rules: Rules, now_ms: int, skew_ms: int) -> int | None:
-    """When an event that is dated beyond what the proxy takes will be valid; None: it is now.
+    """Return when an event that is dated beyond what the proxy takes will be valid; None: it is now.
 
     Too far ahead is what is so by our own clock: that the proxy's is wrong is no fault of the event.
     """

@@ -31,7 +31,7 @@ class Checked(msgspec.Struct, frozen=True, gc=False):
 def check_items(
     data: bytes, rules: Rules, *, now_ms: int, block_bytes: int, event_bytes: int, skew_ms: int = 0
 ) -> Checked:
-    """The items of the JSON array `data` as blocks of at most `block_bytes`, in order, the future last.
+    """Return the items of the JSON array `data` as blocks of at most `block_bytes`, in order, the future last.
 
     `skew_ms`: by how much the proxy's clock is ahead of ours; it is the proxy that says what the future is.
 
@@ -105,7 +105,7 @@ def _check_each(items: Sequence[JsonPiece], kind: Kind, rules: Rules, now_ms: in
 
 
 def cut(pieces: Sequence[JsonPiece], block_bytes: int, due_ms: int | None = None) -> list[Block]:
-    """Joins runs of `pieces` greedily; a piece larger than `block_bytes` is a block of its own."""
+    """Join runs of `pieces` greedily; a piece larger than `block_bytes` is a block of its own."""
     sizes = map(len, pieces)
     ends = list(accumulate(sizes, lambda total, size: total + size + 1, initial=0))  # with a comma after each
     blocks, start = [], 0

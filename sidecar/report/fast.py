@@ -47,7 +47,7 @@ _SAMPLE_STRINGS = 5
 
 
 def judge_plain(data: bytes, kind: Kind | None, now_ms: int) -> tuple[Kind, int] | None:
-    """The kind and the number of items in the array `data` if all of them can travel as they are, else None."""
+    """Return the kind and the number of items in the array `data` if all of them can travel as they are, else None."""
     if kind != "time_series":
         count = _attempt(_plain_events, data, now_ms)
         if count is not None:
@@ -59,7 +59,7 @@ def judge_plain(data: bytes, kind: Kind | None, now_ms: int) -> tuple[Kind, int]
 
 
 def judge_plain_lines(block: bytes, kind: Kind | None, now_ms: int) -> Kind | None:
-    """The kind of the items in `block`, one on each line, if all of them can travel as they are, else None.
+    """Return the kind of the items in `block`, one on each line, if all of them can travel as they are, else None.
 
     The lines are joined as they will travel, so whatever is accepted here is good JSON there; and the ends of lines
     stay in, since a string may hold none. That no item goes over several lines shows in the number of items and in

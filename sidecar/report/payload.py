@@ -41,7 +41,7 @@ class CheckedPayload(msgspec.Struct, frozen=True, gc=False):
         return {*self.blocks, *(kind for kind, _, _ in self.dead)}
 
     def all_dead(self, reason: str) -> "CheckedPayload":
-        """The same, if none of it can be sent, for `reason`."""
+        """Return the same, if none of it can be sent, for `reason`."""
         good = [
             (kind, bytes(item), reason)
             for kind, blocks in self.blocks.items()
@@ -76,7 +76,7 @@ def check_payload(
     event_bytes: int,
     skew_ms: int = 0,
 ) -> CheckedPayload:
-    """The events in `payload`, which a client sent at `sent_s` by its own clock (0: not said). Never raises."""
+    """Return the events in `payload`, which a client sent at `sent_s` by its own clock (0: not said). Never raises."""
     clean, repaired = valid_utf8(payload.strip(b"\0"))
     better = mended(clean)
     items, texts = _look_into(clean) or _look_into(better) or ([], [clean.decode().strip()])
@@ -116,7 +116,7 @@ def _as_text(value: Any) -> str:
 
 
 def _text_event(text: str, rule: TextRule, stamp_ms: int, event_bytes: int) -> bytes:
-    """An event with `text` as its content; cut, and marked so, if the proxy would not take it whole."""
+    """Return an event with `text` as its content; cut, and marked so, if the proxy would not take it whole."""
     encoded = _event(text, {}, rule, stamp_ms)
     while len(encoded) > event_bytes and text:
         text = text[: min(len(text) // 2, event_bytes - _FALLBACK_BYTES)]

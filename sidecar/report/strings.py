@@ -11,7 +11,7 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 def strings_written(json: bytes) -> int:
-    """How many strings stand in `json`, which must be valid JSON. Exact.
+    """Return how many strings stand in `json`, which must be valid JSON. Exact.
 
     Every string has two quotes, and a quote inside a string is written with a backslash before it; only where
     backslashes themselves are escaped need the strings be told apart one by one.
@@ -24,7 +24,7 @@ def strings_written(json: bytes) -> int:
 
 
 def strings_decoded(value: Any) -> int:
-    """How many strings a decoded value is made of, names and values together."""
+    """Return how many strings a decoded value is made of, names and values together."""
     if type(value) is str:
         return 1
     if type(value) is dict:

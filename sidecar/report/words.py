@@ -22,7 +22,7 @@ def describe(value: Any) -> str:
 
 
 def describe_json(text: bytes) -> str:
-    """The same for a value that stands in JSON, told from its first byte."""
+    """Return the same for a value that stands in JSON, told from its first byte."""
     match text[:1]:
         case b"n":
             return "null"

@@ -76,7 +76,7 @@ class Sidecar:
 
     @property
     def config(self) -> Config:
-        """The configuration in force."""
+        """Return the configuration in force."""
         return self._run.config
 
     @property
@@ -85,13 +85,13 @@ class Sidecar:
         return not (self._run.starting or self._run.stopping)
 
     async def start(self) -> None:
-        """Raises StartError, after undoing what was done."""
+        """Start all parts. Raises StartError, after undoing what was done."""
         async with contextlib.AsyncExitStack() as undo:
             await self._start(undo)
             self._running = undo.pop_all()
 
     async def stop(self) -> None:
-        """Stops accepting, commits what is in hand, ends the requests under way, closes."""
+        """Stop accepting, commit what is in hand, end the requests under way, close."""
         if self._run.stopping:
             return
         self._run.stopping = True
@@ -104,7 +104,7 @@ class Sidecar:
         logger.info("stopped", after_s=round(boot_clock() - self._run.started_s, 1))
 
     async def reload(self) -> Reloaded:
-        """Puts the configuration of now in force, but for what needs a restart. Raises Rejected with what is wrong."""
+        """Put the configuration of now in force, but for what needs a restart. Raises Rejected with what is wrong."""
         async with self._reloading:
             try:
                 loaded = self._load()
@@ -142,7 +142,7 @@ class Sidecar:
         return done
 
     def _expect_address(self, tail: str) -> None:
-        """Raises Unavailable while the events of `tail` would name an address that is not known yet."""
+        """Expect the address, if events of `tail` name it. Raises Unavailable while it is not known yet."""
         if self._address.known is None:
             naming = self._naming
             if naming is None:
@@ -299,7 +299,7 @@ class Sidecar:
         undo.push_async_callback(http.stop)
 
     async def _stop_forwarding(self, schedule: Schedule, forwarders: Forwarders) -> None:
-        """Lets the requests under way end, for a while; what they carry stays in the queue until the proxy has it."""
+        """Let the requests under way end, for a while; what they carry stays in the queue until the proxy has it."""
         forwarders.stop()
         await schedule.drain(_STOP_S)
         schedule.stop()

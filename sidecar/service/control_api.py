@@ -53,7 +53,7 @@ class ControlApi:
         self._tails, self._reload = tails, reload
 
     def routes(self) -> list[Route]:
-        """For the application on the control socket."""
+        """Return the routes for the application on the control socket."""
         return [
             _route("/control/retry", Retry, self.retry),
             _route("/control/reload", Reload, self.reload),
@@ -67,44 +67,44 @@ class ControlApi:
         ]
 
     def page_routes(self) -> list[Route]:
-        """For the application that the page, and whoever else is on this host, can reach."""
+        """Return those for the application that the page, and whoever else is on this host, can reach."""
         return [_route(SEEN_PATH, SeenDead, self.see_dead)]
 
     async def retry(self, asked: Retry) -> Books:
-        """Ends whatever the stream waits for, and answers its books. Raises Rejected (404)."""
+        """End whatever the stream waits for, and answer its books. Raises Rejected (404)."""
         found = self.find(asked.stream)
         for stream in found:
             self._forwarders.retry(stream)
         return sum((stream.books for stream in found), Books())
 
     async def reload(self, _: Reload) -> Reloaded:
-        """Raises Rejected (400, 503)."""
+        """Put the configuration of now in force. Raises Rejected (400, 503)."""
         return await self._reload()
 
     async def show_tails(self, _: AskTails) -> ShownTails:
-        """Everything there is to see of tailed files."""
+        """Return everything there is to see of tailed files."""
         losses = [show_loss(loss) for loss in await self._queue.checkpoints.losses()]
         return ShownTails(self._tails.shown(), self._tails.files(), losses)
 
     async def move_tail(self, asked: MoveTail) -> Files:
-        """Raises Rejected (404), or Unavailable."""
+        """Read files anew, or skip what is there. Raises Rejected (404), or Unavailable."""
         return Files(await self._tails.command(asked.tail, asked.action, asked.path))
 
     async def put_back(self, asked: DeadRound) -> Moved:
-        """Raises Unavailable."""
+        """Put dead letters back. Raises Unavailable."""
         return await self._queue.commit(PutBack(asked.wanted, asked.after_id, wall_ms(), self._fit))
 
     async def purge(self, asked: DeadRound) -> Moved:
-        """Raises Unavailable."""
+        """Drop dead letters. Raises Unavailable."""
         return await self._queue.commit(Purge(asked.wanted, asked.after_id))
 
     async def see_dead(self, asked: SeenDead) -> SeenDead:
-        """Raises Unavailable."""
+        """Note that dead letters were seen. Raises Unavailable."""
         await self._queue.commit(SeeDead(asked.through_id))
         return asked
 
     async def replay(self, asked: ReplayRound) -> Moved:
-        """Raises Rejected (409) while another replay goes somewhere else, or Unavailable."""
+        """Replay kept deliveries. Raises Rejected (409) while another replay goes somewhere else, or Unavailable."""
         moved = await self._queue.commit(Replay(asked.wanted, asked.proxy, asked.after_id, wall_ms()))
         if moved.elsewhere is not None:
             raise Rejected(
@@ -114,7 +114,7 @@ class ControlApi:
         return moved
 
     async def cancel_replay(self, _: Cancel) -> Moved:
-        """Raises Unavailable."""
+        """Drop what waits to be replayed. Raises Unavailable."""
         return await self._queue.commit(CancelReplay())
 
     def _fit(self, key: StreamKey, event: bytes) -> bytes | None:
@@ -124,7 +124,7 @@ class ControlApi:
             return None
 
     def find(self, name: str) -> list[QueueStream]:
-        """The streams that go by this name or data_id. Raises Rejected (404)."""
+        """Return the streams that go by this name or data_id. Raises Rejected (404)."""
         names = {stream: self._router.name(stream.key) for stream in self._queue.streams()}
         found = [stream for stream, called in names.items() if name in (called, str(stream.key.data_id))]
         if not found:

@@ -101,14 +101,14 @@ class Forwarders:
         )
 
     async def start(self) -> None:
-        """Takes up what the queue holds from before."""
+        """Take up what the queue holds from before."""
         self._remembered = await self._queue.budgets()
         self._schedule.add_answering(_PROBE_JOB, self._probe)
         self._queue.on_commit = self.committed
         self._take_up_what_waits()
 
     async def reload(self, config: Config) -> bool:
-        """Ends the requests under way, and goes on with `config` and nothing on hold. False: they would not end.
+        """End the requests under way, and go on with `config` and nothing on hold. False: they would not end.
 
         What the tokens have spent still counts.
         """
@@ -182,7 +182,7 @@ class Forwarders:
         await self._queue.commit(ForgetBudgets(names))
 
     def retry(self, stream: QueueStream) -> None:
-        """Tries `stream` at once, whatever it waits for; only the rate still counts."""
+        """Try `stream` at once, whatever it waits for; only the rate still counts."""
         for lane in _sending_lanes(stream):
             forwarder = self.by_lane.get(lane)
             if forwarder is not None:
@@ -191,7 +191,7 @@ class Forwarders:
 
     @property
     def skew_s(self) -> float:
-        """By how much the clock of the proxies in use is ahead of ours, of several the one furthest behind.
+        """Return by how much the clock of the proxies in use is ahead of ours; of several, the one furthest behind.
 
         What is hardly noticeable counts as nothing.
         """
@@ -200,13 +200,13 @@ class Forwarders:
         return skew_s if abs(skew_s) >= _SKEW_OF_NOTE_S else 0.0
 
     def stop(self) -> None:
-        """Lets every forwarder end after its present request."""
+        """Let every forwarder end after its present request."""
         for forwarder in self.by_lane.values():
             forwarder.stop()
         self._client.dismiss()
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._client.close()
 
     def _make_endpoints(self, urls: Iterable[str]) -> Endpoints:
@@ -262,7 +262,7 @@ class Forwarders:
         return forwarder
 
     def _budget(self, lane: QueueLane, key: StreamKey) -> Budget:
-        """One limiter for each token, since the rate is the token's; and one for the bytes of each data_id."""
+        """Return a limiter for each token, since the rate is the token's, with one for the bytes of each data_id."""
         rate, byte_rate = self._config.proxy.rate, self._config.proxy.bytes_per_data_id
         digest = token_digest(key)
         budget = self._tokens.get(digest)
@@ -302,7 +302,7 @@ class Forwarders:
         return state, bool(boot) and boot == boot_id()
 
     async def _probe(self) -> float | None:
-        """Looks whether proxies that are down have come back, while others do their work."""
+        """Look whether proxies that are down have come back, while others do their work."""
         await asyncio.gather(*(self._probe_one(endpoint) for endpoint in self.endpoints.to_probe(boot_clock())))
         return _PROBE_EVERY_S if self.endpoints.any_to_watch else None
 

@@ -48,7 +48,7 @@ class Maintenance:
         self.on_forgotten: Callable[[Collection[QueueStream]], None] = lambda _: None
 
     def start(self, schedule: Schedule) -> None:
-        """Puts the jobs on the schedule; a first round is made soon after every start."""
+        """Put the jobs on the schedule; a first round is made soon after every start."""
         schedule.add_every("look", _LOOK_EVERY_S, self.look)
         schedule.add_every("tidy", _TIDY_EVERY_S, self.tidy)
         schedule.add_every("audit", _AUDIT_EVERY_S, self.audit)
@@ -57,17 +57,17 @@ class Maintenance:
             schedule.add_every("watchdog", self._notifier.watchdog_s / 3, self.feed_watchdog)
 
     def reload(self, config: Config) -> None:
-        """From now on `config` counts."""
+        """Let `config` count from now on."""
         self._config = config
         self.look_at_disk()
 
     def stop(self) -> None:
-        """May be called twice."""
+        """Stop the first round; may be called twice."""
         if self._first is not None:
             self._first.cancel()
 
     async def look(self) -> None:
-        """What must be noticed within a second: a disk that fills up, events whose time has come."""
+        """Notice what must be noticed within a second: a disk that fills up, events whose time has come."""
         self._queue.look()
         self.on_look()
         self.look_at_disk()
@@ -99,7 +99,7 @@ class Maintenance:
             return  # the writer has logged why
 
     async def tidy(self) -> None:
-        """Drops what is too old, forgets kept deliveries, returns free pages."""
+        """Drop what is too old, forget kept deliveries, returns free pages."""
         try:
             if self._dropped is None:
                 await self._report_drops()
@@ -147,7 +147,7 @@ class Maintenance:
         return max(found, key=lambda other: other.id) if found else self._queue.stream(FORGOTTEN, configured=True)
 
     async def _report_drops(self) -> None:
-        """Says what was dropped since the last time; ahead of the first time is history."""
+        """Say what was dropped since the last time; ahead of the first time is history."""
         counted: Counter[str] = Counter()
         for reasons in (await self._queue.dropped()).values():
             counted.update(reasons)
@@ -156,13 +156,13 @@ class Maintenance:
         self._dropped = counted
 
     async def audit(self) -> None:
-        """Compares books and rows."""
+        """Compare books and rows."""
         self.mismatches = await self._queue.audit()
         for line in self.mismatches:
             log.error("the books do not balance", mismatch=line)
 
     async def alive(self) -> bool:
-        """Whether a round through the event loop and the writer's thread succeeds in time."""
+        """Return whether a round through the event loop and the writer's thread succeeds in time."""
         try:
             async with asyncio.timeout(_ALIVE_WITHIN_S):
                 await self._queue.commit(Ping())
@@ -171,7 +171,7 @@ class Maintenance:
         return True
 
     async def feed_watchdog(self) -> None:
-        """Tells the service manager that there is progress, if there is. A full disk is no reason to be restarted."""
+        """Tell the service manager that there is progress, if there is. A full disk is no reason to be restarted."""
         if await self.alive() or self._queue.broken:
             self._notifier.tell("WATCHDOG=1")
 

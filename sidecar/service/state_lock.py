@@ -32,7 +32,7 @@ class StateLock:
         self._fd = -1
 
     def acquire(self) -> Self:
-        """Raises StartError that names the holder, or says why the directory cannot be used."""
+        """Take the lock. Raises StartError that names the holder, or says why the directory cannot be used."""
         try:
             self._open()
         except OSError as error:
@@ -52,7 +52,7 @@ class StateLock:
         return self
 
     def release(self) -> None:
-        """Lets the directory go; may be called twice."""
+        """Let the directory go; may be called twice."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

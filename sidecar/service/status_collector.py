@@ -62,7 +62,7 @@ class StatusCollector:
         self._growth = _Growth()
 
     def reload(self, config: Config) -> None:
-        """From now on `config` counts."""
+        """Let `config` count from now on."""
         self._config = config
 
     def note_growth(self) -> None:
@@ -70,7 +70,7 @@ class StatusCollector:
         self._growth.note(boot_clock(), self._queue.size_bytes, self._queue.books().queued)
 
     async def status(self) -> Status:
-        """The whole document."""
+        """Return the whole document."""
         ages_s, dropped = await self._queue.oldest_age_s(), await self._queue.dropped()
         due_ms, damaged = await self._queue.due_ms(), await self._queue.damaged()
         unseen, last_dead = await self._queue.unseen_dead()
@@ -112,12 +112,12 @@ class StatusCollector:
         )
 
     async def alive(self) -> Health:
-        """Whether the process makes progress."""
+        """Return whether the process makes progress."""
         good = await self._maintenance.alive() or bool(self._queue.broken)
         return Health(good, [] if good else ["the queue's writer does not answer"])
 
     async def ready(self) -> Health:
-        """Whether a report, or a line of a file, would be taken now."""
+        """Return whether a report, or a line of a file, would be taken now."""
         reasons = []
         if self._run.starting:
             reasons.append("starting: the tails look for their files")
@@ -181,7 +181,7 @@ class StatusCollector:
         damaged: Mapping[int, int],
         unseen: Mapping[int, int],
     ) -> StreamStatus:
-        """One row for all streams of a data_id: what came with one token or another, of one kind or the other."""
+        """Return one row for all streams of a data_id: what came with one token or another, of either kind."""
         lanes = [
             lane
             for number, part in enumerate(parts, start=1)

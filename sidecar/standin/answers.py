@@ -43,7 +43,7 @@ class Broken(Response):
         self._sent, self._then = sent, then
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as ASGI has it
-        """Returns when the connection has ended, so that uvicorn adds nothing."""
+        """Return when the connection has ended, so that uvicorn adds nothing."""
         transport = scope[TRANSPORT]
         if self._sent:
             transport.write(self._sent)
@@ -54,7 +54,7 @@ class Broken(Response):
 
 
 async def fault_answer(faults: Faults) -> Response | None:
-    """What comes instead of a judgement, after a delay if there is one. None: the document is judged."""
+    """Return what comes instead of a judgement, after a delay if there is one. None: the document is judged."""
     retry_after = {"retry-after": faults.retry_after} if faults.retry_after is not None else {}
     match faults.mode:
         case "slow":
@@ -139,7 +139,7 @@ def _close(transport: asyncio.Transport) -> None:
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Ends the connection with a TCP RST instead of a FIN."""
+    """End the connection with a TCP RST instead of a FIN."""
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

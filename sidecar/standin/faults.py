@@ -43,16 +43,16 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def status(self) -> int | None:
-        """The status that `mode` spells, if it does."""
+        """Return the status that `mode` spells, if it does."""
         good = len(self.mode) == 3 and self.mode.isascii() and self.mode.isdecimal() and 200 < int(self.mode) < 600
         return int(self.mode) if good else None
 
     def concern(self, data_id: int | None) -> bool:
-        """Whether a request for `data_id` (None: a probe) is treated by these faults."""
+        """Return whether a request for `data_id` (None: a probe) is treated by these faults."""
         return not self.data_ids or data_id in self.data_ids
 
     def after_one(self) -> "Faults":
-        """The faults once one more request has been treated."""
+        """Return the faults once one more request has been treated."""
         if self.mode == "none" or self.times is None:
             return self
         left = self.times - 1

@@ -102,7 +102,7 @@ def _no_constant(name: str) -> Any:
 
 
 def judge_data(data: Any, now_s: float) -> str | None:
-    """Why the items are refused, in the proxy's manner: the rule, not the index. None: they are good.
+    """Return why the items are refused, in the proxy's manner: the rule, not the index. None: they are good.
 
     The pipe's kind is taken from its first item, since the stand-in has no register of pipes. What has both an event
     and metrics is an event: `bkmonitorbeat -report` puts empty metrics into each.

@@ -15,7 +15,7 @@ class SlidingWindows:
         self._times: dict[str, deque[float]] = {}
 
     def allow(self, token: str, now_s: float) -> bool:
-        """Counts a request at `now_s`; False if it is above the rate."""
+        """Count a request at `now_s`; False if it is above the rate."""
         times = self._times.setdefault(token, deque())
         while times and times[0] <= now_s - self._window_s:
             times.popleft()
@@ -37,7 +37,7 @@ class TokenBuckets(SlidingWindows):
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def allow(self, token: str, now_s: float) -> bool:
-        """Counts a request at `now_s`; False if the bucket holds less than one."""
+        """Count a request at `now_s`; False if the bucket holds less than one."""
         super().allow(token, now_s)
         left, last_s = self._buckets.get(token, (self._burst, now_s))
         left = min(self._burst, left + max(0.0, now_s - last_s) * self._per_s)

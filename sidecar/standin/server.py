@@ -91,16 +91,16 @@ class StandIn:
 
     @property
     def url(self) -> str:
-        """Where the proxy listens, or listened before it went down."""
+        """Return where the proxy listens, or listened before it went down."""
         return f"{'https' if self._tls else 'http'}://{self._listen}"
 
     @property
     def control_url(self) -> str:
-        """Where commands go."""
+        """Return where commands go."""
         return f"http://{self._control_address}"
 
     async def set_faults(self, faults: Faults) -> None:
-        """Puts `faults` in force at once."""
+        """Put `faults` in force at once."""
         self.faults = faults
         if faults.mode == "down":
             await self._down()
@@ -140,7 +140,7 @@ class StandIn:
         return response
 
     def _faults_for(self, data_id: int | None) -> Faults:
-        """What befalls the next request, if it is for `data_id`; uses up one of its times."""
+        """Return what befalls the next request, if it is for `data_id`; uses up one of its times."""
         faults = self.faults
         if not faults.concern(data_id):
             return Faults(skew_s=faults.skew_s)
@@ -178,7 +178,7 @@ class StandIn:
         return JSONResponse(self.summary())
 
     def summary(self) -> dict[str, Any]:
-        """Counts and faults, as the control port shows them."""
+        """Return counts and faults, as the control port shows them."""
         return {
             "documents": self.record.documents,
             "events": self.record.events,

@@ -231,12 +231,12 @@ def books_status(books: Books, mismatches: Sequence[str]) -> BooksStatus:
 
 
 def full_in_s(free_bytes: int, fill_per_s: float) -> float | None:
-    """When the queue will be full if it goes on like this."""
+    """Return when the queue will be full if it goes on like this."""
     return max(0, free_bytes) / fill_per_s if fill_per_s > 0 else None
 
 
 def failures(*, books: BooksStatus, queue: QueueStatus, broken: str | None, refusing: bool) -> list[str]:
-    """Why reports are refused, or the books cannot be trusted."""
+    """Return why reports are refused, or the books cannot be trusted."""
     found = []
     if broken:
         found.append(f"storage: {broken}")

@@ -20,18 +20,18 @@ def split_pattern(pattern: str) -> tuple[str, tuple[str, ...]]:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name stands for itself."""
+    """Return whether a name stands for itself."""
     return not _MAGIC.search(name)
 
 
 @cache
 def name_matcher(name: str) -> re.Pattern[str]:
-    """What names a single name of a pattern stands for; use with fullmatch."""
+    """Return what names a single name of a pattern stands for; use with fullmatch."""
     return re.compile(_regex(name), re.DOTALL)
 
 
 def is_excluded(path: str, patterns: Sequence[str]) -> bool:
-    """Whether one of `patterns` matches: a pattern without a slash the name alone, else the whole path."""
+    """Return whether one of `patterns` matches: a pattern without a slash the name alone, else the whole path."""
     name = path.rpartition("/")[2]
     return any(
         (_path_matcher(pattern).fullmatch(path) if "/" in pattern else name_matcher(pattern).fullmatch(name))

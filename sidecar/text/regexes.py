@@ -34,7 +34,7 @@ class Match(Protocol):
     """Where a pattern was found."""
 
     def groupdict(self, default: str, /) -> dict[str, str]:
-        """What the named groups hold; `default` for those that took no part."""
+        """Return what the named groups hold; `default` for those that took no part."""
 
 
 class Pattern(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class Pattern(msgspec.Struct, frozen=True):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The names of its groups, in their order."""
+        """Return the names of its groups, in their order."""
         return tuple(sorted(_compiled(self.text).groupindex, key=_compiled(self.text).groupindex.__getitem__))
 
     def may_hold(self, group: str, value: str) -> bool:

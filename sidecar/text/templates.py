@@ -22,14 +22,14 @@ class Template(msgspec.Struct, frozen=True):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields it takes."""
+        """Return the fields it takes."""
         return self.parts[1::2]
 
     def __str__(self) -> str:
         return self.text
 
     def renderer(self) -> Callable[[Mapping[str, Any]], str]:
-        """A function that fills in the fields of one line."""
+        """Return a function that fills in the fields of one line."""
         if len(self.parts) == 1:
             text = self.parts[0]
             return lambda _: text
@@ -62,7 +62,7 @@ def parse_template(text: str) -> Template:
 
 
 def field_text(fields: Mapping[str, Any], name: str) -> str:
-    """The field as text; empty if it is missing. What is no text looks as in JSON."""
+    """Return the field as text; empty if it is missing. What is no text looks as in JSON."""
     value = fields.get(name, _MISSING)
     if value is _MISSING:
         value = _inner(fields, name) if "." in name else None

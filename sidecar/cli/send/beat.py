@@ -28,7 +28,7 @@ class Beat(msgspec.Struct, frozen=True):
 
     @property
     def over_http(self) -> bool:
-        """Whether the original would have posted to a proxy, and shown its answer."""
+        """Return whether the original would have posted to a proxy, and shown its answer."""
         return self["report.type"] == "http"
 
     def number(self, name: str) -> int:
@@ -37,7 +37,7 @@ class Beat(msgspec.Struct, frozen=True):
 
 
 def split_arguments(arguments: Sequence[str], with_value: Collection[str]) -> tuple[Beat | None, list[str]]:
-    """The beat's options, with one or two dashes as Go takes them, and all other arguments.
+    """Return the beat's options, with one or two dashes as Go takes them, and all other arguments.
 
     `with_value` names the other options that take the next argument for their value, whatever it looks like. The first
     is None where no option of the beat is given. Raises ValueError that says what would be right.
@@ -64,7 +64,7 @@ def split_arguments(arguments: Sequence[str], with_value: Collection[str]) -> tu
 
 
 def _name_of(argument: str) -> str:
-    """The name of an option as Go reads it, else nothing."""
+    """Return the name of an option as Go reads it, else nothing."""
     name = argument[2:] if argument.startswith("--") else argument[1:] if argument.startswith("-") else ""
     return name.partition("=")[0]
 

@@ -28,7 +28,7 @@ _OBJECTS = {"metrics", "dimension"}
 
 
 def make_message(beat: Beat, now_ms: int) -> dict[str, Any]:
-    """The message, checked as the original does. Raises ValueError with the reason."""
+    """Return the message, checked as the original does. Raises ValueError with the reason."""
     kind = beat["report.message.kind"]
     if kind not in ("event", "timeseries"):
         raise ValueError(f"unexpected message kind: {kind}".rstrip(": "))
@@ -48,7 +48,7 @@ def make_message(beat: Beat, now_ms: int) -> dict[str, Any]:
 
 
 def make_report(message: dict[str, Any], kind: str) -> Report:
-    """The message as a report, which is taken whole or refused whole."""
+    """Return the message as a report, which is taken whole or refused whole."""
     item_kind: Kind = "event" if kind == "event" else "time_series"
     items = [Item(msgspec.json.encode(event), item_kind, has_target=True) for event in message["data"]]
     pipe = Pipe(int(message["data_id"]), message["access_token"], None)

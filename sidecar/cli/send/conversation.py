@@ -22,7 +22,7 @@ class Conversation:
 
     @property
     def open_lines(self) -> int:
-        """How many wait for an answer."""
+        """Return how many wait for an answer."""
         return len(self._open)
 
     def say(self, report: Report, size_bytes: int) -> None:
@@ -32,7 +32,7 @@ class Conversation:
         self.open_bytes += size_bytes
 
     def hear(self, answer: Answer) -> None:
-        """Settles what it is about. Raises BadAnswer for what cannot be, and StoppedError as the outbox does."""
+        """Settle what it is about. Raises BadAnswer for what cannot be, and StoppedError as the outbox does."""
         match answer:
             case Acked(total=total):
                 if not self._acked <= total <= self._acked + len(self._open):

@@ -43,18 +43,18 @@ class Finder:
 
 
 def own_sockets(readable: Readable) -> list[str]:
-    """The configured sockets that take reports of anybody on this host who may open them."""
+    """Return the configured sockets that take reports of anybody on this host who may open them."""
     sockets = readable.config.sockets.values()
     return [str(socket.listen) for socket in sockets if not socket.tokens and _is_local_stream(socket.listen)]
 
 
 def max_line_bytes(readable: Readable) -> int:
-    """The longest line that all of them take."""
+    """Return the longest line that all of them take."""
     return min((int(socket.max_line) for socket in readable.config.sockets.values()), default=1_000_000)
 
 
 def same_socket(one: str, other: str) -> bool:
-    """Whether two addresses are those of one Unix socket file."""
+    """Return whether two addresses are those of one Unix socket file."""
     try:
         return Path(one.removeprefix("unix:")).samefile(other.removeprefix("unix:"))
     except (OSError, ValueError):

@@ -24,7 +24,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether they say an event by themselves, and not only what others leave out."""
+        """Return whether they say an event by themselves, and not only what others leave out."""
         return self.name is not None or self.content is not None or bool(self.metrics)
 
 
@@ -43,7 +43,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
 
 def make_event(given: Given, now_ms: int) -> Item:
-    """The event that the options say. Raises ValueError that says what would be right."""
+    """Return the event that the options say. Raises ValueError that says what would be right."""
     event: dict[str, Any] = {}
     if given.metrics:
         if given.name is not None or given.content is not None:
@@ -77,7 +77,7 @@ def complete(text: bytes, event: dict[str, Any], given: Given, now_ms: int) -> I
 
 
 def with_fields(text: bytes, more: dict[str, Any]) -> bytes:
-    """The JSON object `text` with `more` in front of its own fields."""
+    """Return the JSON object `text` with `more` in front of its own fields."""
     if not more:
         return text
     rest = text.lstrip()[1:]
@@ -115,7 +115,7 @@ def _number(name: str, text: str) -> float:
 
 
 def _changed(event: dict[str, Any], given: Given, now_ms: int) -> dict[str, Any] | None:
-    """The event if a field must change that it has; None: none must."""
+    """Return the event if a field must change that it has; None: none must."""
     changes: dict[str, Any] = {}
     dimension = event.get("dimension")
     if type(dimension) is dict and not given.dimension.keys() <= dimension.keys():

@@ -119,7 +119,7 @@ def _run(
     job: SendJob, way: SendWay, source: Iterator[Report | None], complain: Complain, *,
     one_pipe: bool, name: str | None = None, size: int = 0,
 ) -> int:  # fmt: skip
-    """How many events are where they should be."""
+    """Return how many events are where they should be."""
     timeout_s = job.timeout_s or (_TIMEOUT_S if name is None else _FILE_TIMEOUT_S)
     patience = Patience(timeout_s, time.monotonic)
     shown = contextlib.nullcontext(_nothing) if name is None else progress("sending, KB", size // 1000)
@@ -143,7 +143,7 @@ def _run(
 
 
 def _so_far(outbox: ReportOutbox, way: SendWay, name: str | None) -> str:
-    """What may be relied upon, where not all was done."""
+    """Return what may be relied upon, where not all was done."""
     if name is None:
         return ""
     line = outbox.first_unsettled_line()

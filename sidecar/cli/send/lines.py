@@ -36,7 +36,7 @@ class LineCutter:
         self._rest_bytes = 0
 
     def feed(self, data: bytes) -> Iterator[Line]:
-        """The lines that are whole now."""
+        """Return the lines that are whole now."""
         first, *more = data.split(b"\n")
         self._keep(first)
         for part in more:
@@ -44,7 +44,7 @@ class LineCutter:
             self._keep(part)
 
     def end(self) -> Iterator[Line]:
-        """The last line, if it has no end."""
+        """Return the last line, if it has no end."""
         if self._rest_bytes:
             yield from self._end()
 

@@ -51,7 +51,7 @@ class ReportOutbox:
 
     @property
     def is_done(self) -> bool:
-        """Whether everything is settled."""
+        """Return whether everything is settled."""
         return self._exhausted and not self._waiting and not self._open
 
     def next(self) -> Report | None:
@@ -85,7 +85,7 @@ class ReportOutbox:
         self._open.clear()
 
     def first_unsettled_line(self) -> int | None:
-        """The first line of the file that is not settled, among those that were read."""
+        """Return the first line of the file that is not settled, among those that were read."""
         lines = [report.items[0].line for report in (*self._waiting, *self._open.values())]
         return min(lines) if lines else None
 

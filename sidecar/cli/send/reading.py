@@ -18,7 +18,7 @@ _BLOCK_BYTES = 262_144
 
 @contextlib.contextmanager
 def opened(name: str) -> Iterator[tuple[io.RawIOBase | BinaryIO, int]]:
-    """The file, and its size or 0 if it has none; `-` is standard input. Raises ClickException."""
+    """Return the file, and its size or 0 if it has none; `-` is standard input. Raises ClickException."""
     try:
         number = sys.stdin.fileno() if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
         file = os.fdopen(number, "rb", 0, closefd=name != "-")
@@ -30,7 +30,7 @@ def opened(name: str) -> Iterator[tuple[io.RawIOBase | BinaryIO, int]]:
 
 
 def read_lines(file: io.RawIOBase | BinaryIO) -> Iterator[Line | None]:
-    """The lines; None where there are no more at the moment: who asks for the next then waits for it."""
+    """Return the lines; None where there are no more at the moment: who asks for the next then waits for it."""
     cutter, poller = LineCutter(), select.poll()
     poller.register(file, select.POLLIN)
     while True:

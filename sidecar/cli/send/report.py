@@ -22,7 +22,7 @@ class Pipe(msgspec.Struct, frozen=True):
 
     @property
     def head(self) -> bytes:
-        """A report up to its first event."""
+        """Return a report up to its first event."""
         named: dict[str, int | str] = {} if self.stream is None else {"stream": self.stream}
         if self.data_id is not None:
             named |= {"data_id": self.data_id, "access_token": self.token}
@@ -41,12 +41,12 @@ class Report(msgspec.Struct, frozen=True):
         return self.pipe.head + self.events(own_target) + b"]}"
 
     def events(self, own_target: str | None) -> bytes:
-        """The events, with commas between them."""
+        """Return the events, with commas between them."""
         more = {} if own_target is None else {"target": own_target}
         return b",".join([item.json if item.has_target else with_fields(item.json, more) for item in self.items])
 
     def halves(self) -> "list[Report]":
-        """The same events in two reports; none if there is nothing to divide."""
+        """Return the same events in two reports; none if there is nothing to divide."""
         if not self.divisible or len(self.items) < 2:
             return []
         half = len(self.items) // 2
@@ -61,7 +61,7 @@ class SendLimits(msgspec.Struct, frozen=True):
 
 
 def gather(found: Iterable[tuple[Pipe, Item] | None], limits: SendLimits) -> Iterator[Report | None]:
-    """Reports of events in a row; None where there is nothing more at the moment, which goes through at once."""
+    """Report of events in a row; None where there is nothing more at the moment, which goes through at once."""
     gathered: list[Item] = []
     pipe, size = None, 0
     for one in found:

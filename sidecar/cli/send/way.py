@@ -46,7 +46,7 @@ def find_way(where: Where) -> SendWay:
 
 
 def find_way_of_beat(where: Where, beat: Beat) -> SendWay:
-    """The original's agent socket counts only if it is one of ours, its proxy only where no sidecar runs.
+    """Return the way; the original's agent socket counts only if it is ours, its proxy only where no sidecar runs.
 
     Raises NoSidecarError, and SendError for a proxy that is none.
     """

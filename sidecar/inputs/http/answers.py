@@ -38,12 +38,12 @@ _SUCCESS = (
 
 
 def success(*, close: bool) -> bytes:
-    """A whole HTTP response that acknowledges a report."""
+    """Return a whole HTTP response that acknowledges a report."""
     return _SUCCESS("connection: close\r\n" if close else "", _ids.next()).encode()
 
 
 def refusal_body(status: int, message: str) -> bytes:
-    """The body of any other answer."""
+    """Return the body of any other answer."""
     return msgspec.json.encode({"code": str(status), "message": message, "request_id": _ids.next(), "result": "false"})
 
 
@@ -55,7 +55,7 @@ def rejection(why: Rejection, *, close: bool) -> bytes:
 
 
 def refusal(status: int, message: str, *, close: bool, retry_after_s: int | None = None) -> bytes:
-    """A whole HTTP response that refuses a report for another reason."""
+    """Return a whole HTTP response that refuses a report for another reason."""
     return _response(status, message, [] if retry_after_s is None else [f"retry-after: {retry_after_s}"], close=close)
 
 

@@ -201,14 +201,14 @@ def sender_of(transport: Any) -> Sender:
 
 
 def _path_of(url: bytes) -> bytes:
-    """The path of a request's target, also in its absolute form (RFC 9112, 3.2.2)."""
+    """Return the path of a request's target, also in its absolute form (RFC 9112, 3.2.2)."""
     if url.startswith((b"http://", b"https://")):
         url = b"/" + b"/".join(url.split(b"/")[3:])
     return url.partition(b"?")[0].partition(b"#")[0]
 
 
 def intake_protocol(shared: Shared) -> Callable[..., IntakeProtocol]:
-    """What uvicorn calls for every connection."""
+    """Return what uvicorn calls for every connection."""
     known_heads: dict[bytes, int] = {}
     limits = ConnectionLimits(shared.max_connections)
 

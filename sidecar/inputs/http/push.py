@@ -43,10 +43,10 @@ class HttpConnection(Protocol):
     sender: Sender
 
     def answer(self, push: "Push", response: bytes) -> None:
-        """Sends the response."""
+        """Send the response."""
 
     def cut_off(self, push: "Push") -> None:
-        """Reads no more of the body."""
+        """Read no more of the body."""
 
 
 class Shared:
@@ -101,7 +101,7 @@ class Push:
         self.complete = self.disconnected = self.response_complete = self.expects_continue = False
 
     def begin(self, headers: Mapping[bytes, bytes]) -> None:
-        """Looks at the head of the request; what is wrong with it is answered when the body is over."""
+        """Look at the head of the request; what is wrong with it is answered when the body is over."""
         try:
             self._shared.guard.check(headers)
         except Rejected as refused:
@@ -129,17 +129,17 @@ class Push:
 
     @property
     def plain(self) -> bool:
-        """Whether nothing but the length of its body tells this request from others with the same head."""
+        """Return whether nothing but the length of its body tells this request from others with the same head."""
         usual = self._sender is self._connection.sender  # no hops were named
         return usual and self.keep_alive and self._refusal is None and not self._encoding and not self.expects_continue
 
     @property
     def refused_early(self) -> bool:
-        """Whether the answer is known before the body has come."""
+        """Return whether the answer is known before the body has come."""
         return self._refusal is not None
 
     def add(self, part: bytes) -> None:
-        """Takes a piece of the body, or throws it away if the report is refused already."""
+        """Take a piece of the body, or throw it away if the report is refused already."""
         self._size += len(part)
         if self._refusal is None:
             if self._size > self._shared.max_body_bytes:
@@ -207,7 +207,7 @@ class Push:
         self._respond(answers.success(close=not self.keep_alive))
 
     def drop_body(self) -> None:
-        """Gives back the memory of the body."""
+        """Give back the memory of the body."""
         for part in self._parts:
             self._shared.buffered_bytes -= len(part)
         self._parts = []
@@ -216,7 +216,7 @@ class Push:
         self.refuse(Rejected(413, f"larger than {self._shared.max_body_bytes} bytes (http.max_body)", ("body",)))
 
     def refuse(self, refusal: Rejected | Unavailable) -> None:
-        """Notes why it will not be taken, unless there is a reason already; the rest of the body is thrown away."""
+        """Note why it will not be taken, unless there is a reason already; the rest of the body is thrown away."""
         self._refusal = self._refusal or refusal
         self.drop_body()
 

@@ -42,20 +42,20 @@ class Views(Protocol):
     """What the routes show; the application provides it."""
 
     def status(self) -> Awaitable[msgspec.Struct]:
-        """The status document."""
+        """Return the status document."""
 
     def alive(self) -> Awaitable[Health]:
-        """Whether the process makes progress."""
+        """Return whether the process makes progress."""
 
     def ready(self) -> Awaitable[Health]:
-        """Whether a report, or a line of a file, would be taken now."""
+        """Return whether a report, or a line of a file, would be taken now."""
 
     def metrics(self) -> Awaitable[bytes]:
         """Prometheus text."""
 
 
 def make_app(views: Views, guard: Guard | None, more: Sequence[Route] = (), *, to_other_hosts: bool = False) -> ASGIApp:
-    """The ASGI application. Without a `guard` it trusts whoever can reach it: the control socket.
+    """Return the ASGI application. Without a `guard` it trusts whoever can reach it: the control socket.
 
     `more`: routes beside those for everybody. `to_other_hosts`: whether they may see the status.
     """

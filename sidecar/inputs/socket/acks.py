@@ -56,7 +56,7 @@ class Acks:
         self._refusals_bytes += len(refusal)
 
     def take(self) -> bytes:
-        """All that is to be said now; empty if nothing has changed."""
+        """Return all that is to be said now; empty if nothing has changed."""
         parts, self._refusals, self._refusals_bytes = self._refusals, [], 0
         if self._untold:
             parts.append(msgspec.json.encode(_Untold(self._untold)) + b"\n")

@@ -64,7 +64,7 @@ class FrameDecoder:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[FrameItem]:
-        """The frames that are whole now, in order. Nothing any more once it is `lost`."""
+        """Return the frames that are whole now, in order. Nothing any more once it is `lost`."""
         items: list[FrameItem] = []
         if self.lost:
             return items
@@ -80,7 +80,7 @@ class FrameDecoder:
         return items
 
     def discard(self, reason: str) -> BadFrame | None:
-        """Gives up the frame that is not whole, up to its end; None if not even its head is here."""
+        """Give up the frame that is not whole, up to its end; None if not even its head is here."""
         if len(self._buffer) < _HEAD.size:
             return None
         head: tuple[int, int, int, int] = _HEAD.unpack_from(self._buffer)
@@ -89,14 +89,14 @@ class FrameDecoder:
         return BadFrame(head[1], reason)
 
     def end(self) -> bool:
-        """The client sends no more; whether it left a frame that is not whole."""
+        """Note that the client sends no more; return whether it left a frame that is not whole."""
         left = bool(self._buffer or self._skip)
         self._buffer.clear()
         self._skip = 0
         return left
 
     def _next(self, start: int, items: list[FrameItem]) -> int | None:
-        """Where the frame at `start` ends, after adding it to `items`; None: it is not whole."""
+        """Return where the frame at `start` ends, after adding it to `items`; None: it is not whole."""
         have = len(self._buffer) - start
         if have < _HEAD.size:
             return None
@@ -129,7 +129,7 @@ class FrameDecoder:
 
 
 def configuration(*, ip: str, cloud_id: int, biz_id: int, hostname: str, agent_id: str) -> bytes:
-    """The answer to `GetConfiguration`; to be written at once, since clients read it in two reads."""
+    """Return the answer to `GetConfiguration`; to be written at once, since clients read it in two reads."""
     body = msgspec.json.encode(
         {
             "bizid": biz_id,

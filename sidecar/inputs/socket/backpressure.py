@@ -35,13 +35,13 @@ class Member(Protocol):
     owner: int
 
     def go_on(self) -> Unavailable | None:
-        """Tries again what did not work before. Returns why there is no room; None if there is, or nobody knows yet."""
+        """Try again what did not work before. Returns why there is no room; None if there is, or nobody knows yet."""
 
     def balance(self) -> None:
         """Reads, or does not, as there is memory."""
 
     def give_up_unfinished(self, reason: str) -> None:
-        """Forgets the line that has no end yet."""
+        """Forget the line that has no end yet."""
 
 
 class Backpressure:
@@ -64,7 +64,7 @@ class Backpressure:
 
     @property
     def crowded(self) -> bool:
-        """Whether there are as many connections as this process has descriptors for."""
+        """Return whether there are as many connections as this process has descriptors for."""
         return len(self._members) >= self._max_connections
 
     def join(self, member: Member) -> None:
@@ -135,7 +135,7 @@ class Backpressure:
         self._timer = self._over = None
 
     def _breathe(self) -> None:
-        """Wakes a few; the others follow, unless those bring so much that it is full again."""
+        """Wake a few; the others follow, unless those bring so much that it is full again."""
         if self.full:
             return
         some = list(itertools.islice(self._breathless, _BREATHE_AT_ONCE))
@@ -146,7 +146,7 @@ class Backpressure:
             self._loop.call_soon(self._breathe)
 
     def breathless(self, member: Member) -> bool:
-        """Whether `member` is still to be woken."""
+        """Return whether `member` is still to be woken."""
         return member in self._breathless
 
     def _try_later(self) -> None:

@@ -43,19 +43,19 @@ class Door(Protocol):
     pool: Backpressure
 
     def enter(self, connection: "SocketConnection") -> bool:
-        """Whether this client may stay."""
+        """Return whether this client may stay."""
 
     def leave(self, connection: "SocketConnection") -> None:
         """It has gone; what it sent may still be on its way."""
 
     def session(self, connection: "SocketConnection", first_byte: int) -> Session:
-        """How it wants to speak."""
+        """Return how it wants to speak."""
 
     def lost(self, connection: "SocketConnection", why: str) -> None:
         """It sent something after which nothing can be understood."""
 
     def puzzled(self, connection: "SocketConnection", error: Exception) -> str:
-        """An item could not be treated, and nobody knows why; what its client is told."""
+        """Note that an item could not be treated, and nobody knows why; return what its client is told."""
 
 
 class SocketConnection(asyncio.Protocol):
@@ -123,7 +123,7 @@ class SocketConnection(asyncio.Protocol):
             self.eof_received()
 
     def eof_received(self) -> bool:
-        """The client sends no more; the connection is kept until it was told the end."""
+        """Note that the client sends no more; return True to keep the connection until it was told the end."""
         if not self._ended:
             self._ended = True
             self._linger_s = self._loop.time() + _LINGER_S
@@ -214,7 +214,7 @@ class SocketConnection(asyncio.Protocol):
         self._answer_soon()
 
     def _take_items(self) -> Unavailable | None:
-        """Takes what is there, for as long as a slice of time lasts. Returns why there is no room."""
+        """Take what is there, for as long as a slice of time lasts. Returns why there is no room."""
         end_s = self._loop.time() + _SLICE_S
         while self._items and self._session is not None:
             if self._loop.time() > end_s:
@@ -293,7 +293,7 @@ class SocketConnection(asyncio.Protocol):
         self._close_when_done()
 
     def _answer(self) -> None:
-        """Says what there is to be said; to a client that does not read, again after a while."""
+        """Say what there is to be said; to a client that does not read, again after a while."""
         if self._session is None or self._out is None or self._out.mute:
             return
         self._out.say(b"")

@@ -94,7 +94,7 @@ class DatagramInput:
         return bool(block)
 
     def _receive(self, listener: socket.socket) -> bytes | None:
-        """The lines of the next datagram, none if it is refused; None if there is no datagram."""
+        """Return the lines of the next datagram, none if it is refused; None if there is no datagram."""
         try:
             size, ancillary, flags, _ = listener.recvmsg_into([self._buffer], _ANCILLARY_BYTES)
         except BlockingIOError:

@@ -33,16 +33,16 @@ class Flights:
 
     @property
     def troubled(self) -> bool:
-        """Whether something failed, and has not landed since."""
+        """Return whether something failed, and has not landed since."""
         return bool(self._failed) or any(flight.again for flight in self._open)
 
     def start(self, flight: Flight) -> None:
-        """Hands it over."""
+        """Hand it over."""
         self._open.append(flight)
         self._submit(flight)
 
     def start_again(self) -> bool:
-        """Hands over what failed, once more; False as long as something is still on its way that must not overtake."""
+        """Hand over what failed, once more; False as long as something is still on its way that must not overtake."""
         if self._failed and self._under_way:
             return False
         if self._failed:

@@ -40,7 +40,7 @@ class LineFramer:
         return len(self._unfinished)
 
     def feed(self, data: bytes) -> list[Piece]:
-        """What is whole now, in order."""
+        """Return what is whole now, in order."""
         pieces: list[Piece] = []
         if self._discarding:
             end = data.find(b"\n") + 1
@@ -59,13 +59,13 @@ class LineFramer:
         return pieces
 
     def discard(self, reason: str) -> Overlong:
-        """Gives up the unfinished line, up to its end wherever that is."""
+        """Give up the unfinished line, up to its end wherever that is."""
         self._unfinished = bytearray()
         self._discarding = True
         return Overlong(reason)
 
     def end(self) -> bool:
-        """The client sends no more; whether it left a line without an end."""
+        """Note that the client sends no more; return whether it left a line without an end."""
         left = bool(self._unfinished.strip())
         self._unfinished = bytearray()
         return left

@@ -46,7 +46,7 @@ def open_listener(settings: Socket, name: str) -> Opened:
 
 
 def bound_to(listen: Listen, listener: socket.socket) -> str:
-    """Where it really listens: with the port that was found, where 0 was asked for."""
+    """Return where it really listens: with the port that was found, where 0 was asked for."""
     if listen.address is None:
         return str(listen)
     host, port = listener.getsockname()[:2]

@@ -49,7 +49,7 @@ class Allowed(msgspec.Struct, frozen=True):
 
     @property
     def everybody(self) -> bool:
-        """Whether nobody has to be looked at."""
+        """Return whether nobody has to be looked at."""
         return not self.users and not self.groups
 
     def allows(self, peer: PeerCredentials) -> bool:
@@ -58,7 +58,7 @@ class Allowed(msgspec.Struct, frozen=True):
 
 
 def peer_of(connection: socket.socket) -> PeerCredentials:
-    """The process that connected. Raises OSError."""
+    """Return the process that connected. Raises OSError."""
     pid, uid, gid = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     try:
         found = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_GROUPS_BYTES)
@@ -77,7 +77,7 @@ def close_passed_files(ancillary: Ancillary) -> None:
 
 
 def sender_of(ancillary: Ancillary, *, with_groups: bool) -> PeerCredentials | None:
-    """The process that sent a datagram, if the kernel was asked to say so (SO_PASSCRED)."""
+    """Return the process that sent a datagram, if the kernel was asked to say so (SO_PASSCRED)."""
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
             pid, uid, gid = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])

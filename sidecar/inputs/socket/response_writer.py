@@ -20,11 +20,11 @@ class Answering:
 
     @property
     def blocked(self) -> bool:
-        """Whether the client has not read what was said before."""
+        """Return whether the client has not read what was said before."""
         return bool(self._rest) and not self.mute
 
     def say(self, answer: bytes) -> None:
-        """Writes what is left of before, and then `answer`, as far as the client reads."""
+        """Write what is left of before, and then `answer`, as far as the client reads."""
         self._rest += answer
         try:
             while self._rest and not self.mute:

@@ -40,13 +40,13 @@ class Session(Protocol):
 
     @property
     def lost(self) -> str | None:
-        """Why nothing more can be understood."""
+        """Return why nothing more can be understood."""
 
     def feed(self, data: bytes) -> list[SessionItem]:
-        """What is whole now."""
+        """Return what is whole now."""
 
     def take(self, item: SessionItem, done: Done) -> Handed | None:
-        """Hands an item to the intake; None: nothing of it goes to the queue. Raises Unavailable if it is full."""
+        """Hand an item to the intake; None: nothing of it goes to the queue. Raises Unavailable if it is full."""
 
     def refuse(self, item: SessionItem, reason: str) -> None:
         """The item is not taken, now or ever."""
@@ -55,10 +55,10 @@ class Session(Protocol):
         """So many more lines are committed, in order."""
 
     def answer(self) -> bytes:
-        """What is to be written now."""
+        """Return what is to be written now."""
 
     def give_up_unfinished(self, reason: str) -> SessionItem | None:
-        """Forgets what is not whole, and what follows up to its end."""
+        """Forget what is not whole, and what follows up to its end."""
 
     def end(self) -> list[SessionItem]:
-        """The client sends no more; what was not whole is refused."""
+        """Note that the client sends no more; return what was not whole, to be refused."""

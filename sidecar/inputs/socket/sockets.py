@@ -29,10 +29,10 @@ class SocketIntake(Protocol):
     def take_lines(
         self, block: bytes, *, stream: str | None, tokens: Collection[str], local: bool, done: Done
     ) -> LinesTaken:
-        """Takes the good ones of whole lines. Raises Unavailable."""
+        """Take the good ones of whole lines. Raises Unavailable."""
 
     def take_frame(self, data_id: int, payload: bytes, sent_s: int, done: Done) -> FrameTaken:
-        """Takes what a client of the agent sent. Raises Rejected or Unavailable."""
+        """Take what a client of the agent sent. Raises Rejected or Unavailable."""
 
 
 class Sockets:
@@ -52,7 +52,7 @@ class Sockets:
 
     @property
     def waiting(self) -> str | None:
-        """Why they are not read at the moment."""
+        """Return why they are not read at the moment."""
         return self._pool.reason
 
     async def start(self) -> None:
@@ -79,7 +79,7 @@ class Sockets:
                 log.info("listening again", socket=name, on=where)
 
     async def stop(self) -> None:
-        """Ends all connections, after answering what is in flight; may be called twice."""
+        """End all connections, after answering what is in flight; may be called twice."""
         self._stopped = True
         not_taken = sum(await asyncio.gather(*(entry.stop() for entry in self._inputs)))
         self._pool.stop()

@@ -97,7 +97,7 @@ class StreamInput:
         return sum(connection.not_taken for connection in connections)
 
     def enter(self, connection: SocketConnection) -> bool:
-        """Whether this client may stay; if not, the log says who it was."""
+        """Return whether this client may stay; if not, the log says who it was."""
         peer = self._peer_of(connection)
         connection.owner = peer.uid
         why = None
@@ -125,7 +125,7 @@ class StreamInput:
         return len(self._connections) >= self._settings.max_connections or self.pool.crowded
 
     def _make_place(self, owner: int) -> bool:
-        """Closes an idle connection of the user who has most, if that is another one, who has more."""
+        """Close an idle connection of the user who has most, if that is another one, who has more."""
         most, count = self._by_owner.most_common(1)[0] if self._by_owner else (owner, 0)
         if count <= self._by_owner[owner] + 1:
             return False
@@ -146,7 +146,7 @@ class StreamInput:
             self.counts.connections = len(self._connections)
 
     def session(self, connection: SocketConnection, first_byte: int) -> Session:
-        """A Unix socket also speaks the agent's frames."""
+        """Return a Unix socket also speaks the agent's frames."""
         settings = self._settings
         if settings.listen.path is None:
             # A page in a local browser can make it send requests to any port of this host.
@@ -171,7 +171,7 @@ class StreamInput:
         self._complaints.say("a connection is closed", reason=why, pid=peer.pid, uid=peer.uid)
 
     def puzzled(self, connection: SocketConnection, error: Exception) -> str:
-        """What its client is told; the log says more, since this is a bug."""
+        """Return what its client is told; the log says more, since this is a bug."""
         self._complaints.say("an item cannot be treated; please report this bug", error=repr(error)[:200],
                              uid=connection.owner)  # fmt: skip
         return "it cannot be treated"

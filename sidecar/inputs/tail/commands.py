@@ -22,7 +22,7 @@ def chosen(files: Iterable[TailedFile], action: Action, path: str | None) -> lis
 
 
 def target(file: TailedFile, action: Action, max_line: int, encoding: str) -> Checkpoint:
-    """Where it is to go on. Raises OSError, or Changed if it is not there any more."""
+    """Return where it is to go on. Raises OSError, or Changed if it is not there any more."""
     file.open()
     known = file.reached
     if action == "reset":

@@ -55,7 +55,7 @@ class EndOfFile:
         self._started_ms = 0
 
     def final(self, file: TailedFile, now_s: float) -> tuple[bool, bool]:
-        """Whether a line without an end, and an open group, will not go on."""
+        """Return whether a line without an end, and an open group, will not go on."""
         if file.source is not None and file.source.compressed:
             return True, True
         if file.held_since_s is None:
@@ -138,7 +138,7 @@ class EndOfFile:
         file.close()
 
     def due_s(self, now_s: float) -> float:
-        """When something here is to be done."""
+        """Return when something here is to be done."""
         due_s = [file.held_since_s + wait_s
                  for file in self._held.values() if file.held_since_s is not None
                  for wait_s in self._patience_s(file) if file.held_since_s + wait_s > now_s]  # fmt: skip
@@ -147,7 +147,7 @@ class EndOfFile:
         return min(due_s, default=float("inf"))
 
     def tend(self, now_s: float) -> bool:
-        """Takes up lines that have waited long enough, finishes what has ended, closes what is not used.
+        """Take up lines that have waited long enough, finish what has ended, close what is not used.
 
         Whether there may be something to read now that could not be read before.
         """
@@ -171,13 +171,13 @@ class EndOfFile:
         return news or bool(ended)
 
     def save_start(self, now_ms: int) -> None:
-        """Puts on disk where the files stand that were there before the first run. Raises what `Queue.save` does."""
+        """Put on disk where the files stand that were there before the first run. Raises what `Queue.save` does."""
         self._started_ms = now_ms
         files = [file for file in self._register.files.values() if file.reached.offset or file.reached.finished]
         self._save(files, [self._advance(file, file.reached) for file in files])
 
     def save_unsaved(self) -> None:
-        """Puts on disk which files go on in other inodes, and what was lost. Raises what `Queue.save` does."""
+        """Put on disk which files go on in other inodes, and what was lost. Raises what `Queue.save` does."""
         files = [file for file in self._register.unsaved.values() if not file.in_flight]
         if files:
             self._save(files, [self._advance(file, file.reached) for file in files])
@@ -185,7 +185,7 @@ class EndOfFile:
             del self._register.unsaved[file.number]
 
     def move(self, files: Iterable[TailedFile], action: Action, now_ms: int) -> int:
-        """Reads files anew, or not what is there of them now; how many. Raises what `Queue.save` does."""
+        """Read files anew, or not what is there of them now; how many. Raises what `Queue.save` does."""
         moved, advances = [], []
         for file in files:
             try:
@@ -207,7 +207,7 @@ class EndOfFile:
         return len(moved)
 
     def _patience_s(self, file: TailedFile) -> tuple[float, float]:
-        """How long a line without an end, and an open group, may wait for more."""
+        """Return how long a line without an end, and an open group, may wait for more."""
         if file.superseded:
             return _ROTATED_GRACE_S, _ROTATED_GRACE_S
         rule = self._settings.multiline
@@ -275,7 +275,7 @@ class EndOfFile:
                 self._register.active[file.number] = file
 
     def _close_unused(self) -> None:
-        """Keeps open what is read, and so many more."""
+        """Keep open what is read, and so many more."""
         idle = [file for file in self._register.files.values() if file.source is not None and not file.drained
                 and file.number not in self._register.active]  # fmt: skip
         spare = len(idle) - self._settings.max_open

@@ -30,12 +30,12 @@ class Look(msgspec.Struct, frozen=True):
 
 
 def digest(head: bytes) -> bytes:
-    """What is remembered of the first bytes; nothing of none."""
+    """Return what is remembered of the first bytes; nothing of none."""
     return head and hashlib.blake2b(head, digest_size=16).digest()
 
 
 def holds(known: Checkpoint, look: Look) -> bool:
-    """Whether it has all of the content that was read of the file, whatever its inode is."""
+    """Return whether it has all of the content that was read of the file, whatever its inode is."""
     return (
         look.size >= known.offset
         and len(look.head) == known.head_bytes
@@ -45,7 +45,7 @@ def holds(known: Checkpoint, look: Look) -> bool:
 
 
 def decide(known: Checkpoint, look: Look | None) -> Likeness:
-    """What has become of the file that was read up to `known`, as far as its path shows.
+    """Return what has become of the file that was read up to `known`, as far as its path shows.
 
     `follow` it is the same · `reopen` the same in another inode, as an editor or a restored backup leaves it ·
     `truncated` emptied, and perhaps written anew · `replaced` other content, in an inode that was used again or

@@ -11,12 +11,12 @@ _MOST_LINKS = 40
 
 
 def is_short_of_blocks(state: os.stat_result) -> bool:
-    """Whether it may be sparse; also a file that the file system compresses looks so."""
+    """Return whether it may be sparse; also a file that the file system compresses looks so."""
     return state.st_blocks * 512 < state.st_size
 
 
 def rewritten(known: Checkpoint) -> Candidate | None:
-    """What is at its path, if it is the same in another inode, as an editor or a restored backup leaves it."""
+    """Return what is at its path, if it is the same in another inode, as an editor or a restored backup leaves it."""
     try:
         if decide(known, look_at(known.path, known)) == "reopen":
             return Candidate(known.path, os.stat(known.path))
@@ -26,7 +26,7 @@ def rewritten(known: Checkpoint) -> Candidate | None:
 
 
 def since_ns_of(file: TailedFile) -> int:
-    """When it was last written to; of one that is gone, when it was last seen."""
+    """Return when it was last written to; of one that is gone, when it was last seen."""
     state = file.source.state() if file.source is not None else stat_of(file.at)
     if file.ended or state is None or (state.st_dev, state.st_ino) != file.identity:
         return file.seen_ms * 1_000_000
@@ -34,12 +34,12 @@ def since_ns_of(file: TailedFile) -> int:
 
 
 def real_path(path: str) -> str:
-    """Where a link leads."""
+    """Return where a link leads."""
     return os.path.realpath(path) if os.path.islink(path) else path
 
 
 def link_directories(path: str) -> set[str]:
-    """Where the links stand on the way from `path` to the file: when one is replaced, that is told there."""
+    """Return where the links stand on the way from `path` to the file: when one is replaced, that is told there."""
     found: list[str] = []
     at, left = "/", path.split("/")
     while left and len(found) < _MOST_LINKS:  # as many as the system follows

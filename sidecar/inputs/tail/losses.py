@@ -7,7 +7,7 @@ from sidecar.inputs.tail.tracked_file import TailedFile
 
 
 def unread(file: TailedFile, why: str, now_ms: int) -> Loss:
-    """What was not read of a file cannot be had any more.
+    """Return the loss of what was not read of a file, and cannot be had any more.
 
     That is what stood there when it was last seen, and what may have come since, at the highest rate that it was seen
     to grow by. Of a file that was not seen since the start, or not seen to grow, nobody knows.

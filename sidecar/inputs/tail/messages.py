@@ -41,7 +41,7 @@ class CommitPort(Protocol):
     """What a tail's thread needs of the rest; both may be called from any thread."""
 
     def hand_over(self, batch: Batch, landed: Callable[[Landed], None]) -> None:
-        """Puts `batch` on disk, and then calls `landed`; returns at once."""
+        """Put `batch` on disk, and then call `landed`; returns at once."""
 
     def save(self, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
-        """Puts checkpoints on disk that no event moves. Waits for it; raises Stale, Unavailable or TimeoutError."""
+        """Put checkpoints on disk that no event moves. Waits for it; raises Stale, Unavailable or TimeoutError."""

@@ -58,7 +58,7 @@ def first_hole(path: str, size: int) -> int | None:
 
 
 def next_data(path: str) -> int:
-    """Where the first bytes are that were written, behind a hole. Raises OSError."""
+    """Return where the first bytes are that were written, behind a hole. Raises OSError."""
     return _seek(path, os.SEEK_DATA) or 0
 
 

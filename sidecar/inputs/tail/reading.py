@@ -32,7 +32,7 @@ class NothingRead(msgspec.Struct, frozen=True):
 
 
 def block_bytes(max_line: int) -> int:
-    """How much is read at once: so much that there is always a whole line in it, or one that is too long."""
+    """Return how much is read at once: so much that there is always a whole line in it, or one that is too long."""
     return max(_BLOCK_BYTES, _whole_units(2 * max_line))
 
 
@@ -81,5 +81,5 @@ def read_batch(file: TailedFile, rules: ReadingRules, now_ms: int, final: tuple[
 
 
 def read_less(file: TailedFile, rules: ReadingRules) -> None:
-    """Reads smaller blocks of `file` from now on, since there may never be room for such large ones."""
+    """Read smaller blocks of `file` from now on, since there may never be room for such large ones."""
     file.step_bytes = max(_SMALLEST_BLOCK, _whole_units((file.step_bytes or block_bytes(rules.max_line)) // 2))

@@ -64,7 +64,7 @@ class Registry:
             self.active[file.number] = file
 
     def new(self, path: str, at: str, state: os.stat_result, now_ms: int) -> TailedFile:
-        """A file that was found `path`, and really is `at`; not in the register yet."""
+        """Return a file that was found `path`, and really is `at`; not in the register yet."""
         checkpoint = Checkpoint(
             tail=self._tail,
             number=self._next,
@@ -78,7 +78,7 @@ class Registry:
         return TailedFile(checkpoint, saved=False)
 
     def insert(self, path: str, one: Candidate, after: TailedFile | None, now_ms: int) -> TailedFile:
-        """A file that was at `path`, and is already rotated away."""
+        """Return a file that was at `path`, and is already rotated away."""
         made = self.new(path, one.path, one.state, now_ms)
         made.superseded, made.after = True, after
         with contextlib.suppress(FileNotFoundError):  # gone, or renamed once more
@@ -90,11 +90,11 @@ class Registry:
         return made
 
     def newest_at(self, path: str) -> TailedFile | None:
-        """The newest file that was at `path` before."""
+        """Return the newest file that was at `path` before."""
         return next(reversed(self._by_slot.get(path, {}).values()), None)
 
     def is_new(self, one: Candidate) -> bool:
-        """Whether it neither is, nor was, in the register, and is no copy of what is or was."""
+        """Return whether it neither is, nor was, in the register, and is no copy of what is or was."""
         had = one.identity in self.by_identity or (*one.identity, one.path, one.state.st_mtime_ns) in self._had
         return not had and self.origin_of(one) is None
 
@@ -106,7 +106,7 @@ class Registry:
             return None
 
     def copied(self, file: TailedFile, now_ms: int) -> Literal["yes", "no", "perhaps"]:
-        """Whether a file, which is open, is a copy of another, if nothing was taken of it yet.
+        """Return whether a file, which is open, is a copy of another, if nothing was taken of it yet.
 
         Of a compressed one that shows once it can be read; another may still be written. Raises OSError or EOFError.
         """
@@ -143,7 +143,7 @@ class Registry:
         return found
 
     def may_be_rotated(self, path: str) -> bool:
-        """Whether the name is that of a rotated file of some that is, or was, followed."""
+        """Return whether the name is that of a rotated file of some that is, or was, followed."""
         return not self._bases.isdisjoint(bases_of(os.path.basename(path)))
 
     def is_plain_copy(self, one: Candidate) -> bool:
@@ -161,7 +161,7 @@ class Registry:
         return True
 
     def is_behind(self, file: TailedFile) -> bool:
-        """Whether another file must be read before it."""
+        """Return whether another file must be read before it."""
         before = file.after
         if before is None or before.number not in self.files or before.drained or before.unreadable:
             file.after = None
@@ -171,7 +171,7 @@ class Registry:
         return True
 
     def is_known_as(self, file: TailedFile) -> bool:
-        """Whether its inode counts as its own."""
+        """Return whether its inode counts as its own."""
         return self.by_identity.get(file.identity) is file
 
     def is_taken(self, one: Candidate, file: TailedFile) -> bool:
@@ -242,7 +242,7 @@ class Registry:
 
 
 def _beginnings(path: str, sizes: Collection[int]) -> dict[int, bytes]:
-    """The digests of the first bytes, for so many of them as in `sizes`. Raises OSError or EOFError."""
+    """Return the digests of the first bytes, for so many of them as in `sizes`. Raises OSError or EOFError."""
     if not sizes:
         return {}
     source = open_source(path)
@@ -254,7 +254,7 @@ def _beginnings(path: str, sizes: Collection[int]) -> dict[int, bytes]:
 
 
 def _is_copy(path: str, known: Checkpoint) -> bool:
-    """Whether a file that begins as `known` does is a copy of it. Raises OSError.
+    """Return whether a file that begins as `known` does is a copy of it. Raises OSError.
 
     Logs may begin alike: where little is known, it must be all of it and no more. A copy that ends before the place up
     to which the file was read can only be compared at its beginning.

@@ -51,7 +51,7 @@ class Neighbours:
         self._elsewhere: list[Candidate] | None = None
 
     def with_inode(self, known: Checkpoint) -> str | None:
-        """Where in its directories it is, whatever it is called; its inode may be another file's by now."""
+        """Return where in its directories it is, whatever it is called; its inode may be another file's by now."""
         identity = (known.device, known.inode)
         if _identity(known.at) == identity and is_it(known.at, known):
             return known.at
@@ -62,7 +62,7 @@ class Neighbours:
         return next((one.path for one in self._others() if one.identity == identity and is_it(one.path, known)), None)
 
     def with_content(self, known: Checkpoint, *, gone: bool = False) -> Candidate | None:
-        """A file that holds all that was read of it, also in compressed form.
+        """Return a file that holds all that was read of it, also in compressed form.
 
         Logs may begin alike. If it is `gone`, and little of it is known, only a compressed file can be a copy of it:
         one that is not is another log.
@@ -136,7 +136,7 @@ class Neighbours:
 
 
 def _directories(known: Checkpoint) -> list[str]:
-    """Where it may be: beside the path, beside what a link there leads to, and where it was last."""
+    """Return where it may be: beside the path, beside what a link there leads to, and where it was last."""
     paths = (known.path, os.path.realpath(known.path), known.at, os.path.realpath(known.at))
     return list(dict.fromkeys(map(os.path.dirname, paths)))
 
@@ -160,7 +160,7 @@ def where_now(one: Candidate) -> str:
 
 
 def is_it(path: str, known: Checkpoint) -> bool:
-    """Whether the file with its inode is it; of one that was empty nobody can tell, and so it is not."""
+    """Return whether the file with its inode is it; of one that was empty nobody can tell, and so it is not."""
     return bool(known.head_bytes) and _holds(path, known)
 
 

@@ -19,7 +19,7 @@ def is_successor(path: str, name: str) -> bool:
 
 
 def bases_of(name: str) -> set[str]:
-    """Every name of which a file called `name` is surely a rotated one, whether there is such a file or not."""
+    """Return every name of which a file called `name` is surely a rotated one, whether there is such a file or not."""
     core = _SUFFIX.sub("", name)[:_LONGEST]
     cuts = [place for place, letter in enumerate(core) if letter in "._-" and place]
     found = {core[:cut] for cut in cuts}
@@ -28,7 +28,7 @@ def bases_of(name: str) -> set[str]:
 
 
 def is_related(path: str, name: str) -> bool:
-    """Whether it may be one, since it has part of the name."""
+    """Return whether it may be one, since it has part of the name."""
     base = path.rpartition("/")[2]
     return name != base and base.partition(".")[0] in name
 

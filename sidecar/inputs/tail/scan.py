@@ -46,7 +46,7 @@ def discover(patterns: Sequence[str], exclude: Sequence[str], *, follow_links: b
 
 
 def nearest_directory(path: str) -> str:
-    """The directory nearest to `path` that exists, on the way up."""
+    """Return the directory nearest to `path` that exists, on the way up."""
     while path != "/" and not os.path.isdir(path):
         path = os.path.dirname(path)
     return path

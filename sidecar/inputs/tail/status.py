@@ -7,7 +7,7 @@ from sidecar.status.tails import FileState, ShownFile, ShownLoss, ShownTail
 
 
 def show_tail(worker: Worker, stream: str) -> ShownTail:
-    """How a tail stands."""
+    """Return how a tail stands."""
     files = list(worker.register.files.values())
     unreadable = _unreadable(worker, files)
     return ShownTail(
@@ -29,14 +29,14 @@ def _unreadable(worker: Worker, files: list[TailedFile]) -> list[tuple[str, str]
 
 
 def show_files(worker: Worker, now_s: float, now_ms: int) -> list[ShownFile]:
-    """Every file of a tail, and what matches its patterns and is not followed."""
+    """Return every file of a tail, and what matches its patterns and is not followed."""
     files = list(worker.register.files.values())
     refused = [_refused(worker.name, path, why) for path, why in list(worker.following.refused.items())]
     return [_file(worker, file, now_s, now_ms) for file in files] + refused
 
 
 def show_loss(loss: Loss) -> ShownLoss:
-    """A receipt."""
+    """Return a receipt."""
     return ShownLoss(
         tail=loss.tail,
         path=text_of(loss.path),
@@ -50,7 +50,7 @@ def show_loss(loss: Loss) -> ShownLoss:
 
 
 def text_of(path: str) -> str:
-    """A path as text; bytes that are no UTF-8 are replaced."""
+    """Return a path as text; bytes that are no UTF-8 are replaced."""
     return path.encode(errors="surrogateescape").decode(errors="replace")
 
 

@@ -43,17 +43,17 @@ class TailIntake(Protocol):
         done: Done,
         dead: Sequence[tuple[bytes, str]] = (),
     ) -> None:
-        """Takes events of a file. Raises Unavailable or Rejected."""
+        """Take events of a file. Raises Unavailable or Rejected."""
 
 
 class CheckpointStore(Protocol):
     """What tails need of the queue beside that."""
 
     async def load(self, tail: str) -> tuple[int, list[Checkpoint]] | None:
-        """When it first ran, and how far its files are committed; None if it never did."""
+        """Return when it first ran, and how far its files are committed; None if it never did."""
 
     async def save(self, tail: str, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
-        """Puts checkpoints on disk. Raises Stale or Unavailable."""
+        """Put checkpoints on disk. Raises Stale or Unavailable."""
 
 
 class Tails:
@@ -88,7 +88,7 @@ class Tails:
         return [worker.counts for worker in self._workers.values()]
 
     async def start(self, tails: Mapping[str, Tail], makers: Mapping[str, EventBuilder]) -> None:
-        """Follows the files of `tails`: what comes after this is read from its beginning, if it can be seen in time.
+        """Follow the files of `tails`: what comes after this is read from its beginning, if it can be seen in time.
 
         Raises sqlite3.Error if the queue cannot be read.
         """
@@ -122,7 +122,7 @@ class Tails:
         return {name: await self._checkpoints.load(name) for name in tails}
 
     async def stop(self) -> None:
-        """Reads nothing more; what was handed over is still committed. May be called twice."""
+        """Read nothing more; what was handed over is still committed. May be called twice."""
         self._stopped = True
         await self._end(list(self._workers))
         await asyncio.to_thread(self._watcher.stop)
@@ -135,16 +135,16 @@ class Tails:
             await self.start(tails, makers)
 
     def shown(self) -> list[ShownTail]:
-        """How the tails stand."""
+        """Return how the tails stand."""
         return [show_tail(worker, self._settings[name].stream) for name, worker in self._workers.items()]
 
     def files(self) -> list[ShownFile]:
-        """Every file of every tail."""
+        """Return every file of every tail."""
         now_s, now_ms = time.monotonic(), int(time.time() * 1000)
         return [file for worker in self._workers.values() for file in show_files(worker, now_s, now_ms)]
 
     async def command(self, name: str, action: Literal["reset", "skip"], path: str | None) -> int:
-        """Reads files of a tail anew (`reset`), or not what is there now (`skip`); how many.
+        """Read files of a tail anew (`reset`), or not what is there now (`skip`); how many.
 
         Raises Rejected (404), or Unavailable.
         """
@@ -199,7 +199,7 @@ class Tails:
             self._in_memory += size
 
     def run(self, act: Callable[[], None]) -> None:
-        """Runs `act` on the event loop; from any thread."""
+        """Run `act` on the event loop; from any thread."""
         self._loop.call_soon_threadsafe(act)
 
     def take(self, stream: str, kind: Kind, batch: Batch, landed: Callable[[Landed], None]) -> None:

@@ -76,12 +76,12 @@ class TailedFile:
 
     @property
     def path(self) -> str:
-        """Where the tail's patterns found it first."""
+        """Return where the tail's patterns found it first."""
         return self.committed.path
 
     @property
     def at(self) -> str:
-        """Where it is now."""
+        """Return where it is now."""
         return self.reached.at
 
     @property
@@ -91,7 +91,7 @@ class TailedFile:
 
     @property
     def lag_bytes(self) -> int:
-        """What is not on disk of it; of a compressed file, nobody knows before its end."""
+        """Return what is not on disk of it; of a compressed file, nobody knows before its end."""
         return max(0, self.size - self.committed.offset)
 
     def is_at(self, path: str, state: os.stat_result | None = None) -> None:
@@ -126,7 +126,7 @@ class TailedFile:
         return max(0.0, (recent[-1][1] - recent[0][1]) / (now_s - recent[0][0])) if len(recent) > 1 else 0.0
 
     def open(self) -> None:
-        """Opens it where it is now. Raises OSError, or Changed if that is another file, or begins in another way."""
+        """Open it where it is now. Raises OSError, or Changed if that is another file, or begin in another way."""
         if self.source is not None:
             return
         source = open_source(self.at)
@@ -142,7 +142,7 @@ class TailedFile:
         self.source, self._head = source, head
 
     def close(self) -> None:
-        """Keeps what was reached; may be called twice."""
+        """Keep what was reached; may be called twice."""
         if self.source is not None:
             self.source.close()
             self.source = None
@@ -172,14 +172,14 @@ class TailedFile:
         return digest(data[: self.reached.head_bytes]) == self.reached.head
 
     def codec(self, encoding: str) -> TextCodec:
-        """How it is encoded. Raises OSError or EOFError."""
+        """Return how it is encoded. Raises OSError or EOFError."""
         if self._codec is None:
             assert self.source is not None
             self._codec = codec_of(encoding, self.source.read(CODEC_BYTES, 0))
         return self._codec
 
     def beyond(self, data: bytes, consumed: int, now_ms: int, *, inside_line: bool) -> Checkpoint:
-        """Goes on to behind the first `consumed` bytes of `data`, which follow on `reached`."""
+        """Go on to behind the first `consumed` bytes of `data`, which follow on `reached`."""
         old = self.reached
         head, head_bytes = old.head, old.head_bytes
         if old.offset < HEAD_BYTES:
@@ -228,7 +228,7 @@ class TailedFile:
                 self.close()
 
     def rewind(self, committed: Checkpoint | None = None) -> None:
-        """Goes back to what is on disk, after something could not be put there."""
+        """Go back to what is on disk, after something could not be put there."""
         self.close()
         if committed is not None:
             self.committed, self.saved = committed, True
@@ -239,7 +239,7 @@ class TailedFile:
         self.expected, self.failed = self.saved, None
 
     def verdict(self) -> Likeness:
-        """What has become of it, by a look at where it should be. Raises OSError."""
+        """Return what has become of it, by a look at where it should be. Raises OSError."""
         try:
             look = _look(self.source, self.reached) if self.source is not None else look_at(self.at, self.reached)
         except FileNotFoundError:
@@ -247,12 +247,12 @@ class TailedFile:
         return decide(self.reached, look)
 
     def modified_ms(self) -> int:
-        """When it was last written to, as far as was seen."""
+        """Return when it was last written to, as far as was seen."""
         return self.modified_ns // 1_000_000
 
 
 def look_at(path: str, known: Checkpoint) -> Look:
-    """Looks at what stands at `path`, as far as it can be compared with `known`. Raises OSError.
+    """Look at what stands at `path`, as far as it can be compared with `known`. Raises OSError.
 
     A compressed file counts as its content; its size is then only known to be enough, or not.
     """

@@ -60,7 +60,7 @@ class Tracker:
         return self._refusals.closed
 
     def look(self, now_s: float, now_ms: int) -> None:
-        """Brings everything up to date with what is there now."""
+        """Bring everything up to date with what is there now."""
         self._since_ms, self._again = self._alive_ms, None
         found = discover(self._settings.paths, self._settings.exclude, follow_links=self._settings.follow_links)
         neighbours = Neighbours(self._settings.rotated)

@@ -68,7 +68,7 @@ class Watcher:
         return None
 
     def unwatch(self, directory: str, listener: Listener) -> None:
-        """Tells `listener` nothing more of `directory`."""
+        """Tell `listener` nothing more of `directory`."""
         made = self._directories.pop((directory, listener), None)
         if made is not None and not made.deleted:
             self._reader.remove_callbacks([(made.number, id(made))])

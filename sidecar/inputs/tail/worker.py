@@ -87,7 +87,7 @@ class Worker:
 
     @property
     def polling(self) -> str | None:
-        """Why changes are not heard of."""
+        """Return why changes are not heard of."""
         return self._watching.polling
 
     def start(self) -> None:
@@ -95,12 +95,12 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Asks it to end; what it handed over is still committed."""
+        """Ask it to end; what it handed over is still committed."""
         self._stopping.set()
         self._wake.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Whether it has ended."""
+        """Return whether it has ended."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -240,7 +240,7 @@ class Worker:
             self._ending.save_unsaved()
 
     def _read_one(self, file: TailedFile) -> bool:
-        """Whether something was read of it, so that there may be more."""
+        """Return whether something was read of it, so that there may be more."""
         if file.ended or file.failed is not None or file.in_flight >= _AHEAD or self.register.is_behind(file):
             return False
         now_s, now_ms = self._clock(), self._now_ms()

@@ -32,7 +32,7 @@ class SaveCheckpoints(msgspec.Struct, frozen=True):
     forget: Sequence[int]
 
     def apply(self, tx: Transaction) -> None:
-        """Raises Stale."""
+        """Do all of it. Raises Stale."""
         tx.execute("INSERT INTO tail (name, started_ms) VALUES (?, ?) ON CONFLICT DO NOTHING",
                    (self.tail, self.started_ms))  # fmt: skip
         for advance in self.advances:
@@ -42,7 +42,7 @@ class SaveCheckpoints(msgspec.Struct, frozen=True):
 
 
 def advance_checkpoint(tx: Transaction, advance: Advance) -> None:
-    """Moves a checkpoint on from where it must stand. Raises Stale if it stands elsewhere."""
+    """Move a checkpoint on from where it must stand. Raises Stale if it stands elsewhere."""
     new = advance.checkpoint
     values = (
         os.fsencode(new.path), os.fsencode(new.at), _signed(new.device), _signed(new.inode), new.head, new.head_bytes,

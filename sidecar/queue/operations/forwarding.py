@@ -22,7 +22,7 @@ class Acknowledge(msgspec.Struct, frozen=True):
     keep: bool
 
     def apply(self, tx: Transaction) -> None:
-        """Counts what is really there, so that a row which a policy dropped meanwhile is not counted twice."""
+        """Count what is really there, so that a row which a policy dropped meanwhile is not counted twice."""
         bounds = (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq))
         if self.keep:
             tx.execute(
@@ -46,7 +46,7 @@ class Split(msgspec.Struct, frozen=True):
     events: int
 
     def apply(self, tx: Transaction) -> None:
-        """The books stay as they are, but for the comma between the two."""
+        """Leave the books as they are, but for the comma between the two."""
         number = chunk_id(self.lane.id, self.seq)
         row = tx.execute(
             "SELECT accepted_ms, steady_ms, events, bytes, codec, body, rules FROM chunk WHERE id = ?", (number,)
@@ -109,7 +109,7 @@ class Bury(msgspec.Struct, frozen=True):
     now_ms: int
 
     def apply(self, tx: Transaction) -> None:
-        """The event goes, unless a policy dropped it meanwhile."""
+        """Move the event, unless a policy dropped it meanwhile."""
         number = chunk_id(self.lane.id, self.seq)
         row = tx.execute("SELECT accepted_ms, events, bytes, codec, body FROM chunk WHERE id = ?", (number,)).fetchone()
         if row is None:
@@ -140,7 +140,7 @@ class SetAside(msgspec.Struct, frozen=True):
     through_seq: int
 
     def apply(self, tx: Transaction) -> None:
-        """At most a batch, so that the rows fit into memory."""
+        """Move them: at most a batch, so that the rows fit into memory."""
         bounds = (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq))
         rows = tx.execute(
             "SELECT accepted_ms, coalesce(steady_ms, accepted_ms), events, bytes, codec, body, rules"

@@ -39,7 +39,7 @@ class PutBack(msgspec.Struct, frozen=True):
     fit: Fit
 
     def apply(self, tx: Transaction) -> Moved:
-        """They are queued again, and no longer dead."""
+        """Queue them again: they are no longer dead."""
         streams = tx.streams
         moved = unfit = 0
         ids, last_id = _take(tx, self.wanted, self.after_id)
@@ -65,7 +65,7 @@ class Purge(msgspec.Struct, frozen=True):
     after_id: int
 
     def apply(self, tx: Transaction) -> Moved:
-        """They are dropped, as `purged`."""
+        """Count them as `purged`."""
         streams = tx.streams
         ids, last_id = _take(tx, self.wanted, self.after_id)
         for stream_id, rows in ids.items():
@@ -111,13 +111,13 @@ def _forget(tx: Transaction, stream: QueueStream, rows: Sequence[DeadRow]) -> No
 
 
 def drop_dead(tx: Transaction, stream: QueueStream, rows: Sequence[DeadRow], reason: str) -> None:
-    """Drops the dead letters `rows` of `stream`, counted under `reason`."""
+    """Drop the dead letters `rows` of `stream`, counted under `reason`."""
     _forget(tx, stream, rows)
     count_dropped(tx, stream, sum([row.events for row in rows]), reason)
 
 
 def count_dropped(tx: Transaction, stream: QueueStream, events: int, reason: str) -> None:
-    """Counts `events` as dropped under `reason`."""
+    """Count `events` as dropped under `reason`."""
     tx.execute(
         "INSERT INTO dropped (stream, reason, events) VALUES (?, ?, ?)"
         " ON CONFLICT DO UPDATE SET events = events + excluded.events",
@@ -139,7 +139,7 @@ class Replay(msgspec.Struct, frozen=True):
     now_ms: int
 
     def apply(self, tx: Transaction) -> Moved:
-        """They are accepted once more; the kept copies stay for as long as they would have."""
+        """Accept them once more; the kept copies stay for as long as they would have."""
         streams = tx.streams
         lanes = [stream.lane("replay") for stream in tx.streams.values()]
         busy = [lane.target or "" for lane in lanes if tx.waiting(lane)]
@@ -168,7 +168,7 @@ class CancelReplay(msgspec.Struct, frozen=True):
     """Take back what waits to be replayed: it is dropped, by the operator's own word."""
 
     def apply(self, tx: Transaction) -> Moved:
-        """At once: rows are only deleted."""
+        """Delete all at once: that takes no memory."""
         moved = 0
         for stream in tx.streams.values():
             lane = stream.lane("replay")
@@ -187,7 +187,7 @@ class Promote(msgspec.Struct, frozen=True):
     now_ms: int
 
     def apply(self, tx: Transaction) -> None:
-        """As much as is good for one transaction; the rest comes with the next round."""
+        """Move as much as is good for one transaction; the rest comes with the next round."""
         streams = tx.streams
         size = 0
         for number, stream_id, events, bytes_, codec, stored, rules in tx.execute(

@@ -27,7 +27,7 @@ class Expire(msgspec.Struct, frozen=True):
     before_ms: int
 
     def apply(self, tx: Transaction) -> None:
-        """Chunks of one lane are in the order of their acceptance, so the first young one ends the search."""
+        """Search each lane up to its first young chunk: they are in the order of their acceptance."""
         for stream in tx.streams.values():
             for lane in stream.lanes:
                 last = None
@@ -50,7 +50,7 @@ class Tidy(msgspec.Struct, frozen=True):
     pages: int
 
     def apply(self, tx: Transaction) -> None:
-        """Frees page by page: the pragma frees one at each step, and the sqlite3 module makes but one."""
+        """Free page by page: the pragma frees one at each step, and the sqlite3 module makes but one step."""
         self._tidy_kept(tx)
         self._tidy_dead(tx)
         (free,) = tx.execute("PRAGMA freelist_count").fetchone()
@@ -58,7 +58,7 @@ class Tidy(msgspec.Struct, frozen=True):
             tx.execute("PRAGMA incremental_vacuum(1)")
 
     def _tidy_kept(self, tx: Transaction) -> None:
-        """Kept deliveries are in the order of their delivery, so the first young one ends the search."""
+        """Search up to the first young one: they are in the order of their delivery."""
         last = None
         for number, steady_ms in tx.execute(f"SELECT id, {_STEADY['kept']} FROM readable_kept ORDER BY id"):  # noqa: S608
             if steady_ms >= self.kept_before_ms:
@@ -68,7 +68,7 @@ class Tidy(msgspec.Struct, frozen=True):
             tx.execute("DELETE FROM kept WHERE id IN (SELECT id FROM readable_kept WHERE id <= ?)", (last,))
 
     def _tidy_dead(self, tx: Transaction) -> None:
-        """Dead letters are in the order of their burial."""
+        """Search up to the first that may stay: they are in the order of their burial."""
         streams = tx.streams
         excess = dead_bytes(streams.values()) - self.dead_max_bytes
         for number, stream, steady_ms, events, codec, body in tx.execute(
@@ -135,7 +135,7 @@ class SeeDead(msgspec.Struct, frozen=True):
     through_id: int
 
     def apply(self, tx: Transaction) -> None:
-        """Never back, and never ahead: nobody has seen what is not there yet."""
+        """Move the mark: never back, and never ahead, since nobody has seen what is not there yet."""
         tx.execute(
             "UPDATE seen SET id = max(id, min(?, (SELECT coalesce(max(id), 0) FROM dead))) WHERE what = 'dead'",
             (self.through_id,),
@@ -146,11 +146,11 @@ class Ping(msgspec.Struct, frozen=True):
     """Goes through the writer and back: proof that it is alive."""
 
     def apply(self, tx: Transaction) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def forget_kept(tx: Transaction, max_bytes: int) -> None:
-    """Kept deliveries are a luxury: the oldest go first when the room gets short."""
+    """Forget the oldest kept deliveries when the room gets short: they are a luxury."""
     while used_bytes(tx.execute) > max_bytes:
         gone = tx.execute(
             "DELETE FROM kept WHERE id IN (SELECT id FROM readable_kept ORDER BY id LIMIT ?)", (_AT_ONCE,)
@@ -160,7 +160,7 @@ def forget_kept(tx: Transaction, max_bytes: int) -> None:
 
 
 def make_room(tx: Transaction, streams: Collection[QueueStream], max_bytes: int, reason: str) -> None:
-    """Drops the oldest chunks of all streams if the database uses more than `max_bytes`.
+    """Drop the oldest chunks of all streams if the database uses more than `max_bytes`.
 
     It makes a hundredth more room, so that a full queue need not do this at every commit. What was appended in this
     very transaction is the youngest, and goes last; what waits for its time goes after that.
@@ -178,7 +178,7 @@ def make_room(tx: Transaction, streams: Collection[QueueStream], max_bytes: int,
 
 
 def _drop_oldest(tx: Transaction, streams: Iterable[QueueStream], size: int, reason: str) -> bool:
-    """Drops chunks that hold `size` stored bytes, oldest first; False if there were none."""
+    """Drop chunks that hold `size` stored bytes, oldest first; False if there were none."""
     lanes = {lane.id: lane for stream in streams for lane in _lanes_in_use(tx, stream)}
     last: dict[int, int] = {}
     by_age = [_by_age(tx, lane) for lane in lanes.values()]
@@ -193,7 +193,7 @@ def _drop_oldest(tx: Transaction, streams: Iterable[QueueStream], size: int, rea
 
 
 def _drop_head(tx: Transaction, lane: QueueLane, reason: str) -> bool:
-    """Drops some chunks at the head of `lane`; False if there were none."""
+    """Drop some chunks at the head of `lane`; False if there were none."""
     heads = [number for _, number, _, _ in _ages(tx, lane).fetchmany(_AT_ONCE)]
     if heads:
         _drop(tx, lane, heads[-1], reason)
@@ -246,14 +246,14 @@ def _drop_later(
 
 
 def used_bytes(execute: Callable[..., sqlite3.Cursor]) -> int:
-    """Bytes in use in the database file; free pages do not count."""
+    """Return the bytes in use in the database file; free pages do not count."""
     (free,) = execute("PRAGMA freelist_count").fetchone()
     (page_bytes,) = execute("PRAGMA page_size").fetchone()
     return file_bytes(execute) - int(free * page_bytes)
 
 
 def file_bytes(execute: Callable[..., sqlite3.Cursor]) -> int:
-    """Bytes of the database file, free pages and all."""
+    """Return the bytes of the database file, free pages and all."""
     (pages,) = execute("PRAGMA page_count").fetchone()
     (page_bytes,) = execute("PRAGMA page_size").fetchone()
     return int(pages * page_bytes)

@@ -43,22 +43,22 @@ class Transaction:
 
     @property
     def streams(self) -> dict[int, QueueStream]:
-        """The streams that have rows, by their ids. The event loop may be adding others meanwhile."""
+        """Return the streams that have rows, by their ids. The event loop may be adding others meanwhile."""
         return {stream.id: stream for stream in list(self._all_streams.values()) if stream.saved}
 
     def delta(self, stream: QueueStream) -> Delta:
-        """The change of `stream` so far, to be added to."""
+        """Return the change of `stream` so far, to be added to."""
         found = self.deltas.get(stream)
         if found is None:
             found = self.deltas[stream] = Delta()
         return found
 
     def lane_delta(self, lane: QueueLane) -> LaneDelta:
-        """The change of `lane` so far, to be added to."""
+        """Return the change of `lane` so far, to be added to."""
         return self.delta(lane.stream).lane(lane)
 
     def waiting(self, lane: QueueLane) -> int:
-        """Events in `lane`, as this transaction has it."""
+        """Return the events in `lane`, as this transaction has it."""
         delta = self.deltas.get(lane.stream)
         changed = delta.lanes.get(lane) if delta else None
         return lane.events + (changed.events if changed else 0)
@@ -75,7 +75,7 @@ class Operation(Protocol[T_co]):
 
 
 def add_chunks(tx: Transaction, lane: QueueLane, blocks: Sequence[Block], accepted_ms: int, chunk_bytes: int) -> int:
-    """Puts `blocks` at the end of `lane`, as chunks of up to `chunk_bytes`; how many events they hold."""
+    """Put `blocks` at the end of `lane`, as chunks of up to `chunk_bytes`; return how many events."""
     total = 0
     for run in runs(blocks, chunk_bytes):
         body = b",".join([block.body for block in run])
@@ -97,7 +97,7 @@ def add_chunk(
     rules: int = RULES,
     steady_ms: int | None = None,
 ) -> None:
-    """Puts one chunk, packed already, at the end of `lane`. `rules` checked its events.
+    """Put one chunk, packed already, at the end of `lane`. `rules` checked its events.
 
     `steady_ms`: how old it is already, if it is not new.
     """
@@ -124,7 +124,7 @@ def add_later(
     rules: int = RULES,
     steady_ms: int | None = None,
 ) -> None:
-    """Lets `events` of `stream` wait until `due_ms`, by the proxy's clock. `steady_ms`: as for `add_chunk`."""
+    """Let `events` of `stream` wait until `due_ms`, by the proxy's clock. `steady_ms`: as for `add_chunk`."""
     codec, stored = tx.codec.pack(body)
     tx.execute(
         "INSERT INTO later (stream, due_ms, accepted_ms, events, bytes, codec, body, rules, steady_ms)"
@@ -183,14 +183,14 @@ def delete_chunks(tx: Transaction, first_id: int, last_id: int) -> tuple[int, in
 
 
 def take_away(tx: Transaction, lane: QueueLane, events: int, size: int) -> None:
-    """Counts `events` of `size` bytes as gone from `lane`; whoever calls says where to."""
+    """Count `events` of `size` bytes as gone from `lane`; whoever calls says where to."""
     change = tx.lane_delta(lane)
     change.events -= events
     change.bytes -= size
 
 
 def runs(blocks: Iterable[Block], chunk_bytes: int) -> Iterable[list[Block]]:
-    """Consecutive blocks that fit a chunk together; a larger one stands alone."""
+    """Yield consecutive blocks that fit a chunk together; a larger one stands alone."""
     run: list[Block] = []
     size = 0
     for block in blocks:
