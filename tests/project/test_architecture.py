@@ -1,6 +1,7 @@
 """The code against the tables of docs/architecture.md: import directions, libraries with an owner, pure parts."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -57,7 +58,8 @@ def part_of(module: str) -> str:
     return module.split("/", maxsplit=1)[0]
 
 
-def imports(path: Path) -> set[str]:
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
     """Dotted names of everything that a module imports, of the package itself down to its modules."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -69,7 +71,7 @@ def imports(path: Path) -> set[str]:
             own = [f"{module}.{alias.name}" for alias in node.names]
             inner = {name for name in own if name.removeprefix("sidecar.").replace(".", "/") in MODULES}
             found |= inner if inner and module.startswith("sidecar") else {module}
-    return found
+    return frozenset(found)
 
 
 def test_every_part_is_in_the_table() -> None:
