@@ -110,7 +110,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LossReason(enum.StrEnum):
-    """Why bytes of a tailed file cannot be had any more. The values are stored."""
+    """Tells why bytes of a tailed file cannot be had any more. The values are stored."""
 
     UNREAD = "unread"  # the file was removed, truncated or replaced before it was read to its end
     COPIED = "copied"  # what may have been written between the copying of a file and its truncation

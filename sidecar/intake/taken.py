@@ -19,7 +19,7 @@ class Taken(msgspec.Struct, frozen=True, gc=False):
 
 
 class LinesTaken(msgspec.Struct, frozen=True):
-    """What a block of lines held. `rejected` lines are numbered from 0; without a `submission` none was good."""
+    """Tells what a block of lines held. `rejected` lines are numbered from 0; without a `submission` none was good."""
 
     lines: int
     events: int

@@ -186,19 +186,21 @@ class Queue:
 
     async def commit(self, operation: Operation[T]) -> T:
         """Do `operation`, and return what it returns once that is on disk. Raises Unavailable, or what it raises."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done(error: Exception | None) -> None:
             if future.done():
                 return
             if error is None:
-                future.set_result(job.result)
+                future.set_result(None)
             else:
                 future.set_exception(error)
 
         job = Job(operation, done)
         self._writer.submit(job)
-        return await future
+        await future
+        result: T = job.result  # `done` must not hold the job, which holds it: that would be a circle at each commit
+        return result
 
     async def forget(self, heirs: Mapping[QueueStream, QueueStream]) -> list[QueueStream]:
         """Forget drained streams, whose counters go on in their heirs; which are gone. Raises Unavailable.

@@ -24,6 +24,7 @@ import structlog
 
 from sidecar.core.errors import Stale
 from sidecar.core.model import Books, Done, Order, Room, StreamKey
+from sidecar.host.clock import wall_ms
 from sidecar.queue.books_record import BooksRecord
 from sidecar.queue.codec import Codec
 from sidecar.queue.damage import find_damaged
@@ -256,12 +257,12 @@ class Writer:
             rows = find_damaged(self._connection.execute, self._codec, _DAMAGED_AT_ONCE)
         except sqlite3.Error as error:
             log.error("queue.db is damaged, and cannot be read", error=str(error))
-            rows = []
         else:
-            log.error(_DAMAGED, rows=len(rows)) if rows else log.error("queue.db is damaged, though each row is good")
-        set_aside = SetDamagedAside(rows, int(time.time() * 1000))
-        if rows and self._attempt([Job(set_aside, lambda _: None)], grown) is None:
-            return True
+            if not rows:
+                log.error("queue.db is damaged, though each row is good")
+            elif self._attempt([Job(SetDamagedAside(rows, wall_ms()), lambda _: None)], grown) is None:
+                log.error(_DAMAGED, rows=len(rows))
+                return True
         self._search_damage_after_s = time.monotonic() + _SEARCH_DAMAGE_EVERY_S
         return False
 

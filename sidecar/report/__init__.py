@@ -1,4 +1,4 @@
-"""What a report is, and whether it is a good one: bytes in, blocks of events or a `Rejected` out.
+"""Tells whether a report is a good one: bytes in, blocks of events or a `Rejected` out.
 
 Pure: no clock, no disk, no network. `check.py` is the way in for reports, `lines.py` for bare events one a line,
 `payload.py` for what clients of the agent send; the rules are the proxy's own (bk-collector,

@@ -1,4 +1,4 @@
-"""What is asked of the control socket, and what it answers: the JSON between a command and the running sidecar."""
+"""Defines the JSON between a command and the running sidecar: what the control socket is asked, and answers."""
 
 from typing import Annotated, Literal
 
@@ -43,7 +43,7 @@ class MoveTail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Files(msgspec.Struct, frozen=True):
-    """How many files were moved."""
+    """Counts the files that were moved."""
 
     files: int
 
@@ -63,7 +63,7 @@ class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Reloaded(msgspec.Struct, frozen=True):
-    """What is in force now. `at_restart`: keys that have changed, and count only after a restart."""
+    """Tells what is in force now. `at_restart`: keys that have changed, and count only after a restart."""
 
     generation: int
     at_restart: list[str]

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import errno
 import functools
+import gc
 import os
 import sqlite3
 import stat
 import threading
+import weakref
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -562,3 +564,29 @@ def test_a_state_directory_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(StartError, match="No space left on device"):
         StateLock(tmp_path / "state").acquire()
+
+
+def test_a_commit_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
+    """There is one for each batch and each answer: a circle of objects at each would be collected all the time."""
+
+    class Probe:
+        def apply(self, _: Any) -> int:
+            return 7
+
+    async def scenario() -> None:
+        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, room=ENOUGH)
+        queue.open()
+        probe = Probe()
+        seen = weakref.ref(probe)
+        gc.disable()
+        try:
+            assert await queue.commit(probe) == 7
+            del probe
+            for _ in range(3):  # the writer's thread holds its last group until the next one
+                await queue.commit(Ping())
+            assert seen() is None
+        finally:
+            gc.enable()
+            await queue.close(5)
+
+    asyncio.run(scenario())

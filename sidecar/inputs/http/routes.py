@@ -25,7 +25,7 @@ _PAGE_FILES = {
     "/page.js": ("page.js", "text/javascript"),
 }
 SEEN_PATH = "/dead/seen"
-"""Where the page says that somebody has seen the dead letters up to a number."""
+"""Here the page says that somebody has seen the dead letters up to a number."""
 _OWN_PATHS = (*_PAGE_FILES, "/status", "/metrics", SEEN_PATH)
 """For programs of this host, unless `http.status_listen` shows them to others."""
 _SAFE = {

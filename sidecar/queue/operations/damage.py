@@ -1,4 +1,4 @@
-"""What is done about rows that the disk has damaged.
+"""Sets rows aside that the disk has damaged.
 
     a chunk, or what waits for its time    its events become a dead letter with the reason `damaged`, with the bytes
                                            that can still be read
