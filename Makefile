@@ -54,11 +54,11 @@ demo: install
 
 # Two files of tests at a time; but a package that is installed would be seen by others.
 test: debian-packages lint
-	$(PYTEST) --numprocesses 2 --dist loadfile --ignore tests/packaging
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore tests/packaging
 	$(PYTEST) tests/packaging
 
 check: lint
-	$(PYTEST) --numprocesses 2 --dist loadfile -m "not debian" tests/unit tests/contract tests/project
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not debian" tests/unit tests/contract tests/project
 
 lint: .venv/installed-test
 	$(BIN)/ruff check

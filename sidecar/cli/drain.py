@@ -51,7 +51,7 @@ def drain(loaded: Loaded, timeout: str | None) -> None:
 
 def waiting(status: Status) -> int:
     """Events that could be sent now."""
-    return sum(lane.queued for stream in status.streams for lane in stream.lanes if lane.name != "later")
+    return sum(lane.queued for stream in status.streams for lane in stream.lanes if lane.name != "scheduled")
 
 
 def settled(status: Status) -> int:

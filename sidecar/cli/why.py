@@ -82,7 +82,7 @@ def _of_event(loaded: Loaded, status: Status | None, what: str) -> dict[str, Any
         names = names_of(loaded, lookup.streams)
         found = list(lookup.find(matches, needle))
         lines = [line for each in found for line in _describe(lookup, names, each)]
-    waiting = {names[each.stream] for each in found if each.place in ("queue", "later")}
+    waiting = {names[each.stream] for each in found if each.place in ("queue", "scheduled")}
     for name in sorted(waiting):
         lines += (
             (_of_stream(status, name) or {"lines": []})["lines"] if status else ["no sidecar runs, so nothing is sent"]
@@ -118,7 +118,7 @@ def _describe(lookup: Lookup, names: dict[int, str], found: FoundEvent) -> list[
     match found.place:
         case "queue":
             return [f"waits in the queue of {name} (lane {found.lane}), accepted at {at}: {event}"]
-        case "later":
+        case "scheduled":
             return [
                 f"waits in the queue of {name} for its time, {_time(found.due_ms or 0)} by the proxy's clock: {event}"
             ]

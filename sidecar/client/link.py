@@ -179,9 +179,9 @@ class Link:
                 self._sock.close()
                 self._sock = None
 
-    def _take(self, budget_bytes: int) -> bytes:
+    def _take(self, max_bytes: int) -> bytes:
         with self._lock:
-            return self._outbox.take(budget_bytes)
+            return self._outbox.take(max_bytes)
 
     def _answered(self, answers: Sequence[Answer]) -> None:
         with self._lock:

@@ -55,14 +55,14 @@ class Outbox:
         self._waiting.append((self.last, line))
         return True
 
-    def take(self, budget_bytes: int) -> bytes:
-        """Return the next lines, to be sent now: the last of them may pass the budget."""
+    def take(self, max_bytes: int) -> bytes:
+        """Return the next lines, to be sent now: the last of them may pass `max_bytes`."""
         taken = []
-        while self._waiting and budget_bytes > 0:
+        while self._waiting and max_bytes > 0:
             numbered = self._waiting.popleft()
             self._sent.append(numbered)
             taken.append(numbered[1])
-            budget_bytes -= len(numbered[1])
+            max_bytes -= len(numbered[1])
         return b"".join(taken)
 
     def acked(self, total: int) -> None:

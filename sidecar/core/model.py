@@ -13,12 +13,12 @@ Done = Callable[[Exception | None], None]
 """Is called once something is on disk, with None, or could not be put there, with the error."""
 
 Kind = Literal["event", "time_series"]
-LaneName = Literal["fresh", "suspect", "retry", "replay", "later"]
-LANES: tuple[LaneName, ...] = ("fresh", "suspect", "retry", "replay", "later")
+LaneName = Literal["fresh", "suspect", "retry", "replay", "scheduled"]
+LANES: tuple[LaneName, ...] = ("fresh", "suspect", "retry", "replay", "scheduled")
 """What waits of one stream, in the order in which it came, apart from what must not share a batch with it:
 
 `fresh` what was accepted · `suspect` what holds a bad event, set aside · `retry` dead letters put back · `replay`
-deliveries sent again · `later` events dated in the future, which become fresh when they are due.
+deliveries sent again · `scheduled` events dated in the future, which become fresh when they are due.
 """
 BEFORE_ALL = -(1 << 20)
 """A sequence number below every chunk's. New chunks count from 0; below is room for what splitting puts in front."""

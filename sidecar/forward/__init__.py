@@ -4,9 +4,7 @@
 are pure, and `client.py` is the only module that knows httpx.
 """
 
-from sidecar.forward.allowance import Allowance
 from sidecar.forward.backoff import Backoff
-from sidecar.forward.budget import Budget
 from sidecar.forward.byte_limiter import ByteLimiter, BytesSnapshot
 from sidecar.forward.causes import Causes
 from sidecar.forward.client import Client, push_url
@@ -29,12 +27,11 @@ from sidecar.forward.outcome import (
     judge,
     words_of,
 )
+from sidecar.forward.quota import LaneQuota, WindowQuota
 from sidecar.forward.source import Settings
 
 __all__ = [
-    "Allowance",
     "Backoff",
-    "Budget",
     "Busy",
     "ByteLimiter",
     "BytesSnapshot",
@@ -45,6 +42,7 @@ __all__ = [
     "Endpoint",
     "Endpoints",
     "Forwarder",
+    "LaneQuota",
     "Limiter",
     "Looped",
     "Misrouted",
@@ -56,6 +54,7 @@ __all__ = [
     "Throttled",
     "TooLarge",
     "Unauthorized",
+    "WindowQuota",
     "is_alive",
     "judge",
     "push_url",

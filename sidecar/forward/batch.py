@@ -24,9 +24,9 @@ def splice(key: StreamKey, chunks: Sequence[Chunk]) -> bytes:
     return b"".join((head(key), b",".join([chunk.body for chunk in chunks]), _TAIL))
 
 
-def fitting(chunks: Sequence[Chunk], budget_bytes: int) -> Sequence[Chunk]:
-    """Return the first of `chunks` that fit `budget_bytes` joined by commas; at least one."""
-    left = budget_bytes
+def fitting(chunks: Sequence[Chunk], max_bytes: int) -> Sequence[Chunk]:
+    """Return the first of `chunks` that fit `max_bytes` joined by commas; at least one."""
+    left = max_bytes
     for count, chunk in enumerate(chunks):
         if count and len(chunk.body) > left:
             return chunks[:count]

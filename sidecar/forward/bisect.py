@@ -37,12 +37,12 @@ class Bisect(msgspec.Struct, kw_only=True):
     attempts: int = 1
 
     def refused(self, through_seq: int) -> None:
-        """What was sent, up to `through_seq`, was refused once more."""
+        """Note that what was sent, up to `through_seq`, was refused once more."""
         self.through_seq = through_seq
         self.attempts += 1
 
     def among(self, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
-        """Those of the waiting `chunks` that are under suspicion; none: it has been dispelled."""
+        """Return those of the waiting `chunks` that are suspected; none: all of them were delivered meanwhile."""
         return [chunk for chunk in chunks if chunk.seq <= self.through_seq]
 
 

@@ -1,37 +1,37 @@
 """How large a body one proxy takes: what is configured, or less where something on the way answered 413. Pure.
 
-It halves with each 413, though never below a size that went through since, and grows again slowly, since gateways are
-reconfigured too.
+It halves with each 413, though never below a size that went through since, and doubles every ten minutes after that,
+since gateways are reconfigured too.
 """
 
 _GROW_EVERY_S = 600.0
-_GROWTH = 2
+_MOST_DOUBLINGS = 40
+"""From one byte to more than any body."""
 
 
 class BodyLimit:
-    """Belongs to one proxy. Times are in seconds on a clock that never jumps."""
+    """Belongs to one proxy; touched on the event loop only. Times are in seconds on a clock that never jumps."""
 
     __slots__ = ("_good_bytes", "_learned_bytes", "_max_bytes", "_since_s")
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = self._learned_bytes = max_bytes
-        self._good_bytes = 0
-        self._since_s = 0.0
+        self._max_bytes = max_bytes  # as configured
+        self._learned_bytes = max_bytes  # what the last 413 left
+        self._since_s = 0.0  # when that was
+        self._good_bytes = 0  # the largest body that went through; 0: none, or not since somebody changed the way
 
-    def bytes(self, now_s: float) -> int:
+    def limit_bytes(self, now_s: float) -> int:
         """Return the largest body to send now."""
-        if self._learned_bytes < self._max_bytes and now_s - self._since_s >= _GROW_EVERY_S:
-            self._since_s = now_s
-            self._learned_bytes = min(self._max_bytes, self._learned_bytes * _GROWTH)
-        return self._learned_bytes
+        doublings = min(_MOST_DOUBLINGS, int((now_s - self._since_s) / _GROW_EVERY_S))
+        return min(self._max_bytes, self._learned_bytes << doublings)
 
     def fitted(self, size: int) -> None:
-        """A body of `size` bytes went through."""
+        """Note that a body of `size` bytes went through."""
         self._good_bytes = max(self._good_bytes, size)
 
     def too_large(self, size: int, now_s: float) -> None:
-        """A body of `size` bytes did not."""
+        """Note that a body of `size` bytes did not."""
         if self._good_bytes >= size:  # that was before somebody changed it
             self._good_bytes = 0
-        self._learned_bytes = max(1, self._good_bytes, min(self._learned_bytes, size // 2))
+        self._learned_bytes = max(1, self._good_bytes, min(self.limit_bytes(now_s), size // 2))
         self._since_s = now_s

@@ -27,18 +27,19 @@ _NEVER = float("-inf")
 
 
 class Endpoint:
-    """One proxy, and what is known of it. `skew_s`: by how much its clock is ahead of ours."""
+    """One proxy, and what is known of it, on the event loop only. `skew_s`: how far its clock is ahead of ours."""
 
     def __init__(self, url: str, *, max_body_bytes: int) -> None:
         self.url = url
         self.state: Literal["up", "down", "unknown"] = "unknown"
-        self.failures = 0
-        self.failed_at_s = self.worked_at_s = self.down_since_s = self.up_since_s = _NEVER
-        self.retry_at_s = self.probe_at_s = _NEVER
-        self.well_since_s: float | None = None
-        self.relapses = 0
-        self.last_error: str | None = None
-        self.skew_s: float | None = None
+        self.failures = 0  # in a row, of events and of probes; the pauses grow with them
+        self.failed_at_s = self.worked_at_s = _NEVER  # the last one of each
+        self.down_since_s = self.up_since_s = _NEVER  # the last one of each; which counts, `state` says
+        self.retry_at_s = self.probe_at_s = _NEVER  # while it is down: when events, or a probe, may be sent
+        self.well_since_s: float | None = None  # while it is down: since when probes are answered; None: they are not
+        self.relapses = 0  # how often it failed events since it last took some; it must be well the longer
+        self.last_error: str | None = None  # None: it is up
+        self.skew_s: float | None = None  # None: no answer has said what time it is there
         self.body = BodyLimit(max_body_bytes)
         self.told = False  # that it is down is in the log, and not yet that it is back
         self._told_at_s = _NEVER
@@ -89,7 +90,7 @@ class Endpoints:
         self._return_after_s, self._on_down = return_after_s, on_down
 
     def pick(self, now_s: float, failed_at: FailedAt) -> Endpoint | None:
-        """The proxy for a stream to use now; None while all are held. `failed_at`: when the stream itself last failed.
+        """Return the proxy for a stream to use now; None while all are held. `failed_at`: when it last failed at each.
 
         Among those that are up the first at which the stream has not failed lately. Else one that is down, if it is
         due, or if the stream has not tried it since it went down. Else the one at which it failed longest ago.
@@ -104,7 +105,7 @@ class Endpoints:
         return min(up, key=lambda endpoint: failed_at[endpoint.url], default=None)
 
     def wait_s(self, now_s: float, failed_at: FailedAt) -> float:
-        """Seconds until `pick` may find one."""
+        """Return the seconds until `pick` may find one."""
         if self.pick(now_s, failed_at) is not None:
             return 0.0
         return max(0.0, min(endpoint.retry_at_s for endpoint in self.all) - now_s)
@@ -176,7 +177,7 @@ class Endpoints:
         return True
 
     def release(self) -> None:
-        """All that are down may be tried at once."""
+        """Let all that are down be tried at once."""
         for endpoint in self.all:
             endpoint.retry_at_s = endpoint.probe_at_s = _NEVER
 

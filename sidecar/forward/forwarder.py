@@ -1,14 +1,17 @@
 """Sends one lane: reads what waits, posts it, and does what the answer means. `run` is an APScheduler job.
 
-    run ──> may I? (stop, hold, budget, a proxy) ──no──> "again in n seconds"
+    run ──> may I? (stop, hold, quota, a proxy) ──no──> "again in n seconds"
               │ yes
               read chunks ──none──> "when something is committed"
               │ a bad event is among them? take half, or cut one in two
-              write down what the budget loses ──> post ──> outcome ──> delivered: acknowledge, and round again
+              write down what the quota loses ──> post ──> outcome ──> delivered: acknowledge, and round again
                                                               ├─ data fault: search for the bad event, and bury it
                                                               └─ else: hold the lane or the proxy; the rows stay
 
 While a batch is on its way the next one is read, if the queue holds more than one.
+
+Invariants. The order is: spend, write down, post, act. A row goes only with the proxy's own word for it, or as a dead
+letter. Between the last look at the quota and its spending nothing is awaited, since lanes share it.
 """
 
 import asyncio
@@ -17,6 +20,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
+import msgspec
 import structlog
 
 from sidecar.core.errors import Unavailable
@@ -24,12 +28,11 @@ from sidecar.core.future_window import latest_ms
 from sidecar.core.model import BEFORE_ALL, RULES, Chunk, LaneName, StreamKey
 from sidecar.core.rate_meter import RateMeter
 from sidecar.forward.batch import fitting, room_bytes, splice
-from sidecar.forward.budget import Budget, Spent
 from sidecar.forward.byte_limiter import Weight, weigh
 from sidecar.forward.client import Client
 from sidecar.forward.endpoints import Endpoint, Endpoints
 from sidecar.forward.fair_queue import Standing
-from sidecar.forward.hold import Hold
+from sidecar.forward.hold import Hold, HoldState
 from sidecar.forward.isolation import Isolation, is_single
 from sidecar.forward.outcome import (
     Busy,
@@ -49,10 +52,10 @@ from sidecar.forward.outcome import (
     judge,
     skew_s,
 )
+from sidecar.forward.quota import LaneQuota, Spent
 from sidecar.forward.routing import Routing
 from sidecar.forward.source import LaneSource, Settings
 
-_NOTHING_LEFT: Sequence[Chunk] = []  # known by its identity
 _CLOCK_PRECISION_S = 2.0
 _TOO_LARGE_IN_A_ROW = 10
 _LINGER_FACTOR = 3.0
@@ -61,8 +64,16 @@ _LINGER_MAX_S = 0.02
 log = structlog.get_logger("forward")
 
 
+class _Pause(msgspec.Struct, frozen=True):
+    """Why the lane has to wait for `seconds`: `state`, None if it already shows; `weight`, if that is of bytes."""
+
+    seconds: float
+    state: HoldState | None = None
+    weight: Weight | None = None
+
+
 class Forwarder:
-    """The forwarding of one lane."""
+    """Forwards one lane. Everything runs on the event loop."""
 
     def __init__(
         self,
@@ -73,7 +84,7 @@ class Forwarder:
         *,
         client: Client,
         endpoints: Callable[[], Endpoints],
-        budget: Budget,
+        quota: LaneQuota,
         settings: Settings,
         wake_all: Callable[[], None],
         headers: Callable[[], Mapping[str, str]] = dict,
@@ -82,18 +93,18 @@ class Forwarder:
         self.hold = Hold(name, settings.clock, settings.random, settings.causes)
         self.requests = RateMeter()
         self.next_attempt_s: float | None = None
-        self.budget = budget
-        self.isolation = Isolation(name, lane, source, budget, clock=settings.clock, wall_clock=settings.wall_clock)
-        self.way = Routing(endpoints, self.hold, settings.backoff, clock=settings.clock, wake_all=wake_all)
+        self.quota = quota
+        self.isolation = Isolation(name, lane, source, quota, clock=settings.clock, wall_clock=settings.wall_clock)
+        self.routing = Routing(endpoints, self.hold, settings.backoff, clock=settings.clock, wake_all=wake_all)
         self._headers = headers  # what is said beside the usual ones, of the way that the events came
         self._key, self._source, self._client, self._settings = key, source, client, settings
-        self._lingers_until_s = float("-inf")
-        self.waits_for: str | None = None  # what of the budget it waits for, in words
+        self._lingers_until_s = float("-inf")  # after a small batch: when the next one may be read
+        self.waits_for: str | None = None  # which limit of bytes it waits for, in words; None: for none
         self.delivered_through: int | None = None  # what the proxy has taken, and the disk would not let us forget
         self._next: Weight | None = None  # of the batch that had to wait, until another one is read
-        self._sent_seq = BEFORE_ALL
-        self._too_large_in_a_row = 0
-        self._stopping = False
+        self._sent_seq = BEFORE_ALL  # of the last chunk that was delivered in this run; what is read next stands behind
+        self._too_large_in_a_row = 0  # events that alone are too large for every proxy, since the last delivery
+        self._stopping = False  # `run` ends after the request that is under way
         self._standing: Standing = "new"  # how its last request ended
 
     def stop(self) -> None:
@@ -110,11 +121,14 @@ class Forwarder:
 
     def retry(self) -> None:
         """Forget why it waits; only the rate still counts. It must be woken to notice."""
-        self.way.release()
+        self.routing.release()
         self.hold.release()
 
     async def run(self) -> float | None:
-        """Send until nothing waits or nothing may be sent. Seconds until it wants to run again; None: on commit."""
+        """Send until nothing waits or nothing may be sent.
+
+        Returns the seconds until it wants to run again; None: when something of the lane is committed.
+        """
         self.next_attempt_s = None
         try:
             wait_s = await self._send_all()
@@ -131,76 +145,87 @@ class Forwarder:
     async def _send_all(self) -> float | None:
         if self.delivered_through is not None:
             await self._acknowledge(self.delivered_through)
-        ahead: Sequence[Chunk] | None = None
+        ahead: Sequence[Chunk] = ()
         self._sent_seq = BEFORE_ALL
         while not self._stopping and (ahead or self._source.queued):
-            wait_s = await self._wait_s()
-            if wait_s > 0:
-                return wait_s
-            endpoint = self.way.pick()
+            await self.isolation.give_up_if_too_many()
+            pause = self._pause()
+            if pause is not None:
+                await self._begin(pause)
+                return pause.seconds
+            self.waits_for = None
+            endpoint = self.routing.pick()
             if endpoint is None:
                 continue
             size = min(self._source.queued_bytes, self._room(endpoint))
             async with self._client.turn(endpoint.url, self, size, self._standing) as granted:
                 # Only now is anything read or spent: while it waited for its turn, all may have changed.
-                if granted and not self._stopping and self.way.pick() is endpoint and await self._wait_s() == 0:
-                    ahead = await self._send_one(endpoint, ahead)
-                    if ahead is _NOTHING_LEFT:
+                if granted and not self._stopping and self.routing.pick() is endpoint and self._pause() is None:
+                    chunks = await self._choose(endpoint, ahead)
+                    if chunks is None:
                         break
+                    ahead = await self._send(endpoint, chunks) if chunks else ()
         self.hold.state = "idle"
         return None
 
-    async def _wait_s(self) -> float:
-        """Seconds until something may be sent; 0: now."""
+    def _pause(self) -> _Pause | None:
+        """Return for how long, and why, nothing may be sent; None: it may."""
         now_s = self._settings.clock()
         if (wait_s := max(self.hold.wait_s(now_s), self._lingers_until_s - now_s)) > 0:
-            return wait_s
-        requests_s = max(await self.isolation.wait_s(), self.budget.requests_wait_s(now_s))
+            return _Pause(wait_s)
+        requests_s = max(self.isolation.wait_s(), self.quota.requests_wait_s(now_s))
         weight = self._next or self._estimate()
-        bytes_s = self.budget.bytes_wait_s(now_s, weight)
-        self.waits_for = None
+        bytes_s = self.quota.bytes_wait_s(now_s, weight)
         if (wait_s := max(requests_s, bytes_s)) > 0:
-            self.hold.state = "rate_limited"
-            if bytes_s > requests_s:
-                self.waits_for = f"{self._settings.byte_rate} for data_id {self._key.data_id}"
-                self.budget.ask(now_s, weight)
-                await self._write_budget()  # what a restart took for sent is not to count from the next one on again
-            return wait_s
-        if (wait_s := self.way.wait_s()) > 0:
-            self.hold.state = "held"
-        return wait_s
+            return _Pause(wait_s, "rate_limited", weight if bytes_s > requests_s else None)
+        if (wait_s := self.routing.wait_s()) > 0:
+            return _Pause(wait_s, "held")
+        return None
+
+    async def _begin(self, pause: _Pause) -> None:
+        """Show why the lane waits, and have what it waits for kept for it. Raises Unavailable."""
+        self.hold.state = pause.state or self.hold.state
+        self.waits_for = None
+        if pause.weight is not None:
+            self.waits_for = f"{self._settings.byte_rate} for data_id {self._key.data_id}"
+            self.quota.ask(self._settings.clock(), pause.weight)
+            await self._save_quota()  # what a restart took for sent is not to count from the next one on again
 
     def _room(self, endpoint: Endpoint) -> int:
-        room, largest = room_bytes(self._key, endpoint.body.bytes(self._settings.clock())), self.budget.largest_bytes
+        room, largest = (
+            room_bytes(self._key, endpoint.body.limit_bytes(self._settings.clock())),
+            self.quota.largest_bytes,
+        )
         return room if largest is None else min(room, largest)
 
     def _estimate(self) -> Weight:
         """Return what the next batch weighs at least, before it is read."""
-        return Weight(min(self._source.queued_bytes, self._settings.max_body_bytes, self.budget.largest_bytes or 0), 0)
+        return Weight(min(self._source.queued_bytes, self._settings.max_body_bytes, self.quota.largest_bytes or 0), 0)
 
-    async def _send_one(self, endpoint: Endpoint, ahead: Sequence[Chunk] | None) -> Sequence[Chunk] | None:
-        """Send one batch, `ahead` if it was read already. The next one, if that was read meanwhile."""
-        searching = self.isolation.active
-        chunks: Sequence[Chunk] = ()
-        if searching:  # what to send may first have to be cut, which is no request
+    async def _choose(self, endpoint: Endpoint, ahead: Sequence[Chunk]) -> Sequence[Chunk] | None:
+        """Return what to send next, `ahead` if that was read already.
+
+        Nothing: look again, since what waits has changed. None: nothing waits. Raises Unavailable.
+        """
+        if self.isolation.active:  # what to send may first have to be cut, which is no request
             self._sent_seq = BEFORE_ALL
-            chunks = await self.isolation.choose(await self._source.read(BEFORE_ALL, self._room(endpoint)))
-            if not chunks:
-                return None
-        else:
-            chunks = ahead or await self._source.read(self._sent_seq, self._room(endpoint))
-            if not chunks and self._sent_seq == BEFORE_ALL:
-                return _NOTHING_LEFT
-            if not chunks:  # whatever still waits stands ahead of what was sent last
-                self._sent_seq = BEFORE_ALL
-                return None
+            return await self.isolation.choose(await self._source.read(BEFORE_ALL, self._room(endpoint)))
+        chunks = ahead or await self._source.read(self._sent_seq, self._room(endpoint))
+        if not chunks and self._sent_seq == BEFORE_ALL:
+            return None
+        if not chunks:  # whatever still waits stands ahead of what was sent last
+            self._sent_seq = BEFORE_ALL
+        return chunks
+
+    async def _send(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+        """Send as much of `chunks` as one request may hold. Returns the next ones, if they were read meanwhile."""
         chunks = [self._by_the_rules(chunk) for chunk in fitting(chunks, self._room(endpoint))]
         chunks, weight = self._weighed(chunks)
         now_s = self._settings.clock()
-        if self.budget.wait_s(now_s, weight) > 0:
+        if self.quota.wait_s(now_s, weight) > 0:
             self._next = weight
-            return None
-        spent = self.budget.spend(now_s, weight, endpoint.url)  # without an await since the budget was looked at
+            return ()
+        spent = self.quota.spend(now_s, weight, endpoint.url)  # without an await since the quota was looked at
         self._next = None
         self.isolation.spend()
         self.hold.state = "sending"
@@ -216,7 +241,7 @@ class Forwarder:
 
     def _weighed(self, chunks: Sequence[Chunk]) -> tuple[Sequence[Chunk], Weight]:
         """Return the first of `chunks` that together stay below the weight, at least one; and what they weigh."""
-        largest = self.budget.largest_bytes
+        largest = self.quota.largest_bytes
         while True:
             if largest is None:
                 return chunks, Weight(0, 0)
@@ -225,13 +250,13 @@ class Forwarder:
                 return chunks, weight
             chunks = chunks[: len(chunks) // 2]
 
-    async def _post_and_act(self, endpoint: Endpoint, chunks: Sequence[Chunk], spent: Spent) -> Sequence[Chunk] | None:
+    async def _post_and_act(self, endpoint: Endpoint, chunks: Sequence[Chunk], spent: Spent) -> Sequence[Chunk]:
         body = splice(self._key, chunks)
-        await self._write_budget()
+        await self._save_quota()
         # Last, since it may be the one attempt for all lanes.
-        if not self.way.claim(endpoint):
+        if not self.routing.claim(endpoint):
             spent.landed(self._settings.clock(), accepted=False)
-            return None
+            return ()
         started_s = self._settings.clock()
         self.requests.count(started_s)
         reading = self._read_ahead(endpoint, chunks)
@@ -241,7 +266,7 @@ class Forwarder:
             delivered = await self._act(outcome, endpoint, chunks, len(body), started_s)
             # What was cut in two stands ahead of where it was: look from the beginning.
             self._sent_seq = chunks[-1].seq if delivered and not self.isolation.active else BEFORE_ALL
-            return await reading if reading and delivered else None
+            return await reading if reading and delivered else ()
         finally:
             if reading and not reading.done():
                 reading.cancel()
@@ -252,13 +277,13 @@ class Forwarder:
         await self._source.acknowledge(through_seq)
         self.delivered_through = None
 
-    async def _write_budget(self) -> None:
-        await self._source.spend(*self.budget.snapshot(self._settings.clock()))
+    async def _save_quota(self) -> None:
+        await self._source.save_quota(*self.quota.snapshot(self._settings.clock()))
 
     def _read_ahead(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> asyncio.Task[list[Chunk]] | None:
-        """The next batch, if it may leave right after this one; else it is read later, when more has gathered."""
+        """Read the next batch, if it may leave right after this one; else it is read later, when more has gathered."""
         more = self._source.queued > sum(chunk.events for chunk in chunks)
-        if not more or self.isolation.active or self.budget.wait_s(self._settings.clock(), self._estimate()) > 0:
+        if not more or self.isolation.active or self.quota.wait_s(self._settings.clock(), self._estimate()) > 0:
             return None
         if self._client.is_contended(endpoint.url):  # it would be kept in memory while others have their turns
             return None
@@ -301,12 +326,12 @@ class Forwarder:
         self, outcome: Outcome, endpoint: Endpoint, chunks: Sequence[Chunk], size: int, started_s: float
     ) -> bool:
         if isinstance(outcome, ProxyDown | Misrouted):
-            self.way.failed(endpoint, outcome, started_s)
+            self.routing.failed(endpoint, outcome, started_s)
             return False
-        self.way.worked(endpoint)  # it answered; if anything is wrong, it is with this lane, and no other may wait
+        self.routing.worked(endpoint)  # it answered; if anything is wrong, it is with this lane, and no other may wait
         match outcome:
             case Delivered():
-                self.budget.limiter.accepted(self._settings.clock())
+                self.quota.limiter.accepted(self._settings.clock())
                 endpoint.body.fitted(size)
                 self._too_large_in_a_row = 0
                 await self._acknowledge(chunks[-1].seq)
@@ -314,8 +339,8 @@ class Forwarder:
                 self._linger(size, started_s)
                 return True
             case DataFault(reason, status):
-                self.budget.limiter.accepted(self._settings.clock())  # the proxy looks at the rate first
-                if not await self._put_off(endpoint, chunks):
+                self.quota.limiter.accepted(self._settings.clock())  # the proxy looks at the rate first
+                if not await self._defer(endpoint, chunks):
                     await self.isolation.refused(reason, status, chunks)
             case TooLarge(reason, status):
                 await self._too_large(endpoint, reason, status, chunks, size)
@@ -327,8 +352,8 @@ class Forwarder:
                 self.hold.back_off("held", self._settings.slow_backoff)
             case Throttled(reason, retry_after_s):
                 self.hold.failed(reason, "rate_limited")
-                self.budget.limiter.refused(self._settings.clock(), started_s, retry_after_s)
-                await self._write_budget()
+                self.quota.limiter.refused(self._settings.clock(), started_s, retry_after_s)
+                await self._save_quota()
             case Busy(reason, retry_after_s):
                 self.hold.failed(reason, "busy")
                 self.hold.back_off("held", self._settings.backoff, at_least_s=retry_after_s or 0.0)
@@ -337,9 +362,9 @@ class Forwarder:
     async def _too_large(
         self, endpoint: Endpoint, reason: str, status: int, chunks: Sequence[Chunk], size: int
     ) -> None:
-        """Send less at once; cuts a chunk that is too large by itself; buries an event that is."""
+        """Send less at once; cut a chunk that is too large by itself; bury an event that is. Raises Unavailable."""
         if is_single(chunks):
-            if not self.way.elsewhere(endpoint):
+            if not self.routing.elsewhere(endpoint):
                 await self.isolation.bury(reason, status, chunks[0])
                 self._brake(reason)
             return
@@ -348,22 +373,25 @@ class Forwarder:
         if len(chunks) == 1:
             await self._source.split(chunks[0].seq, chunks[0].events // 2)
 
-    async def _put_off(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> bool:
-        """What the proxy refuses only since its clock is behind is no bad event, and waits until it will take it."""
+    async def _defer(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> bool:
+        """Let wait what the proxy refuses only since its clock is behind: that is no bad event.
+
+        Returns False if there was nothing of the kind. Raises Unavailable.
+        """
         if endpoint.skew_s is None:
             return False
         proxy_ms = int((self._settings.wall_clock() + endpoint.skew_s - _CLOCK_PRECISION_S) * 1000)
-        return await self._source.put_off(chunks[-1].seq, latest_ms(proxy_ms)) > 0
+        return await self._source.defer(chunks[-1].seq, latest_ms(proxy_ms)) > 0
 
     def _brake(self, reason: str) -> None:
-        """Something that takes no size at all is out of order: it shall not make dead letters of everything."""
+        """Hold the lane where something takes no size at all: it shall not make dead letters of everything."""
         self._too_large_in_a_row += 1
         if self._too_large_in_a_row >= _TOO_LARGE_IN_A_ROW:
             self.hold.failed(reason, "too_large", logging.ERROR)
             self.hold.back_off("held", self._settings.slow_backoff)
 
     def _linger(self, size: int, started_s: float) -> None:
-        """After a small batch: spends most of the time gathering the next one, not on sending ever so many."""
+        """Pause after a small batch, to gather a larger one: most of the time goes into that, not into requests."""
         if size < self._settings.max_body_bytes // 2 and not self.isolation.active:
             now_s = self._settings.clock()
             self._lingers_until_s = now_s + min(_LINGER_MAX_S, _LINGER_FACTOR * (now_s - started_s))

@@ -18,15 +18,15 @@ class Hold:
     ) -> None:
         self.name = name
         self._causes = causes or Causes(clock)
-        self.state: HoldState = "idle"
-        self.last_error: str | None = None
-        self.failures = 0
-        self.failing_since_s: float | None = None
+        self.state: HoldState = "idle"  # what the status shows; set by the forwarder too
+        self.last_error: str | None = None  # None: the last request was taken, or there was none
+        self.failures = 0  # in a row; the pauses grow with them
+        self.failing_since_s: float | None = None  # with the present reason; None: it does not fail
         self._clock, self._random = clock, random
-        self._until_s = float("-inf")
+        self._until_s = float("-inf")  # nothing is sent before that
 
     def wait_s(self, now_s: float) -> float:
-        """Seconds that are left."""
+        """Return the seconds that are left."""
         return max(0.0, self._until_s - now_s)
 
     def failed(self, reason: str, kind: CauseKind, level: int = logging.WARNING) -> None:
@@ -37,7 +37,7 @@ class Hold:
         self.failures += 1
 
     def back_off(self, state: HoldState, backoff: Backoff, *, at_least_s: float = 0.0) -> float:
-        """Send nothing for a time that grows with the failures, and that many seconds more; how long it will be."""
+        """Send nothing for a time that grows with the failures, and `at_least_s` on top. Returns the seconds."""
         wait_s = at_least_s + backoff.delay_s(self.failures, self._random)
         self.until(state, self._clock() + wait_s)
         return wait_s
@@ -47,11 +47,11 @@ class Hold:
         self.state, self._until_s = state, until_s
 
     def release(self) -> None:
-        """May send at once, whatever failed before."""
+        """Let it send at once, whatever failed before."""
         self._until_s = float("-inf")
 
     def recovered(self) -> None:
-        """The proxy took something."""
+        """Note that the proxy took something."""
         self._causes.recovered(self)
         self.failures, self.last_error, self.failing_since_s = 0, None, None
         self.release()

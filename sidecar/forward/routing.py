@@ -15,7 +15,10 @@ log = structlog.get_logger("forward")
 
 
 class Routing:
-    """`endpoints` may change, when a replay goes to another proxy. `wake_all` is called when a proxy is back."""
+    """The proxies as one lane sees them. `endpoints` may change, when a replay goes elsewhere.
+
+    `wake_all` is called when a proxy is back.
+    """
 
     def __init__(
         self,
@@ -28,7 +31,7 @@ class Routing:
     ) -> None:
         self._endpoints = endpoints
         self._hold, self._backoff, self._clock, self._wake_all = hold, backoff, clock, wake_all
-        self._failed_at: dict[str, float] = {}
+        self._failed_at: dict[str, float] = {}  # when this lane last failed, by the proxy's URL
 
     @property
     def endpoints(self) -> Endpoints:
@@ -40,7 +43,7 @@ class Routing:
         return self.endpoints.pick(self._clock(), self._failed_at)
 
     def wait_s(self) -> float:
-        """Seconds until there may be one."""
+        """Return the seconds until there may be one."""
         return self.endpoints.wait_s(self._clock(), self._failed_at)
 
     def claim(self, endpoint: Endpoint) -> bool:
@@ -48,13 +51,13 @@ class Routing:
         return self.endpoints.claim(endpoint, self._clock(), self._failed_at)
 
     def elsewhere(self, endpoint: Endpoint) -> bool:
-        """Whether another proxy is left to try what this one does not take; this lane then prefers it for a while."""
+        """Let this lane prefer other proxies for a while. Returns False if none is left to try."""
         self._failed_at[endpoint.url] = self._clock()
         other = self.pick()
         return other is not None and other is not endpoint and other.url not in self._failed_at
 
     def worked(self, endpoint: Endpoint) -> None:
-        """The proxy answered as only a proxy does, whatever it said."""
+        """Note that the proxy answered as only a proxy does, whatever it said."""
         self._failed_at.pop(endpoint.url, None)
         if self.endpoints.worked(endpoint, self._clock()):
             if endpoint.tell_up():

@@ -22,7 +22,7 @@ class LaneSource(Protocol):
     def queued_bytes(self) -> int:
         """Their bytes, uncompressed."""
 
-    async def read(self, after_seq: int, budget_bytes: int) -> list[Chunk]:
+    async def read(self, after_seq: int, max_bytes: int) -> list[Chunk]:
         """Return the next chunks that fit."""
 
     async def acknowledge(self, through_seq: int) -> None:
@@ -37,11 +37,11 @@ class LaneSource(Protocol):
     async def set_aside(self, through_seq: int) -> None:
         """Move the chunks from the head on to the lane of suspects."""
 
-    async def put_off(self, through_seq: int, latest_ms: int) -> int:
-        """Let events up to there wait that are dated after `latest_ms`; how many."""
+    async def defer(self, through_seq: int, latest_ms: int) -> int:
+        """Let events up to there wait that are dated after `latest_ms`. Returns how many."""
 
-    async def spend(self, token: bytes, data_id: bytes) -> None:
-        """Write the budgets of the token and of the data_id down, where they have changed or the disk is in doubt."""
+    async def save_quota(self, token: bytes, data_id: bytes) -> None:
+        """Write the quotas of the token and of the data_id down, where they have changed or the disk is in doubt."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,8 +14,8 @@ from sidecar.queue.codec import Codec
 from sidecar.queue.schema import LANE_BITS, SEQ_BITS, is_corrupt
 
 Execute = Callable[..., sqlite3.Cursor]
-Table = Literal["chunk", "later", "kept", "dead"]
-_TABLES: tuple[Table, ...] = ("chunk", "later", "kept", "dead")
+Table = Literal["chunk", "scheduled", "kept", "dead"]
+_TABLES: tuple[Table, ...] = ("chunk", "scheduled", "kept", "dead")
 _IDS_AT_ONCE = 10_000
 
 

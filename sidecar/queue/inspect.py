@@ -47,7 +47,7 @@ class FoundEvent(msgspec.Struct, frozen=True, kw_only=True):
     `at_ms` is when it was accepted; of a delivered one when it was delivered, of a dead one when it was buried.
     """
 
-    place: Literal["queue", "later", "dead", "kept"]
+    place: Literal["queue", "scheduled", "dead", "kept"]
     stream: int
     row: int
     at_ms: int
@@ -113,11 +113,11 @@ class Lookup:
                     lane=LANES[lane & ((1 << LANE_BITS) - 1)],
                 )  # fmt: skip
         for number, stream, accepted_ms, due_ms, size, codec, stored in self._pages(
-            "SELECT id, stream, accepted_ms, due_ms, bytes, codec, body FROM readable_later"
+            "SELECT id, stream, accepted_ms, due_ms, bytes, codec, body FROM readable_scheduled"
         ):
             for event in self._matching(matches, needle, self._body(codec, stored, size)):
                 yield FoundEvent(
-                    place="later", stream=stream, row=number, at_ms=accepted_ms, event=event, due_ms=due_ms
+                    place="scheduled", stream=stream, row=number, at_ms=accepted_ms, event=event, due_ms=due_ms
                 )
         for number, stream, last_ms, body in self._pages(
             "SELECT id, stream, last_ms, body FROM readable_dead", "codec IS NULL"

@@ -213,14 +213,14 @@ class Queue:
             self._writer.streams.pop(stream.key, None)
         return gone
 
-    async def read(self, lane: QueueLane, after_seq: int, budget_bytes: int) -> list[Chunk]:
+    async def read(self, lane: QueueLane, after_seq: int, max_bytes: int) -> list[Chunk]:
         """Return the next chunks of `lane` that fit. One that cannot be read is set aside, and the next ones read.
 
         Raises sqlite3.Error if the file cannot be read, and Unavailable.
         """
         while True:
             try:
-                return await self._read(lambda: self._reader.chunks(lane.id, after_seq, budget_bytes))
+                return await self._read(lambda: self._reader.chunks(lane.id, after_seq, max_bytes))
             except Damaged as damaged:
                 await self._set_damaged_aside(damaged.row)
 
@@ -260,9 +260,9 @@ class Queue:
         """Return the dropped events by the stream's id and reason."""
         return await self._read(self._reader.dropped)
 
-    async def budgets(self) -> dict[str, tuple[str, bytes]]:
-        """Return what was known of the budgets of tokens and data_ids when the sidecar last ran, by their names."""
-        return await self._read(self._reader.budgets)
+    async def quotas(self) -> dict[str, tuple[str, bytes]]:
+        """Return what was known of the quotas of tokens and data_ids when the sidecar last ran, by their names."""
+        return await self._read(self._reader.quotas)
 
     async def audit(self) -> list[str]:
         """Return the mismatches between the books and the rows; none in a sound queue."""

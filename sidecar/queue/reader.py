@@ -42,14 +42,14 @@ class Reader:
         self._codec = Codec()
         self._connection: sqlite3.Connection | None = None
 
-    def chunks(self, lane: int, after_seq: int, budget_bytes: int) -> list[Chunk]:
-        """Return the chunks after `after_seq` that fit `budget_bytes` joined by commas; at least one if there is any.
+    def chunks(self, lane: int, after_seq: int, max_bytes: int) -> list[Chunk]:
+        """Return the chunks after `after_seq` that fit `max_bytes` joined by commas; at least one if there is any.
 
         Raises sqlite3.Error, or Damaged if the first of them cannot be read; what stands before such a one is read.
         """
         zero, after = chunk_id(lane, 0), chunk_id(lane, after_seq)
         found: list[int] = []  # ids of what fits
-        left = budget_bytes
+        left = max_bytes
         for number, size in self._execute(
             "SELECT id, bytes FROM readable_chunk WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
             (after, end_id(lane), _LOOK_AHEAD_CHUNKS),
@@ -91,16 +91,16 @@ class Reader:
 
     def next_due_ms(self) -> int | None:
         """Return when the next event that is dated in the future becomes due."""
-        (found,) = self._execute("SELECT min(due_ms) FROM readable_later").fetchone()
+        (found,) = self._execute("SELECT min(due_ms) FROM readable_scheduled").fetchone()
         return None if found is None else int(found)
 
     def due_ms(self) -> dict[int, int]:
         """Return the same for each stream."""
-        return dict(self._execute("SELECT stream, min(due_ms) FROM readable_later GROUP BY stream").fetchall())
+        return dict(self._execute("SELECT stream, min(due_ms) FROM readable_scheduled GROUP BY stream").fetchall())
 
-    def budgets(self) -> dict[str, tuple[str, bytes]]:
-        """Return what is known of each budget, by its name: the boot it was measured in, and the state."""
-        rows = self._execute("SELECT token_digest, boot_id, state FROM budget")
+    def quotas(self) -> dict[str, tuple[str, bytes]]:
+        """Return what is known of each quota, by its name: the boot it was measured in, and the state."""
+        rows = self._execute("SELECT token_digest, boot_id, state FROM quota")
         return {name: (boot_id, state) for name, boot_id, state in rows}
 
     def checkpoints(self, tail: str) -> tuple[int, list[Checkpoint]] | None:
@@ -150,19 +150,21 @@ class Reader:
         connection.execute("BEGIN")
         try:
             dead = dict(self._execute("SELECT stream, sum(events) FROM readable_dead GROUP BY stream").fetchall())
-            later = dict(self._execute("SELECT stream, sum(events) FROM readable_later GROUP BY stream").fetchall())
+            scheduled = dict(
+                self._execute("SELECT stream, sum(events) FROM readable_scheduled GROUP BY stream").fetchall()
+            )
             return [
                 line
                 for stream in load_streams(connection).values()
-                for line in self._audit_one(stream, dead.get(stream.id, 0), later.get(stream.id, 0))
+                for line in self._audit_one(stream, dead.get(stream.id, 0), scheduled.get(stream.id, 0))
             ]
         finally:
             connection.execute("COMMIT")
 
-    def _audit_one(self, stream: QueueStream, dead: int, later: int) -> list[str]:
+    def _audit_one(self, stream: QueueStream, dead: int, scheduled: int) -> list[str]:
         wrong = []
         for lane in stream.lanes:
-            counted = later if lane.name == "later" else self._count(lane)
+            counted = scheduled if lane.name == "scheduled" else self._count(lane)
             if counted != lane.events:
                 wrong.append(
                     f"stream {stream.id}: {counted} {lane.name} events in the queue, {lane.events} in the books"

@@ -1,11 +1,11 @@
 """The tables of the queue, how they came to be, and how a connection to them is opened.
 
     stream ─┬─< lane ─< chunk   what waits, in order; a row exists exactly as long as its events are unacknowledged
-            ├─< later           what waits until it is due
+            ├─< scheduled       what waits until it is due
             ├─< kept            what was delivered, for as long as `queue.keep_delivered` says
             ├─< dead            what the proxy refused for good, one event a row; and chunks that cannot be read
             └─< dropped         events dropped under the operator's policy, by reason
-    budget                      what each access token has spent of its rate, by digest
+    quota                       what each access token, by its digest, and each data_id have spent of their limits
     clock                       how far the steady clock is, by which rows grow old (steady.py)
     seen                        up to which of them somebody has looked at the dead letters
     unreadable                  rows of the tables above that the disk has damaged: they stay as they are, and are read
@@ -126,10 +126,7 @@ def m007_unreadable(db: Database) -> None:
     """Note rows that are damaged. They cannot be deleted: what their pages lead to may belong to other rows."""
     db.create_table("unreadable", {"what": str, "id": int}, pk=("what", "id"), not_null={"what", "id"})
     for table in ("chunk", "later", "kept", "dead"):
-        db.create_view(
-            f"readable_{table}",
-            f"SELECT * FROM {table} WHERE id NOT IN (SELECT id FROM unreadable WHERE what = '{table}')",  # noqa: S608
-        )
+        _make_readable_view(db, table)
 
 
 @migrations()
@@ -138,6 +135,23 @@ def m008_loss_reason(db: Database) -> None:
     db.execute("ALTER TABLE loss ADD COLUMN reason TEXT NOT NULL DEFAULT 'unread'")
     db.execute("UPDATE loss SET reason = 'copied' WHERE instr(why, '; what was written after it was copied to ')")
     db.execute("UPDATE loss SET reason = 'skipped' WHERE why = 'skipped by `sidecar tails skip`'")
+
+
+@migrations()
+def m009_words(db: Database) -> None:
+    """Give two tables the names by which everybody knows what they hold: `scheduled` was `later`, `quota` `budget`."""
+    db.execute("DROP VIEW readable_later")
+    db.execute("ALTER TABLE later RENAME TO scheduled")
+    db.execute("ALTER TABLE budget RENAME TO quota")
+    db.execute("UPDATE unreadable SET what = 'scheduled' WHERE what = 'later'")
+    _make_readable_view(db, "scheduled")
+
+
+def _make_readable_view(db: Database, table: str) -> None:
+    db.create_view(
+        f"readable_{table}",
+        f"SELECT * FROM {table} WHERE id NOT IN (SELECT id FROM unreadable WHERE what = '{table}')",  # noqa: S608
+    )
 
 
 def chunk_id(lane: int, seq: int) -> int:
@@ -221,6 +235,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         m006_seen.__name__,
         m007_unreadable.__name__,
         m008_loss_reason.__name__,
+        m009_words.__name__,
     }
     newer = [applied.name for applied in migrations.applied(db) if applied.name not in known]
     if newer:

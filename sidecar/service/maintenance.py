@@ -15,7 +15,7 @@ from sidecar.host.clock import boot_clock, wall_ms
 from sidecar.host.scheduler import Schedule
 from sidecar.host.systemd import Notifier
 from sidecar.intake import Router, room
-from sidecar.queue import MAX_STREAMS, Expire, Ping, Promote, Queue, QueueStream, Tidy
+from sidecar.queue import MAX_STREAMS, Expire, Ping, Queue, QueueStream, Release, Tidy
 from sidecar.service.forwarders import Forwarders
 
 _LOOK_EVERY_S = 1.0
@@ -71,8 +71,8 @@ class Maintenance:
         self._queue.look()
         self.on_look()
         self.look_at_disk()
-        if any(stream.lane("later").events for stream in self._queue.streams()):
-            await self._promote()
+        if any(stream.lane("scheduled").events for stream in self._queue.streams()):
+            await self._release_due()
 
     def look_at_disk(self) -> None:
         """Adapts the queue's room to the space that is left."""
@@ -88,13 +88,13 @@ class Maintenance:
             disk_free=disk.f_frsize * disk.f_bavail,
         )
 
-    async def _promote(self) -> None:
+    async def _release_due(self) -> None:
         proxy_ms = int((time.time() + self._forwarders.skew_s) * 1000)
         due_ms = await self._queue.next_due_ms()
         if due_ms is None or due_ms > proxy_ms:
             return
         try:
-            await self._queue.commit(Promote(proxy_ms, wall_ms()))
+            await self._queue.commit(Release(proxy_ms, wall_ms()))
         except Unavailable:
             return  # the writer has logged why
 

@@ -244,7 +244,7 @@ class StatusCollector:
     ) -> LaneStatus:
         now_s = boot_clock()
         hold = forwarder.hold if forwarder else None
-        suspicion = forwarder.isolation.suspicion if forwarder else None
+        suspicion = forwarder.isolation.bisect if forwarder else None
         return LaneStatus(
             name=lane.name,
             queued=lane.events,
@@ -272,9 +272,9 @@ class StatusCollector:
                 retry_at=_wall_ms_or_none(endpoint.retry_at_s, now_s) if endpoint.state == "down" else None,
                 down_since=_wall_ms_or_none(endpoint.down_since_s, now_s) if endpoint.state == "down" else None,
                 clock_ahead_s=None if endpoint.skew_s is None else round(endpoint.skew_s, 1),
-                max_body=endpoint.body.bytes(now_s),
+                max_body=endpoint.body.limit_bytes(now_s),
             )
-            for endpoint in self._forwarders.endpoints.all
+            for endpoint in self._forwarders.proxies.endpoints.all
         ]
 
 
@@ -313,7 +313,7 @@ def _state(lanes: Sequence[LaneStatus]) -> StreamState:
     """Return the state of the first lane of each token; of several tokens the worst."""
     first: dict[int, StreamState] = {}
     for lane in lanes:
-        if lane.name != "later":
+        if lane.name != "scheduled":
             first.setdefault(lane.token, lane.state)
     return min(first.values(), key=_WORST.index, default="idle")
 

@@ -75,7 +75,7 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What waits of one stream in one order. `searching`: after how many refused requests a bad event is looked for.
 
     `token`: the number of its token, as `StreamStatus.tokens` has it. `waits_for`: which limit of bytes it waits for.
-    `due_at` is when the next event of lane `later` becomes fresh; `target` is where a replay goes, if not as usual.
+    `due_at` is when the next event of lane `scheduled` becomes fresh; `target` is where a replay goes, if not as usual.
     """
 
     name: LaneName

@@ -14,7 +14,7 @@ _LANES = {
     "at once (proxy.isolation)",
     "retry": "{n} put back by `sidecar dead retry`",
     "replay": "{n} put in again by `sidecar replay`",
-    "later": "{n} dated in the future, beyond what the proxy takes",
+    "scheduled": "{n} dated in the future, beyond what the proxy takes",
 }
 
 _PARTS = {
@@ -30,7 +30,7 @@ def explain(status: Status, stream: StreamStatus, now_ms: int) -> list[str]:
     for lane in stream.lanes:
         what = _LANES[lane.name].format(n=_events(lane.queued))
         lines.append(f"{what}{_token(stream, lane)}{_where(lane)}{_age(lane)}:")
-        reasons = _later(lane, now_ms) if lane.name == "later" else _lane(status, stream, lane, now_ms)
+        reasons = _scheduled(lane, now_ms) if lane.name == "scheduled" else _lane(status, stream, lane, now_ms)
         lines += [f"  {line}" for line in reasons]
     return lines
 
@@ -87,7 +87,7 @@ def _lane(status: Status, stream: StreamStatus, lane: LaneStatus, now_ms: int) -
     yield _next(lane.next_attempt_at, now_ms)
 
 
-def _later(lane: LaneStatus, now_ms: int) -> Iterator[str]:
+def _scheduled(lane: LaneStatus, now_ms: int) -> Iterator[str]:
     if lane.due_at is not None:
         when = f"in {format_duration((lane.due_at - now_ms) / 1000)}" if lane.due_at > now_ms else "any moment"
         yield f"the next becomes valid {when}"
@@ -117,7 +117,7 @@ def _where(lane: LaneStatus) -> str:
 
 
 def _age(lane: LaneStatus) -> str:
-    return f", the oldest for {format_duration(lane.oldest_age_s)}" if lane.name != "later" else ""
+    return f", the oldest for {format_duration(lane.oldest_age_s)}" if lane.name != "scheduled" else ""
 
 
 def _clock(at_ms: int | None) -> str:

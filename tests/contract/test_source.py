@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.config import Proxy
 from sidecar.core.model import BEFORE_ALL, Block, StreamKey
+from sidecar.forward import token_digest
 from sidecar.forward.source import LaneSource
 from sidecar.queue import Queue
-from sidecar.service.forwarders import _LaneSource
+from sidecar.service.lane_source import QueueLaneSource
+from sidecar.service.quotas import Quotas
 from tests.support.fakes import FakeSource
 from tests.support.queues import ENOUGH
 
+KEY = StreamKey(1, "token")
 Add = Callable[..., Awaitable[None]]
 Scenario = Callable[[LaneSource, Add], Awaitable[None]]
 
@@ -29,14 +33,14 @@ async def _with_fake(_: Path, scenario: Scenario) -> None:
 async def _with_queue(path: Path, scenario: Scenario) -> None:
     queue = Queue(path, durability="full", chunk_bytes=1, room=ENOUGH)
     queue.open()
-    stream = queue.stream(StreamKey(1, "token"))
+    stream = queue.stream(KEY)
 
     async def add(body: bytes, events: int = 1) -> None:
         done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         queue.append(stream, [Block(body, events)], len(body), 0, done.set_result)
         assert await done is None
 
-    await scenario(_LaneSource(queue, stream.fresh, ("digest", "data_id 1"), keep=False, written={}), add)
+    await scenario(QueueLaneSource(queue, stream.fresh, KEY, Quotas(Proxy(), queue), keep=False), add)
     await queue.close(5)
 
 
@@ -49,7 +53,7 @@ async def bodies(source: LaneSource) -> list[bytes]:
     return [chunk.body for chunk in await source.read(BEFORE_ALL, 1000)]
 
 
-def test_chunks_come_in_order_and_within_the_budget(play: Callable[[Scenario], None]) -> None:
+def test_chunks_come_in_order_and_within_the_size(play: Callable[[Scenario], None]) -> None:
     async def scenario(source: LaneSource, add: Add) -> None:
         for letter in (b"a", b"b", b"c"):
             await add(letter * 10)
@@ -110,25 +114,22 @@ def test_what_is_set_aside_is_no_longer_here(play: Callable[[Scenario], None]) -
 
 def test_spending_is_taken(play: Callable[[Scenario], None]) -> None:
     async def scenario(source: LaneSource, _: Add) -> None:
-        await source.spend(b"12.5", b"3")
+        await source.save_quota(b"12.5", b"3")
 
     play(scenario)
 
 
 def test_what_is_spent_is_written_down_when_it_changes(tmp_path: Path) -> None:
-    written: dict[str, bytes] = {}
-
     async def run() -> None:
         queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1, room=ENOUGH)
         queue.open()
-        lane = queue.stream(StreamKey(1, "token")).fresh
-        names = ("digest", "data_id 1")
-        source, other = (_LaneSource(queue, lane, names, keep=False, written=written) for _ in range(2))
+        lane, quotas = queue.stream(KEY).fresh, Quotas(Proxy(), queue)
+        source, other = (QueueLaneSource(queue, lane, KEY, quotas, keep=False) for _ in range(2))
         for one, token, data_id in ((source, b"1", b"5"), (other, b"2", b"5"), (source, b"1", b"6")):
-            await one.spend(token, data_id)
-            found = {name: state for name, (_, state) in (await queue.budgets()).items()}
-            assert found == {"digest": token, "data_id 1": data_id}
+            await one.save_quota(token, data_id)
+            found = {name: state for name, (_, state) in (await queue.quotas()).items()}
+            assert found == {token_digest(KEY): token, "data_id 1": data_id}
         await queue.close(5)
-        await source.spend(b"1", b"6")  # the same: the queue need not even be there
+        await source.save_quota(b"1", b"6")  # the same: the queue need not even be there
 
     asyncio.run(run())

@@ -129,7 +129,7 @@ def test_the_clock_of_the_proxy_says_what_the_future_is(tmp_path: Path) -> None:
             soon = event(timestamp=now_ms - 3_600_000 + 4_000)  # valid by the proxy's clock in four seconds
             sidecar.post(report(soon, event(timestamp=now_ms)))
             (later,) = sidecar.stream()["lanes"]
-            assert (later["name"], later["queued"]) == ("later", 2)
+            assert (later["name"], later["queued"]) == ("scheduled", 2)
             wait_until(lambda: soon["dimension"]["id"] in proxy.ids(), 25, "its time")
             assert proxy.summary()["answers"] == {"200": 2}
             assert sidecar.books()["queued"] == 1

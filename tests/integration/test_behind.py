@@ -140,7 +140,7 @@ def test_rows_of_an_older_version_are_cleaned_on_the_way_out(pair: tuple[Proxy, 
     assert sidecar.post(report(waiting, due)).status_code == 200
     assert sidecar.stop() == 0
     with sqlite3.connect(sidecar.state / "queue.db") as connection:
-        for table in ("chunk", "later"):
+        for table in ("chunk", "scheduled"):
             changed = connection.execute(
                 f"UPDATE {table} SET codec = 0, rules = 0,"
                 " body = CAST(substr(replace(CAST(body AS TEXT), '_arget', 'Target'), 1, bytes) AS BLOB)"

@@ -198,9 +198,9 @@ def test_why_names_the_reason_and_the_next_attempt(keeping: tuple[Proxy, Sidecar
     assert "the proxy refuses the access token since" in told
     assert "HTTP 401" in told
     proxy.fault("none")
-    sidecar.post(report(named("later", timestamp=int(time.time() * 1000) + 3_700_000)))
+    sidecar.post(report(named("scheduled", timestamp=int(time.time() * 1000) + 3_700_000)))
     assert "1 event dated in the future" in call(sidecar, "why", "app-events")
-    assert json.loads(call(sidecar, "why", "later", "--json"))["events"][0]["place"] == "later"
+    assert json.loads(call(sidecar, "why", "scheduled", "--json"))["events"][0]["place"] == "scheduled"
     call(sidecar, "retry", "app-events")
     assert "dated in the future: 1 event" in call(sidecar, "drain", "--timeout", "20s")
     assert "was delivered to the proxy from app-events" in call(sidecar, "why", "event_name=login_failed")

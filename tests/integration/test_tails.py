@@ -213,7 +213,7 @@ def test_what_was_there_before_the_first_run_is_left_out(tailed: Tailed) -> None
         wait_until(lambda: tailed.shown()["files"], 10, "the file")
         tailed.write("new")
         tailed.expect("new")
-        later = tailed.logs / "later" / "deep"
+        later = tailed.logs / "scheduled" / "deep"
         later.mkdir(parents=True)
         (later / "b.log").write_text("from the beginning\n")
         tailed.expect("new", "from the beginning")

@@ -44,9 +44,9 @@ class FakeSource:
     def queued_bytes(self) -> int:
         return sum(len(chunk.body) for chunk in self.chunks)
 
-    async def read(self, after_seq: int, budget_bytes: int) -> list[Chunk]:
+    async def read(self, after_seq: int, max_bytes: int) -> list[Chunk]:
         found: list[Chunk] = []
-        left = budget_bytes
+        left = max_bytes
         for chunk in self.chunks:
             if chunk.seq > after_seq:
                 if found and len(chunk.body) > left:
@@ -78,10 +78,10 @@ class FakeSource:
         self.aside += [chunk for chunk in self.chunks if chunk.seq <= through_seq]
         self.chunks = [chunk for chunk in self.chunks if chunk.seq > through_seq]
 
-    async def put_off(self, through_seq: int, latest_ms: int) -> int:
+    async def defer(self, through_seq: int, latest_ms: int) -> int:
         return 0
 
-    async def spend(self, token: bytes, data_id: bytes) -> None:
+    async def save_quota(self, token: bytes, data_id: bytes) -> None:
         self.spent.append((token, data_id))
 
 

@@ -123,10 +123,10 @@ def test_what_a_lane_waits_for_is_kept_for_a_while_and_no_longer() -> None:
     send(limiter, 0.0, Weight(7_400_000, 1), "busy")
     assert limiter.wait_s(0.0, BODY, "first") == pytest.approx(3.2)
     limiter.ask("first", 0.0, BODY, 3.2)
-    assert limiter.wait_s(0.1, Weight(50_000, 1), "later") > 0
-    assert limiter.wait_s(3.3, Weight(LIMIT - 400_000, 1), "later") > 0
-    assert limiter.wait_s(3.3, Weight(LIMIT - 600_000, 1), "later") == pytest.approx(0.005)
-    assert limiter.wait_s(4.3, Weight(LIMIT, 1), "later") == 0
+    assert limiter.wait_s(0.1, Weight(50_000, 1), "scheduled") > 0
+    assert limiter.wait_s(3.3, Weight(LIMIT - 400_000, 1), "scheduled") > 0
+    assert limiter.wait_s(3.3, Weight(LIMIT - 600_000, 1), "scheduled") == pytest.approx(0.005)
+    assert limiter.wait_s(4.3, Weight(LIMIT, 1), "scheduled") == 0
 
 
 SMALL = Weight(450_000, 3_000)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sidecar.core.errors import Unavailable
 from sidecar.core.model import Chunk, LaneName, StreamKey
 from sidecar.core.units import ByteRate, Rate
-from sidecar.forward import Allowance, Budget, ByteLimiter, Endpoints, Forwarder, Limiter, Settings
+from sidecar.forward import ByteLimiter, Endpoints, Forwarder, LaneQuota, Limiter, Settings, WindowQuota
 from sidecar.forward.backoff import Backoff
 from sidecar.forward.byte_limiter import Weight
 from sidecar.forward.outcome import Failure, Reply
@@ -43,14 +43,14 @@ class Bench:
         )  # fmt: skip
         self.limiter = Limiter(rate, random=lambda: 1.0)
         self.byte_limiter = ByteLimiter(bytes_per_s)
-        self.budget = Budget(
-            limiter=self.limiter, byte_limiter=self.byte_limiter, search=Allowance(isolation, 60.0),
-            refusals=Allowance(1, 5.0),
+        self.quota = LaneQuota(
+            limiter=self.limiter, byte_limiter=self.byte_limiter, search=WindowQuota(isolation, 60.0),
+            refusals=WindowQuota(1, 5.0),
         )  # fmt: skip
         self.woken = 0
         self.forwarder = Forwarder(
             KEY, lane, "app", self.source, client=self.client, endpoints=lambda: self.endpoints,  # type: ignore[arg-type]
-            budget=self.budget,
+            quota=self.quota,
             settings=Settings(
                 max_body_bytes=max_body_bytes,
                 byte_rate=ByteRate(bytes_per_s) if bytes_per_s else None,
@@ -221,7 +221,7 @@ def test_a_body_that_is_too_large_is_halved_and_the_proxy_is_remembered_for_it()
     bench.run_to_the_end()
     assert [len(batch) for batch in bench.sent()] == [70, 34, 34, 2]
     assert bench.source.delivered == 70
-    assert bench.endpoints.all[0].body.bytes(bench.clock.now_s) < 2100
+    assert bench.endpoints.all[0].body.limit_bytes(bench.clock.now_s) < 2100
 
 
 def test_if_everything_is_too_large_every_event_is_tried_alone_and_buried() -> None:
@@ -343,7 +343,7 @@ def test_a_bad_event_among_dead_letters_that_were_put_back_waits_for_the_allowan
 
 def test_a_lane_that_is_less_urgent_takes_only_its_share() -> None:
     bench = Bench(lane="replay")
-    bench.forwarder.budget = msgspec.structs.replace(bench.budget, share=Allowance(2, 60.0))
+    bench.forwarder.quota = msgspec.structs.replace(bench.quota, share=WindowQuota(2, 60.0))
     bench.add(*[b"1" * 400] * 5)
     assert bench.run() == 60
     assert len(bench.client.posts) == 2
@@ -365,7 +365,7 @@ def test_what_a_portals_clock_says_is_not_believed() -> None:
     assert bench.endpoints.all[0].skew_s is None
 
 
-def test_while_it_waited_for_its_turn_the_budget_may_have_gone_or_the_proxy() -> None:
+def test_while_it_waited_for_its_turn_the_quota_may_have_gone_or_the_proxy() -> None:
     bench = Bench(rate=Rate(1, 60.0)).add(b"1")
     bench.client.before_turn = lambda: bench.limiter.spend(bench.clock.now_s)
     assert bench.run() is not None
@@ -384,7 +384,7 @@ def test_what_the_proxys_clock_says_is_learned_from_its_own_answers() -> None:
     assert bench.endpoints.all[0].skew_s == pytest.approx(1_700_004_600.5 - 1_700_001_000)
 
 
-def test_the_budget_is_written_down_before_the_request_leaves() -> None:
+def test_the_quota_is_written_down_before_the_request_leaves() -> None:
     bench = Bench(rate=Rate(1000, 60.0)).add(b"1")
     seen: list[int] = []
     bench.client.before = lambda: seen.append(len(bench.source.spent))
@@ -393,7 +393,7 @@ def test_the_budget_is_written_down_before_the_request_leaves() -> None:
     assert [token for token, _ in bench.source.spent] == [msgspec.json.encode(bench.limiter.snapshot())]
 
 
-def test_without_budget_it_waits_and_says_so() -> None:
+def test_without_quota_it_waits_and_says_so() -> None:
     bench = Bench(rate=Rate(1, 60.0)).add(b"1")
     bench.run()
     bench.add(b"2")
@@ -404,13 +404,13 @@ def test_without_budget_it_waits_and_says_so() -> None:
     assert len(bench.client.posts) == 1
 
 
-def test_no_request_leaves_if_the_budget_cannot_be_written_down() -> None:
+def test_no_request_leaves_if_the_quota_cannot_be_written_down() -> None:
     bench = Bench(rate=Rate(1000, 60.0)).add(b"1")
 
     async def full(*_: Any) -> None:
         raise Unavailable("storage: disk full", retry_after_s=5)
 
-    bench.source.spend = full  # type: ignore[method-assign]
+    bench.source.save_quota = full  # type: ignore[method-assign]
     assert bench.run() == 0.5
     assert bench.client.posts == []
     assert bench.forwarder.hold.last_error == "storage: disk full"
@@ -464,13 +464,13 @@ def test_if_another_stream_took_the_one_attempt_it_waits() -> None:
     wait_s = bench.run()
     assert wait_s is not None
     bench.clock.now_s += wait_s
-    spend = bench.source.spend
+    spend = bench.source.save_quota
 
     async def slowly(digest: str, state: bytes) -> None:
         await spend(digest, state)
         assert bench.endpoints.claim(bench.endpoints.all[0], bench.clock.now_s, {"http://a": bench.clock.now_s})
 
-    bench.source.spend = slowly  # type: ignore[method-assign]
+    bench.source.save_quota = slowly  # type: ignore[method-assign]
     assert bench.run() == 5
     assert len(bench.client.posts) == 1
 
@@ -547,7 +547,7 @@ def test_stopping_ends_it_after_the_present_request() -> None:
     assert bench.source.delivered == 1
 
 
-def test_nothing_to_send_costs_no_request_and_no_budget() -> None:
+def test_nothing_to_send_costs_no_request_and_no_quota() -> None:
     bench = Bench(GOOD, rate=Rate(1000, 60.0))
     assert bench.run() is None
     assert (bench.client.posts, bench.source.spent) == ([], [])
@@ -606,7 +606,7 @@ async def failing(through_seq: int) -> None:
 
 def test_nothing_is_sent_while_the_disk_takes_no_commit() -> None:
     bench = Bench().add(b"1")
-    bench.source.spend = no_room  # type: ignore[method-assign]
+    bench.source.save_quota = no_room  # type: ignore[method-assign]
     assert bench.run() is not None
     assert bench.client.posts == []
 

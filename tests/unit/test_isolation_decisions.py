@@ -1,4 +1,4 @@
-"""Suspicion, allowance, body limit and turns: the pure parts of isolating what is bad and sharing what is scarce."""
+"""Suspicion, quota, body limit and turns: the pure parts of isolating what is bad and sharing what is scarce."""
 
 import asyncio
 import math
@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.core.model import Chunk
-from sidecar.forward.allowance import Allowance
 from sidecar.forward.batch import fitting
 from sidecar.forward.bisect import Cut, halve
 from sidecar.forward.body_limit import BodyLimit
 from sidecar.forward.fair_queue import FairQueue
+from sidecar.forward.quota import WindowQuota
 
 
 def search(sizes: list[int], bad: int) -> int:
@@ -47,38 +47,38 @@ def test_the_search_ends_after_about_as_many_requests_as_the_number_has_digits(
 
 
 @given(st.lists(st.floats(0, 30), max_size=60), st.integers(1, 10))
-def test_an_allowance_is_never_exceeded_in_any_window(pauses: list[float], count: int) -> None:
-    allowance, now_s, spent = Allowance(count, 60.0), 0.0, list[float]()
+def test_an_quota_is_never_exceeded_in_any_window(pauses: list[float], count: int) -> None:
+    quota, now_s, spent = WindowQuota(count, 60.0), 0.0, list[float]()
     for pause_s in pauses:
         now_s += pause_s
-        wait_s = allowance.wait_s(now_s)
+        wait_s = quota.wait_s(now_s)
         if wait_s == 0:
-            allowance.charge(now_s)
+            quota.charge(now_s)
             spent.append(now_s)
         else:
-            assert allowance.wait_s(now_s + wait_s) < 1e-9
+            assert quota.wait_s(now_s + wait_s) < 1e-9
     for start_s in spent:
         assert sum(start_s <= at_s < start_s + 60 - 1e-9 for at_s in spent) <= count
 
 
 def test_what_is_charged_afterwards_is_paid_back_by_waiting() -> None:
-    allowance = Allowance(2, 60.0)
+    quota = WindowQuota(2, 60.0)
     for now_s in (0.0, 1.0, 2.0, 3.0):
-        allowance.charge(now_s)
-    assert allowance.wait_s(4.0) == 58.0
-    assert allowance.wait_s(62.0) == 0
+        quota.charge(now_s)
+    assert quota.wait_s(4.0) == 58.0
+    assert quota.wait_s(62.0) == 0
 
 
 def test_the_limit_of_a_body_falls_by_halves_and_grows_back_slowly() -> None:
     limit = BodyLimit(500_000)
     limit.too_large(480_000, now_s=0)
-    assert limit.bytes(1) == 240_000
+    assert limit.limit_bytes(1) == 240_000
     limit.fitted(200_000)
     limit.too_large(239_000, now_s=2)
-    assert limit.bytes(3) == 200_000  # no less than what went through
-    assert limit.bytes(601) == 200_000
-    assert limit.bytes(602) == 400_000
-    assert [limit.bytes(602 + 600 * n) for n in range(1, 4)] == [500_000, 500_000, 500_000]
+    assert limit.limit_bytes(3) == 200_000  # no less than what went through
+    assert limit.limit_bytes(601) == 200_000
+    assert limit.limit_bytes(602) == 400_000
+    assert [limit.limit_bytes(602 + 600 * n) for n in range(1, 4)] == [500_000, 500_000, 500_000]
 
 
 def test_a_limit_that_was_lowered_behind_ones_back_is_learned_anew() -> None:
@@ -86,10 +86,10 @@ def test_a_limit_that_was_lowered_behind_ones_back_is_learned_anew() -> None:
     limit.fitted(490_000)
     for size in (480_000, 240_000, 120_000):
         limit.too_large(size, now_s=0)
-    assert limit.bytes(1) == 60_000
+    assert limit.limit_bytes(1) == 60_000
     for size in (464, 232, 2, 1):
         limit.too_large(size, now_s=1)
-        assert limit.bytes(1) < max(size, 2)  # or the same would be sent again and again
+        assert limit.limit_bytes(1) < max(size, 2)  # or the same would be sent again and again
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=10), st.integers(0, 200))

@@ -23,7 +23,7 @@ from sidecar.core.errors import StartError, Unavailable
 from sidecar.core.model import Block, Books, Order, StreamKey
 from sidecar.queue import Queue, schema
 from sidecar.queue.codec import CHECKED, RAW, ZSTD, Codec
-from sidecar.queue.operations import Acknowledge, Append, Expire, Ping, SpendBudget, Tidy
+from sidecar.queue.operations import Acknowledge, Append, Expire, Ping, SaveQuotas, Tidy
 from sidecar.service.state_lock import StateLock
 from tests.support.queues import ENOUGH, KEY, DirectQueue, direct_queue
 
@@ -368,9 +368,9 @@ def test_one_bad_operation_cannot_fail_another(queue: DirectQueue) -> None:
 
 
 def test_what_a_token_has_spent_is_remembered(queue: DirectQueue) -> None:
-    queue.do(SpendBudget({"digest": b"12.5", "data_id 1": b"5"}, "boot"))
-    queue.do(SpendBudget({"digest": b"13.5"}, "boot"))
-    assert queue.reader.budgets() == {"digest": ("boot", b"13.5"), "data_id 1": ("boot", b"5")}
+    queue.do(SaveQuotas({"digest": b"12.5", "data_id 1": b"5"}, "boot"))
+    queue.do(SaveQuotas({"digest": b"13.5"}, "boot"))
+    assert queue.reader.quotas() == {"digest": ("boot", b"13.5"), "data_id 1": ("boot", b"5")}
 
 
 def test_pages_are_given_back_to_the_file_system(queue: DirectQueue) -> None:

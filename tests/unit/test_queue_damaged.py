@@ -22,9 +22,9 @@ from sidecar.queue.operations import (
     Bury,
     Expire,
     Ping,
-    Promote,
     Purge,
     PutBack,
+    Release,
     Replay,
     SetDamagedAside,
     Split,
@@ -242,13 +242,13 @@ def test_a_damaged_row_among_what_waits_for_its_time_is_set_aside(tmp_path: Path
     path = tmp_path / "queue.db"
     bodies = [random.Random(number).randbytes(20_000).hex().encode() for number in range(3)]
 
-    async def put_off(queue: Queue) -> None:
+    async def defer(queue: Queue) -> None:
         assert await append(queue, *bodies, due_ms=1000) is None
 
-    play(path, put_off)
-    damage_pages(path, "later", 1)
+    play(path, defer)
+    damage_pages(path, "scheduled", 1)
     with direct_queue(path) as queue:
-        assert queue.do(Promote(1000, 0)) is None
+        assert queue.do(Release(1000, 0)) is None
         assert queue.stream().books == Books(accepted=6, queued=4, dead=2)
         assert queue.reader.next_due_ms() is None
         assert queue.waiting() == [bodies[0].decode(), bodies[2].decode()]

@@ -17,13 +17,14 @@ from sidecar.queue.operations import (
     Append,
     Bury,
     CancelReplay,
+    Defer,
     Expire,
     Fit,
-    Promote,
     Purge,
     PutBack,
-    PutOff,
+    Release,
     Replay,
+    SaveQuotas,
     SetAside,
     Split,
     Tidy,
@@ -256,9 +257,9 @@ def test_what_lies_in_the_future_waits_until_it_is_due(queue: DirectQueue) -> No
     assert queue.waiting() == ["now"]
     assert queue.stream().books == Books(accepted=3, queued=3)
     assert (queue.reader.next_due_ms(), queue.reader.due_ms()) == (20, {1: 20})
-    queue.do(Promote(19, 500))
+    queue.do(Release(19, 500))
     assert queue.waiting() == ["now"]
-    queue.do(Promote(30, 500))
+    queue.do(Release(30, 500))
     assert queue.waiting() == ["now", "20", "30"]
     assert queue.stream().books == Books(accepted=3, queued=3)
     assert (queue.reader.next_due_ms(), queue.reader.due_ms(), queue.reader.audit()) == (None, {}, [])
@@ -274,13 +275,13 @@ def test_what_the_proxys_clock_is_not_ready_for_is_put_off_and_the_rest_stays(qu
     queue.append(*stamped(late + 5, 1, late + 20_000))
     queue.append(*stamped(late + 7))
     queue.append(*stamped(late + 9))
-    assert queue.do(PutOff(queue.stream().fresh, 1, late)) is None
+    assert queue.do(Defer(queue.stream().fresh, 1, late)) is None
     assert queue.waiting() == stamped(1, late + 9)
     assert queue.reader.next_due_ms() == 10**12 + 10_000
-    assert queue.stream().lane("later").events == 3
+    assert queue.stream().lane("scheduled").events == 3
     assert queue.stream().books == Books(accepted=5, queued=5)
     assert queue.reader.audit() == []
-    queue.do(Promote(10**12 + 20_000, 500))
+    queue.do(Release(10**12 + 20_000, 500))
     assert queue.waiting() == stamped(1, late + 9, late + 5, late + 7, late + 20_000)
     assert queue.stream().queued_bytes == sum(len(chunk.body) for chunk in queue.reader.chunks(8, BEFORE_ALL, 10**6))
     assert queue.reader.audit() == []
@@ -382,3 +383,26 @@ def test_moving_loses_nothing_repeats_nothing_and_keeps_the_books(
             assert queue.reader.audit() == []
     finally:
         queue.close()
+
+
+def test_what_older_versions_kept_in_tables_of_other_names_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "q.db"
+    with direct_queue(path) as queue:
+        later(queue, "1", 20)
+        later(queue, "2", 30)
+        queue.do(SaveQuotas({"digest": b"12.5"}, "boot"))
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP VIEW readable_scheduled")
+        connection.execute("ALTER TABLE scheduled RENAME TO later")
+        connection.execute("ALTER TABLE quota RENAME TO budget")
+        connection.execute(
+            "CREATE VIEW readable_later AS SELECT * FROM later"
+            " WHERE id NOT IN (SELECT id FROM unreadable WHERE what = 'later')"
+        )
+        connection.execute("INSERT INTO unreadable SELECT 'later', max(id) FROM later")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'm009_words'")
+    connection.close()
+    with direct_queue(path) as queue:
+        assert queue.reader.quotas() == {"digest": ("boot", b"12.5")}
+        queue.do(Release(100, 500))
+        assert queue.waiting() == ["1"]  # the other one was found to be damaged, and stays as it is

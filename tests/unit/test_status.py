@@ -124,7 +124,7 @@ def worried(**changes: Any) -> list[str]:
 def test_events_far_in_the_future_are_a_worry_since_a_time_zone_may_be_wrong() -> None:
     def waits_until(due_ms: int) -> StreamStatus:
         later = LaneStatus(
-            name="later", queued=4, queued_bytes=9, oldest_age_s=0.0, state="idle", searching=0, failures=0,
+            name="scheduled", queued=4, queued_bytes=9, oldest_age_s=0.0, state="idle", searching=0, failures=0,
             failing_since=None, next_attempt_at=None, last_error=None, due_at=due_ms, target=None,
         )  # fmt: skip
         return msgspec.structs.replace(STREAM, lanes=[later])

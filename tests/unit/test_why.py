@@ -101,8 +101,8 @@ def test_the_whole_answer() -> None:
             {"name": "replay", "target": "http://other"},
             "in again by `sidecar replay`, for http://other, the oldest",
         ),
-        ({"name": "later", "due_at": NOW_MS + 60_000}, "the next becomes valid in 1min"),
-        ({"name": "later", "due_at": NOW_MS - 1}, "the next becomes valid any moment"),
+        ({"name": "scheduled", "due_at": NOW_MS + 60_000}, "the next becomes valid in 1min"),
+        ({"name": "scheduled", "due_at": NOW_MS - 1}, "the next becomes valid any moment"),
         ({"queued": 1}, "1 event waiting"),
     ],
 )
@@ -112,7 +112,7 @@ def test_each_reason_has_its_words(changes: dict[str, Any], words: str) -> None:
 
 def test_every_lane_is_told_of() -> None:
     stream: StreamStatus = msgspec.structs.replace(
-        STREAM, queued=6, lanes=[LANE, msgspec.structs.replace(LANE, name="later", due_at=NOW_MS)]
+        STREAM, queued=6, lanes=[LANE, msgspec.structs.replace(LANE, name="scheduled", due_at=NOW_MS)]
     )
     document: Status = status()
     assert len(explain(document, stream, NOW_MS)) == 7

@@ -6,7 +6,7 @@ import msgspec
 
 from sidecar.core.model import Advance, Block
 from sidecar.queue.operations.checkpoints import advance_checkpoint
-from sidecar.queue.operations.transaction import Transaction, add_chunks, add_dead, add_later
+from sidecar.queue.operations.transaction import Transaction, add_chunks, add_dead, add_scheduled
 from sidecar.queue.streams import QueueStream
 
 
@@ -44,7 +44,7 @@ def append_all(tx: Transaction) -> None:
         tx.delta(stream).accepted += add_chunks(tx, stream.fresh, now, accepted_ms, tx.chunk_bytes)
         for block in blocks if len(now) < len(blocks) else ():
             if block.due_ms is not None:
-                add_later(tx, stream, block.body, block.events, block.due_ms, accepted_ms)
+                add_scheduled(tx, stream, block.body, block.events, block.due_ms, accepted_ms)
                 tx.delta(stream).accepted += block.events
         for append in group:
             for body, reason in append.dead:

@@ -60,6 +60,6 @@ def set_aside(tx: Transaction, stream: QueueStream, row: DamagedRow, now_ms: int
 
 
 def _lane(stream: QueueStream, row: DamagedRow) -> QueueLane:
-    if row.table == "later":
-        return stream.lane("later")
+    if row.table == "scheduled":
+        return stream.lane("scheduled")
     return stream.lanes[row.number >> SEQ_BITS & ((1 << LANE_BITS) - 1)]

@@ -154,7 +154,7 @@ class SetAside(msgspec.Struct, frozen=True):
             take_away(tx, self.lane, events, size)
 
 
-class ForgetBudgets(msgspec.Struct, frozen=True):
+class ForgetQuotas(msgspec.Struct, frozen=True):
     """Forget what tokens and data_ids have spent that nothing uses any more."""
 
     names: Sequence[str]
@@ -162,10 +162,10 @@ class ForgetBudgets(msgspec.Struct, frozen=True):
     def apply(self, tx: Transaction) -> None:
         """Delete their rows."""
         for name in self.names:
-            tx.execute("DELETE FROM budget WHERE token_digest = ?", (name,))
+            tx.execute("DELETE FROM quota WHERE token_digest = ?", (name,))
 
 
-class SpendBudget(msgspec.Struct, frozen=True):
+class SaveQuotas(msgspec.Struct, frozen=True):
     """Write down what was spent, before the request leaves: a crash must not give it back.
 
     `states`: of a token by its digest, of a data_id by `data_id N`.
@@ -178,6 +178,6 @@ class SpendBudget(msgspec.Struct, frozen=True):
         """Write one row for each."""
         for name, state in self.states.items():
             tx.execute(
-                "INSERT OR REPLACE INTO budget (token_digest, boot_id, state) VALUES (?, ?, ?)",
+                "INSERT OR REPLACE INTO quota (token_digest, boot_id, state) VALUES (?, ?, ?)",
                 (name, self.boot_id, state),
             )

@@ -12,7 +12,7 @@ from sidecar.queue.operations.transaction import (
     Transaction,
     add_chunk,
     add_chunks,
-    add_later,
+    add_scheduled,
     delete_chunks,
     take_away,
 )
@@ -180,7 +180,7 @@ class CancelReplay(msgspec.Struct, frozen=True):
         return Moved(moved, None)
 
 
-class Promote(msgspec.Struct, frozen=True):
+class Release(msgspec.Struct, frozen=True):
     """Make fresh what waited for its time, up to `due_ms` by the proxy's clock; in the order of becoming due."""
 
     due_ms: int
@@ -191,20 +191,20 @@ class Promote(msgspec.Struct, frozen=True):
         streams = tx.streams
         size = 0
         for number, stream_id, events, bytes_, codec, stored, rules in tx.execute(
-            "SELECT id, stream, events, bytes, codec, body, rules FROM readable_later"
+            "SELECT id, stream, events, bytes, codec, body, rules FROM readable_scheduled"
             " WHERE due_ms <= ? ORDER BY due_ms, id",
             (self.due_ms,),
         ).fetchmany(1000):
             stream = streams[stream_id]
-            tx.execute("DELETE FROM later WHERE id = ?", (number,))
+            tx.execute("DELETE FROM scheduled WHERE id = ?", (number,))
             add_chunk(tx, stream.fresh, self.now_ms, events, bytes_, codec, stored, rules)
-            take_away(tx, stream.lane("later"), events, bytes_)
+            take_away(tx, stream.lane("scheduled"), events, bytes_)
             size += len(stored)
             if size >= _AT_ONCE_BYTES:
                 break
 
 
-class PutOff(msgspec.Struct, frozen=True):
+class Defer(msgspec.Struct, frozen=True):
     """Let those events of `lane` up to chunk `through_seq` wait that are dated after `latest_ms`: the proxy's clock is
     behind, and would refuse them now."""
 
@@ -240,7 +240,7 @@ class PutOff(msgspec.Struct, frozen=True):
         change, left = tx.lane_delta(self.lane), b",".join(stay)
         for due, events in by_due.items():
             assert due is not None
-            add_later(tx, self.lane.stream, b",".join(events), len(events), due, accepted_ms, rules, steady_ms)
+            add_scheduled(tx, self.lane.stream, b",".join(events), len(events), due, accepted_ms, rules, steady_ms)
             change.events -= len(events)
             moved += len(events)
         change.bytes += len(left) - len(body)

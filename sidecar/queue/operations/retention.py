@@ -14,7 +14,7 @@ from sidecar.queue.streams import DEAD_ROW_BYTES, QueueLane, QueueStream, dead_b
 _AT_ONCE = 64
 _STEADY = {
     "chunk": "coalesce(steady_ms, accepted_ms)",
-    "later": "coalesce(steady_ms, accepted_ms)",
+    "scheduled": "coalesce(steady_ms, accepted_ms)",
     "kept": "coalesce(steady_ms, delivered_ms)",
     "dead": "coalesce(steady_ms, last_ms)",
 }
@@ -37,7 +37,7 @@ class Expire(msgspec.Struct, frozen=True):
                     last = number
                 if last is not None:
                     _drop(tx, lane, last, "max_age")
-        _drop_later(tx, tx.streams, f"{_STEADY['later']} < ?", (self.before_ms,), "max_age")
+        _drop_scheduled(tx, tx.streams, f"{_STEADY['scheduled']} < ?", (self.before_ms,), "max_age")
 
 
 class Tidy(msgspec.Struct, frozen=True):
@@ -173,7 +173,7 @@ def make_room(tx: Transaction, streams: Collection[QueueStream], max_bytes: int,
         while used_bytes(tx.execute) > goal and _drop_head(tx, lane, reason):
             pass
     while (excess := used_bytes(tx.execute) - goal) > 0:
-        if not _drop_oldest(tx, streams, excess, reason) and not _drop_oldest_later(tx, streams, reason):
+        if not _drop_oldest(tx, streams, excess, reason) and not _drop_oldest_scheduled(tx, streams, reason):
             return
 
 
@@ -223,25 +223,25 @@ def _drop(tx: Transaction, lane: QueueLane, last_id: int, reason: str) -> None:
     take_away(tx, lane, events, size)
 
 
-def _drop_oldest_later(tx: Transaction, streams: Iterable[QueueStream], reason: str) -> bool:
+def _drop_oldest_scheduled(tx: Transaction, streams: Iterable[QueueStream], reason: str) -> bool:
     by_id = {stream.id: stream for stream in streams}
-    oldest = "id IN (SELECT id FROM readable_later ORDER BY id LIMIT ?)"
-    return _drop_later(tx, by_id, oldest, (_AT_ONCE,), reason)
+    oldest = "id IN (SELECT id FROM readable_scheduled ORDER BY id LIMIT ?)"
+    return _drop_scheduled(tx, by_id, oldest, (_AT_ONCE,), reason)
 
 
-def _drop_later(
+def _drop_scheduled(
     tx: Transaction, streams: Mapping[int, QueueStream], condition: str, values: Sequence[int], reason: str
 ) -> bool:
     gone = tx.execute(
-        f"SELECT stream, sum(events), sum(bytes) FROM readable_later WHERE {condition} GROUP BY stream",  # noqa: S608
+        f"SELECT stream, sum(events), sum(bytes) FROM readable_scheduled WHERE {condition} GROUP BY stream",  # noqa: S608
         values,
     ).fetchall()
     if gone:
-        tx.execute(f"DELETE FROM later WHERE id IN (SELECT id FROM readable_later WHERE {condition})", values)  # noqa: S608
+        tx.execute(f"DELETE FROM scheduled WHERE id IN (SELECT id FROM readable_scheduled WHERE {condition})", values)  # noqa: S608
     for stream_id, events, size in gone:
         stream = streams[stream_id]
         count_dropped(tx, stream, events, reason)
-        take_away(tx, stream.lane("later"), events, size)
+        take_away(tx, stream.lane("scheduled"), events, size)
     return bool(gone)
 
 

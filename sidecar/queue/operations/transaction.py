@@ -114,7 +114,7 @@ def add_chunk(
     tx.grown.add(lane)
 
 
-def add_later(
+def add_scheduled(
     tx: Transaction,
     stream: QueueStream,
     body: bytes,
@@ -127,12 +127,12 @@ def add_later(
     """Let `events` of `stream` wait until `due_ms`, by the proxy's clock. `steady_ms`: as for `add_chunk`."""
     codec, stored = tx.codec.pack(body)
     tx.execute(
-        "INSERT INTO later (stream, due_ms, accepted_ms, events, bytes, codec, body, rules, steady_ms)"
+        "INSERT INTO scheduled (stream, due_ms, accepted_ms, events, bytes, codec, body, rules, steady_ms)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (stream.id, due_ms, accepted_ms, events, len(body), codec, stored, rules,
          tx.steady_ms if steady_ms is None else steady_ms),
     )  # fmt: skip
-    change = tx.lane_delta(stream.lane("later"))
+    change = tx.lane_delta(stream.lane("scheduled"))
     change.events += events
     change.bytes += len(body)
 

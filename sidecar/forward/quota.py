@@ -1,12 +1,38 @@
-"""Says what a lane may send: the rate of its token, the bytes of its data_id, parts of both for one purpose. Pure."""
+"""Says what a lane may send: the rate of its token, the bytes of its data_id, parts of both for one purpose. Pure.
 
+Times are in seconds on a clock that never jumps.
+"""
+
+from collections import deque
 from collections.abc import Hashable
 
 import msgspec
 
-from sidecar.forward.allowance import Allowance
 from sidecar.forward.byte_limiter import ByteLimiter, Sent, Weight
 from sidecar.forward.limiter import Limiter
+
+
+class WindowQuota:
+    """At most `count` requests in any window of `window_s` seconds: a part of the rate, which may not eat up all.
+
+    What was not known beforehand to belong here may be charged afterwards, and is then paid back by waiting.
+    """
+
+    def __init__(self, count: int, window_s: float) -> None:
+        self._count, self._window_s = max(1, count), window_s
+        self._times: deque[float] = deque()  # of the requests of the last window, the oldest first
+
+    def wait_s(self, now_s: float) -> float:
+        """Return the seconds until one more request fits; 0: now."""
+        if len(self._times) < self._count:
+            return 0.0
+        return max(0.0, self._times[-self._count] + self._window_s - now_s)
+
+    def charge(self, now_s: float) -> None:
+        """Count a request."""
+        self._times.append(now_s)
+        while self._times and self._times[0] <= now_s - self._window_s:
+            self._times.popleft()
 
 
 class Spent(msgspec.Struct, frozen=True):
@@ -20,19 +46,19 @@ class Spent(msgspec.Struct, frozen=True):
             limiter.landed(sent, now_s, accepted=accepted)
 
 
-class Budget(msgspec.Struct, frozen=True, kw_only=True):
+class LaneQuota(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of one lane.
 
-    `limiter`: all that the token may; `byte_limiter`: all that the data_id may. `search`: what may go into finding bad
-    events; `refusals`: fresh batches that may be refused beside that, in a flood of them. `share`, `byte_share`: what
-    a lane that is less urgent may take. `lane`: whose budget it is.
+    `limiter`: all that the token may send; `byte_limiter`: all that the data_id may. `search`: what may go into finding
+    bad events; `refusals`: fresh batches that may be refused beside that, in a flood of them. `share`, `byte_share`:
+    what a lane that is less urgent may take. `lane`: whose quota it is.
     """
 
     limiter: Limiter
     byte_limiter: ByteLimiter
-    search: Allowance
-    refusals: Allowance
-    share: Allowance | None = None
+    search: WindowQuota
+    refusals: WindowQuota
+    share: WindowQuota | None = None
     byte_share: ByteLimiter | None = None
     lane: Hashable = None
 
@@ -43,20 +69,20 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def largest_bytes(self) -> int | None:
-        """More than this no request should weigh; None: as much as it likes."""
+        """Return what a request should weigh at most; None: as much as it likes."""
         return min([limiter.limit_bytes for limiter in self.byte_limiters if limiter.per_s is not None], default=None)
 
     def wait_s(self, now_s: float, weight: Weight) -> float:
-        """Seconds until the next request may leave, if it has this weight; 0: now."""
+        """Return the seconds until the next request may leave, if it has this weight; 0: now."""
         return max(self.requests_wait_s(now_s), self.bytes_wait_s(now_s, weight))
 
     def requests_wait_s(self, now_s: float) -> float:
-        """Seconds until the rate allows a request."""
+        """Return the seconds until the rate allows a request."""
         share_s = self.share.wait_s(now_s) if self.share else 0.0
         return max(share_s, self.limiter.wait_s(now_s))
 
     def bytes_wait_s(self, now_s: float, weight: Weight) -> float:
-        """Seconds until the data_id may have so much more."""
+        """Return the seconds until the data_id may have so much more."""
         return max([limiter.wait_s(now_s, weight, self.lane) for limiter in self.byte_limiters])
 
     def ask(self, now_s: float, weight: Weight) -> None:
