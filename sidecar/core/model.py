@@ -184,8 +184,13 @@ class Books(msgspec.Struct, frozen=True):
         )
 
 
-class Room(msgspec.Struct, frozen=True):
+class Capacity(msgspec.Struct, frozen=True):
     """How large the queue may become now, and which limit says so."""
 
     bytes: int
     limit: Literal["max_size", "min_free"]
+
+    @property
+    def full(self) -> str:
+        """Say what is the matter once so much is in use."""
+        return "the queue is full" if self.limit == "max_size" else "the disk is nearly full"

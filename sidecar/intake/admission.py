@@ -1,16 +1,16 @@
-"""Whether the queue takes more now: decided from sizes alone. Pure."""
+"""Decides from sizes alone whether the queue takes more now, and how large it may become. Pure."""
 
 from typing import Literal
 
 import msgspec
 
-from sidecar.core.model import Room
+from sidecar.core.model import Capacity
 
 _MIN_FREE_SHARE = 0.05
 _MIN_FREE_BYTES = 32_000_000
 """What the queue itself needs in order to forget what was delivered: its log, several times over."""
 _MOST_LOG_BYTES = 64_000_000
-"""A log that cannot be emptied may grow by so much, or by the room, before nothing more is taken with `drop_oldest`."""
+"""With `drop_oldest`, a log that cannot be emptied may grow by so much, or by the capacity; then nothing is taken."""
 _PENDING_MAX_BYTES = 64_000_000
 _RETRY_FULL_S = 30
 _RETRY_BUSY_S = 1
@@ -32,7 +32,7 @@ def admit(
     *,
     used_bytes: int,
     pending_bytes: int,
-    room: Room,
+    capacity: Capacity,
     when_full: Literal["refuse", "drop_oldest"],
     log_bytes: int = 0,
 ) -> Take | Refuse:
@@ -42,20 +42,19 @@ def admit(
     """
     if pending_bytes + incoming > _PENDING_MAX_BYTES:
         return Refuse("the disk is slower than the input", _RETRY_BUSY_S)
-    if when_full == "drop_oldest" and incoming <= room.bytes and log_bytes <= max(_MOST_LOG_BYTES, room.bytes):
+    if when_full == "drop_oldest" and incoming <= capacity.bytes and log_bytes <= max(_MOST_LOG_BYTES, capacity.bytes):
         return Take()
-    if used_bytes + pending_bytes + incoming <= room.bytes:
+    if used_bytes + pending_bytes + incoming <= capacity.bytes:
         return Take()
-    why = "the queue is full" if room.limit == "max_size" else "the disk is nearly full"
-    return Refuse(why, _RETRY_FULL_S)
+    return Refuse(capacity.full, _RETRY_FULL_S)
 
 
-def room(*, max_size: int, min_free: int, file_bytes: int, disk_bytes: int, disk_free: int) -> Room:
-    """How large the queue may become: `max_size`, or less where the disk would be left with less than it should have.
+def capacity_of(*, max_size: int, min_free: int, file_bytes: int, disk_bytes: int, disk_free: int) -> Capacity:
+    """Return how large the queue may become: `max_size`, or less where the disk would be left with too little.
 
     `min_free` is asked for only up to a twentieth of the disk, or what the queue needs to work. `file_bytes` is what
     the queue's file occupies already.
     """
     floor = min(min_free, max(int(disk_bytes * _MIN_FREE_SHARE), _MIN_FREE_BYTES))
     grown = max(0, file_bytes + disk_free - floor)
-    return Room(max_size, "max_size") if max_size <= grown else Room(grown, "min_free")
+    return Capacity(max_size, "max_size") if max_size <= grown else Capacity(grown, "min_free")

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 import structlog
 
 from sidecar.core.errors import Stale, StartError, Unavailable
-from sidecar.core.model import Advance, Block, Books, Chunk, Done, Order, Room, StreamKey
+from sidecar.core.model import Advance, Block, Books, Capacity, Chunk, Done, Order, StreamKey
 from sidecar.host.clock import boot_clock, boot_id, wall_ms
 from sidecar.queue.checkpoints import Checkpoints
 from sidecar.queue.damage import DamagedRow
@@ -49,7 +49,7 @@ class Queue:
         *,
         durability: Literal["full", "normal"],
         chunk_bytes: int,
-        room: Room,
+        capacity: Capacity,
         drop_oldest: bool = False,
         steady: SteadyClock | None = None,
     ) -> None:
@@ -62,7 +62,7 @@ class Queue:
             path,
             durability=durability,
             chunk_bytes=chunk_bytes,
-            room=room,
+            capacity=capacity,
             drop_oldest=drop_oldest,
             steady=self._steady,
             settle=self._carry,
@@ -118,13 +118,13 @@ class Queue:
         return self._writer.file_bytes
 
     @property
-    def room(self) -> Room:
+    def capacity(self) -> Capacity:
         """Return how large the queue may become now."""
-        return self._writer.room
+        return self._writer.capacity
 
-    @room.setter
-    def room(self, room: Room) -> None:
-        self._writer.room = room
+    @capacity.setter
+    def capacity(self, capacity: Capacity) -> None:
+        self._writer.capacity = capacity
 
     @property
     def dead_bytes(self) -> int:

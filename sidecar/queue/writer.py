@@ -23,7 +23,7 @@ import msgspec
 import structlog
 
 from sidecar.core.errors import Stale
-from sidecar.core.model import Books, Done, Order, Room, StreamKey
+from sidecar.core.model import Books, Capacity, Done, Order, StreamKey
 from sidecar.host.clock import wall_ms
 from sidecar.queue.books_record import BooksRecord
 from sidecar.queue.codec import Codec
@@ -57,7 +57,7 @@ from sidecar.queue.streams import (
 _GROUP_BYTES = 8_000_000
 _GROUP_OPERATIONS = 2_000
 _SIZE_EVERY_BYTES = 1_000_000
-_PARTS_OF_ROOM = 16
+_PARTS_OF_CAPACITY = 16
 """A small queue is measured more often, so that it cannot outgrow its room by much meanwhile."""
 
 _KEPT_YIELDS = 0.9
@@ -90,7 +90,7 @@ log = structlog.get_logger("queue.writer")
 class Writer:
     """Owns the writing connection and the records of all streams. `start` raises StartError or sqlite3.Error.
 
-    `room` may be changed at any time. `settle` is given the results and the lanes that have more to send.
+    `capacity` may be changed at any time. `settle` is given the results and the lanes that have more to send.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class Writer:
         *,
         durability: Literal["full", "normal"],
         chunk_bytes: int,
-        room: Room,
+        capacity: Capacity,
         drop_oldest: bool,
         steady: SteadyClock,
         settle: Callable[[Results, set[QueueLane]], None],
     ) -> None:
         self.streams: dict[StreamKey, QueueStream] = {}
         self.size_bytes = self.file_bytes = 0
-        self.room = room
+        self.capacity = capacity
         self.broken: str | None = None  # why nothing can be committed
         self._broken_for_appends = False  # the rest can be: what is damaged concerns only new rows
         self.lost: str | None = None  # what happened to the file that is open; the event loop looks, and sets it
@@ -297,7 +297,7 @@ class Writer:
             job.result = job.operation.apply(tx)
         append_all(tx)
         if tx.appends:
-            self._keep_room(tx)
+            self._keep_within_capacity(tx)
         gone = forget_drained(tx)
         for stream, delta in tx.deltas.items():
             if not delta.balanced:
@@ -311,7 +311,10 @@ class Writer:
             self._unmeasured_bytes += abs(delta.bytes)
         for stream in gone:
             forget_stream(stream)
-        if self._unmeasured_bytes >= min(_SIZE_EVERY_BYTES, self.room.bytes // _PARTS_OF_ROOM) or not tx.appends:
+        if (
+            self._unmeasured_bytes >= min(_SIZE_EVERY_BYTES, self.capacity.bytes // _PARTS_OF_CAPACITY)
+            or not tx.appends
+        ):
             self._measure()
         if self.broken and (tx.appends or not self._broken_for_appends):
             log.info("storage works again", was=self.broken)
@@ -326,12 +329,12 @@ class Writer:
             sum([delta.delivered for delta in tx.deltas.values()]) - sum([stream.books.delivered for stream in gone]),
         )
 
-    def _keep_room(self, tx: Transaction) -> None:
-        room = self.room
-        if self.size_bytes > _KEPT_YIELDS * room.bytes:
-            forget_kept(tx, int(_KEPT_YIELDS * room.bytes))
+    def _keep_within_capacity(self, tx: Transaction) -> None:
+        capacity = self.capacity
+        if self.size_bytes > _KEPT_YIELDS * capacity.bytes:
+            forget_kept(tx, int(_KEPT_YIELDS * capacity.bytes))
         if self._drop_oldest:
-            make_room(tx, list(self.streams.values()), room.bytes, room.limit)
+            make_room(tx, list(self.streams.values()), capacity.bytes, capacity.limit)
 
     def _measure(self) -> None:
         assert self._connection is not None

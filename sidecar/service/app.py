@@ -21,7 +21,7 @@ from sidecar import __version__
 from sidecar.config import Address, Config, Loaded, host_address, merge_reloadable
 from sidecar.core.errors import ConfigError, Rejected, StartError
 from sidecar.core.hops import Hops
-from sidecar.core.model import Room
+from sidecar.core.model import Capacity
 from sidecar.host import log
 from sidecar.host.clock import boot_clock
 from sidecar.host.http_server import HttpServer
@@ -189,7 +189,7 @@ class Sidecar:
             queue_file(config.state),
             durability=config.queue.durability,
             chunk_bytes=config.proxy.block_bytes,
-            room=Room(config.queue.max_size, "max_size"),
+            capacity=Capacity(config.queue.max_size, "max_size"),
             drop_oldest=config.queue.when_full == "drop_oldest",
         )
         queue.open()
@@ -273,8 +273,8 @@ class Sidecar:
         settings = self.config.http
         guard = Guard(settings.listen.host, settings.allowed_hosts)
         shared = Shared(
-            intake.take,
-            intake.take_large,
+            intake.accept,
+            intake.accept_large,
             guard,
             self._run.http_counts,
             hops,

@@ -14,7 +14,7 @@ from sidecar.core.model import FORGOTTEN
 from sidecar.host.clock import boot_clock, wall_ms
 from sidecar.host.scheduler import Schedule
 from sidecar.host.systemd import Notifier
-from sidecar.intake import Router, room
+from sidecar.intake import Router, capacity_of
 from sidecar.queue import MAX_STREAMS, Expire, Ping, Queue, QueueStream, Release, Tidy
 from sidecar.service.forwarders import Forwarders
 
@@ -80,7 +80,7 @@ class Maintenance:
             disk = os.statvfs(self._config.state)  # of a local disk: it does not wait
         except OSError:  # the directory is gone, which the queue has noticed too
             return
-        self._queue.room = room(
+        self._queue.capacity = capacity_of(
             max_size=self._config.queue.max_size,
             min_free=self._config.queue.min_free,
             file_bytes=self._queue.file_bytes,
@@ -108,7 +108,7 @@ class Maintenance:
                 Tidy(
                     kept_before_ms=self._queue.before_ms(self._config.queue.keep_delivered),
                     dead_before_ms=self._queue.before_ms(self._config.dead.max_age),
-                    dead_max_bytes=min(self._config.dead.max_size, self._queue.room.bytes // _DEAD_PART),
+                    dead_max_bytes=min(self._config.dead.max_size, self._queue.capacity.bytes // _DEAD_PART),
                     pages=_TIDY_PAGES,
                 )
             )

@@ -14,7 +14,7 @@ from sidecar.forward import Forwarder
 from sidecar.host.clock import boot_clock
 from sidecar.inputs import InputCounts
 from sidecar.inputs.tail import AS_CONFIGURED, TailCounts
-from sidecar.intake import Intake, Refuse, Router, admit
+from sidecar.intake import Intake, Router
 from sidecar.queue import Queue, QueueLane, QueueStream
 from sidecar.service.forwarders import Forwarders
 from sidecar.service.maintenance import Maintenance
@@ -39,8 +39,6 @@ from sidecar.status.document import (
 from sidecar.status.tails import ShownTail
 
 _GROWTH_FROM_S, _GROWTH_OVER_S = 5.0, 30.0
-_CROWDED_S = 120.0
-"""For so long a peer that was refused for its many streams is told of."""
 _WORST = ("unauthorized", "held", "rate_limited", "sending", "idle")
 
 
@@ -83,7 +81,7 @@ class StatusCollector:
         streams = [self._stream(parts, ages_s, due_ms, dropped, damaged, unseen) for parts in by_data_id.values()]
         proxies = self._proxies()
         inputs = self._inputs()
-        broken = failures(books=books, queue=queue, broken=self._queue.broken, refusing=self._refusing())
+        broken = failures(books=books, queue=queue, broken=self._queue.broken, refusing=self._intake.capacity.refusing)
         reasons = broken + worries(
             queue=queue,
             streams=streams,
@@ -91,7 +89,7 @@ class StatusCollector:
             inputs=inputs,
             sockets_wait=self._run.sockets_wait,
             sockets_lost=self._run.sockets_lost,
-            crowded=self._crowded(),
+            crowded=self._intake.streams.crowded,
             nameless=self._run.nameless,
             now_ms=int(time.time() * 1000),
         )
@@ -125,48 +123,32 @@ class StatusCollector:
             reasons.append("stopping")
         if self._queue.broken:
             reasons.append(f"storage: {self._queue.broken}")
-        if self._refusing():
-            full = self._queue.room.limit == "max_size"
-            reasons.append("the queue is full" if full else "the disk is nearly full")
+        if refusing := self._intake.capacity.refusing:
+            reasons.append(refusing)
         return Health(not reasons, reasons)
 
     async def metrics(self) -> bytes:
         """Prometheus text."""
         return prometheus.render(await self.status())
 
-    def _crowded(self) -> list[str]:
-        now_s = boot_clock()
-        return [peer for peer, at_s in self._intake.crowded.items() if now_s - at_s < _CROWDED_S]
-
     def _inputs(self) -> list[InputStatus]:
         tails = {tail.name: tail for tail in self._run.shown_tails}
         return [_tail(counts, tails[counts.name]) if isinstance(counts, TailCounts) and counts.name in tails
                 else _input(counts) for counts in self._run.inputs]  # fmt: skip
 
-    def _refusing(self) -> bool:
-        verdict = admit(
-            1,
-            used_bytes=self._queue.size_bytes,
-            pending_bytes=self._queue.pending_bytes,
-            log_bytes=self._queue.log_bytes,
-            room=self._queue.room,
-            when_full=self._config.queue.when_full,
-        )
-        return isinstance(verdict, Refuse) or self._intake.refusing
-
     def _queue_status(self, oldest_age_s: float, last_dead: int) -> QueueStatus:
-        size, room = self._queue.size_bytes, self._queue.room
+        size, capacity = self._queue.size_bytes, self._queue.capacity
         fill_per_s, fewer_per_s = self._growth.rates()
         queued = self._queue.books().queued
         return QueueStatus(
             bytes=size,
-            max_bytes=room.bytes,
-            limit=room.limit,
+            max_bytes=capacity.bytes,
+            limit=capacity.limit,
             oldest_age_s=round(oldest_age_s, 3),
             fill_per_s=round(fill_per_s, 1),
-            full_in_s=full_in_s(room.bytes - size, fill_per_s) if fewer_per_s <= 0 else None,
+            full_in_s=full_in_s(capacity.bytes - size, fill_per_s) if fewer_per_s <= 0 else None,
             through_in_s=queued / fewer_per_s if fewer_per_s > 0 and queued else None,
-            refused_by=dict(self._intake.refused_by),
+            refused_by=dict(self._intake.capacity.refused_by),
             wal_bytes=self._queue.wal_bytes,
             went_back=self._queue.went_back,
             last_dead=last_dead,

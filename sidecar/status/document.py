@@ -235,16 +235,15 @@ def full_in_s(free_bytes: int, fill_per_s: float) -> float | None:
     return max(0, free_bytes) / fill_per_s if fill_per_s > 0 else None
 
 
-def failures(*, books: BooksStatus, queue: QueueStatus, broken: str | None, refusing: bool) -> list[str]:
-    """Return why reports are refused, or the books cannot be trusted."""
+def failures(*, books: BooksStatus, queue: QueueStatus, broken: str | None, refusing: str | None) -> list[str]:
+    """Return why reports are refused, or the books cannot be trusted. `refusing`: why there is no capacity."""
     found = []
     if broken:
         found.append(f"storage: {broken}")
     if not books.balanced:
         found.append("the books do not balance; please report this bug")
     if refusing:
-        why = "the queue is full" if queue.limit == "max_size" else "the disk is nearly full"
-        found.append(f"{why} ({queue.bytes} of {queue.max_bytes} bytes)")
+        found.append(f"{refusing} ({queue.bytes} of {queue.max_bytes} bytes)")
     return found
 
 

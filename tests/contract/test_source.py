@@ -31,7 +31,7 @@ async def _with_fake(_: Path, scenario: Scenario) -> None:
 
 
 async def _with_queue(path: Path, scenario: Scenario) -> None:
-    queue = Queue(path, durability="full", chunk_bytes=1, room=ENOUGH)
+    queue = Queue(path, durability="full", chunk_bytes=1, capacity=ENOUGH)
     queue.open()
     stream = queue.stream(KEY)
 
@@ -121,7 +121,7 @@ def test_spending_is_taken(play: Callable[[Scenario], None]) -> None:
 
 def test_what_is_spent_is_written_down_when_it_changes(tmp_path: Path) -> None:
     async def run() -> None:
-        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1, room=ENOUGH)
+        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1, capacity=ENOUGH)
         queue.open()
         lane, quotas = queue.stream(KEY).fresh, Quotas(Proxy(), queue)
         source, other = (QueueLaneSource(queue, lane, KEY, quotas, keep=False) for _ in range(2))

@@ -34,7 +34,7 @@ class Parts:
         self.path = directory / "queue.db"
 
     async def __aenter__(self) -> "Parts":
-        self.queue = Queue(self.path, durability="full", chunk_bytes=1000, room=ENOUGH)
+        self.queue = Queue(self.path, durability="full", chunk_bytes=1000, capacity=ENOUGH)
         self.queue.open()
         self.routes = Router(self.config)
         self.forwarders = Forwarders(self.config, self.routes, self.queue, Schedule(), Hops("0" * 16))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sidecar.core.model import BEFORE_ALL, Block, Done, LaneName, Order, Room, StreamKey
+from sidecar.core.model import BEFORE_ALL, Block, Capacity, Done, LaneName, Order, StreamKey
 from sidecar.queue.operations import Acknowledge, Append, Operation
 from sidecar.queue.reader import Reader
 from sidecar.queue.steady import SteadyClock
@@ -16,7 +16,7 @@ from sidecar.queue.writer import Job, Results, Writer
 
 T = TypeVar("T")
 KEY = StreamKey(1500006, "token")
-ENOUGH = Room(10**12, "max_size")
+ENOUGH = Capacity(10**12, "max_size")
 
 
 class DirectQueue:
@@ -37,7 +37,7 @@ class DirectQueue:
             path,
             durability="full",
             chunk_bytes=chunk_bytes,
-            room=ENOUGH if drop_beyond_bytes is None else Room(drop_beyond_bytes, "max_size"),
+            capacity=ENOUGH if drop_beyond_bytes is None else Capacity(drop_beyond_bytes, "max_size"),
             drop_oldest=drop_beyond_bytes is not None,
             steady=steady or SteadyClock(lambda: self.now_ms / 1000, "boot", lambda: self.now_ms / 1000),
             settle=self._settle,

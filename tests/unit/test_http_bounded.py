@@ -112,7 +112,7 @@ class Connection:
         self.loop, self.transport = Loop(), Transport()
         self.unsettled: list[Callable[[Exception | None], None]] = []
         shared = Shared(
-            self.take, self.take_large, Guard("127.0.0.1", ()), InputCounts("http", "http"), Hops("0" * 16),
+            self.accept, self.accept_large, Guard("127.0.0.1", ()), InputCounts("http", "http"), Hops("0" * 16),
             max_body_bytes=100_000, max_connections=5,
         )  # fmt: skip
         state = SimpleNamespace(connections=set(), tasks=set(), default_headers=[], total_requests=0)
@@ -125,12 +125,12 @@ class Connection:
         self.shared = shared
         self.protocol.connection_made(self.transport)
 
-    def take(self, _: bytes, done: Callable[[Exception | None], None], __: object) -> Any:
+    def accept(self, _: bytes, done: Callable[[Exception | None], None], __: object) -> Any:
         self.unsettled.append(done)
         return SimpleNamespace(events=1, bytes=2, repaired=False)
 
-    def take_large(self, _: bytes, taken: Callable[[Any], None], done: Callable[..., None], __: object) -> None:
-        taken(self.take(b"", done, None))
+    def accept_large(self, _: bytes, accepted: Callable[[Any], None], done: Callable[..., None], __: object) -> None:
+        accepted(self.accept(b"", done, None))
 
     def send(self, data: bytes) -> None:
         assert not self.transport.paused

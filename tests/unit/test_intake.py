@@ -13,10 +13,9 @@ from sidecar.config import QueueSettings as QueueConfig
 from sidecar.config.model import Defaults, Secret
 from sidecar.core.errors import Rejected, Unavailable
 from sidecar.core.hops import Hops
-from sidecar.core.model import THIS_HOST, Block, Done, Order, Room, Sender, StreamKey
-from sidecar.intake import Intake, LinesTaken
+from sidecar.core.model import THIS_HOST, Block, Capacity, Done, Order, Sender, StreamKey
+from sidecar.intake import Intake, Prepared, PreparedLines
 from sidecar.intake.router import Router
-from sidecar.intake.submission import Submission
 from sidecar.queue.streams import QueueStream
 from tests.support.reports import NOW_MS, dump, event, report, sample, without
 
@@ -33,7 +32,7 @@ class FakeQueue:
 
     def __init__(self) -> None:
         self.size_bytes = self.pending_bytes = 0
-        self.room = Room(1_000_000, "max_size")
+        self.capacity = Capacity(1_000_000, "max_size")
         self.full_of_streams = False
         self.dead_bytes = self.log_bytes = 0
         self.appended: list[tuple[StreamKey, list[Any], list[tuple[bytes, str]]]] = []
@@ -106,18 +105,20 @@ def block(*lines: Any) -> bytes:
 def take(
     intake: Intake, *lines: Any, stream: str | None = "app", tokens: tuple[str, ...] = (), local: bool = True,
     done: Done = lambda _: None,
-) -> LinesTaken:  # fmt: skip
-    taken = intake.take_lines(block(*lines), stream=stream, tokens=tokens, local=local, done=done)
-    if taken.submission is not None:
-        taken.submission.submit()
-    return taken
+) -> PreparedLines:  # fmt: skip
+    checked = intake.prepare_lines(block(*lines), stream=stream, tokens=tokens, local=local)
+    if checked.prepared is not None:
+        checked.prepared.submit(done)
+    return checked
 
 
 def test_lines_of_one_stream_are_one_append_and_all_must_be_on_disk(intake: Intake, queue: FakeQueue) -> None:
     settled: list[Exception | None] = []
     one, two, other = event(), event(), sample()
     taken = take(intake, one, {"stream": "app", "data": [two]}, report(other, data_id=7), b"bad", done=settled.append)
-    assert (taken.lines, taken.events, [number for number, _ in taken.rejected]) == (3, 3, [3])
+    assert taken.prepared is not None
+    assert (taken.lines, taken.prepared.lines, taken.prepared.events) == (3, 3, 3)
+    assert [number for number, _ in taken.rejected] == [3]
     assert [(key.data_id, key.kind, items) for key, items, _ in queue.appended] == [
         (5, "event", [one, two]),
         (7, "time_series", [other]),
@@ -135,8 +136,8 @@ def test_only_what_failed_is_submitted_again(intake: Intake, queue: FakeQueue) -
     queue.settle(error)
     queue.settle()
     assert settled == [error]
-    assert isinstance(taken.submission, Submission)
-    taken.submission.submit()
+    assert isinstance(taken.prepared, Prepared)
+    taken.prepared.submit(settled.append)
     assert [key.data_id for key, _, _ in queue.appended] == [5, 7, 5]
     queue.settle()
     assert settled == [error, None]
@@ -147,18 +148,18 @@ def test_without_room_nothing_is_taken_and_nothing_counted(intake: Intake, queue
     with pytest.raises(Unavailable, match="the queue is full"):
         take(intake, event())
     with pytest.raises(Unavailable, match="the queue is full"):
-        intake.take_frame(5, b"text", 0, lambda _: None)
-    assert not intake.refused_by
+        intake.prepare_frame(5, b"text", 0)
+    assert not intake.capacity.refused_by
     assert not queue.appended
 
 
 def test_what_no_queue_has_room_for_is_refused_and_does_not_wait_for_ever(intake: Intake, queue: FakeQueue) -> None:
     queue.size_bytes = 900_000
     taken = take(intake, event(event={"content": "x" * 600_000}))
-    assert taken.submission is None
+    assert taken.prepared is None
     assert "too much for a queue of 1000000 (queue.max_size)" in taken.rejected[0][1].problem
     with pytest.raises(Rejected, match="too much for a queue"):
-        intake.take_frame(5, b"x" * 600_000, 0, lambda _: None)
+        intake.prepare_frame(5, b"x" * 600_000, 0)
 
 
 def test_too_many_streams_refuse_a_line_and_hold_up_no_other(intake: Intake, queue: FakeQueue) -> None:
@@ -166,7 +167,7 @@ def test_too_many_streams_refuse_a_line_and_hold_up_no_other(intake: Intake, que
     taken = take(intake, report(event(), data_id=77), event())
     assert (taken.lines, told(taken)) == (1, [(0, "already 1000 streams")])
     with pytest.raises(Rejected, match="already 1000 streams"):
-        intake.take_frame(77, b"text", 0, lambda _: None)
+        intake.prepare_frame(77, b"text", 0)
 
 
 def test_with_tokens_a_report_must_carry_one(intake: Intake, queue: FakeQueue) -> None:
@@ -186,7 +187,7 @@ def test_only_what_is_local_may_leave_its_target_out(intake: Intake, queue: Fake
     assert take(intake, line, stream=None, local=True).lines == 1
     assert queue.appended[0][1][0]["target"] == "0:10.0.0.1"
     with pytest.raises(Rejected, match="target: missing"):
-        intake.take(json.dumps(line).encode(), lambda _: None)
+        intake.accept(json.dumps(line).encode(), lambda _: None)
 
 
 def test_a_stream_that_was_taken_out_of_the_configuration_refuses_bare_events(intake: Intake) -> None:
@@ -196,22 +197,22 @@ def test_a_stream_that_was_taken_out_of_the_configuration_refuses_bare_events(in
 
 def test_good_and_dead_events_of_a_frame_are_one_append(intake: Intake, queue: FakeQueue) -> None:
     good, bad = event(), event(target="")
-    taken = intake.take_frame(5, json.dumps({"data": [good, bad]}).encode(), 0, lambda _: None)
-    taken.submission.submit()
+    taken = intake.prepare_frame(5, json.dumps({"data": [good, bad]}).encode(), 0)
+    taken.prepared.submit(lambda _: None)
     [(key, items, dead)] = queue.appended
     assert (key.data_id, items) == (5, [good])
     assert [json.loads(body) for body, _ in dead] == [bad]
-    assert (taken.events, sum(taken.dead.values())) == (1, 1)
+    assert (taken.prepared.events, sum(taken.dead.values())) == (2, 1)
 
 
 @pytest.mark.parametrize("data_id", [0, -5])
 def test_a_frame_for_no_pipe_at_all_is_refused(intake: Intake, data_id: int) -> None:
     with pytest.raises(Rejected, match="expected a positive integer"):
-        intake.take_frame(data_id, b"text", 0, lambda _: None)
+        intake.prepare_frame(data_id, b"text", 0)
 
 
 def test_a_frame_of_an_unknown_pipe_is_dead_under_its_data_id(intake: Intake, queue: FakeQueue) -> None:
-    intake.take_frame(77, json.dumps({"data": [event(), sample()]}).encode(), 0, lambda _: None).submission.submit()
+    intake.prepare_frame(77, json.dumps({"data": [event(), sample()]}).encode(), 0).prepared.submit(lambda _: None)
     assert sorted((key.data_id, key.kind, key.token) for key, _, _ in queue.appended) == [
         (77, "event", ""),
         (77, "time_series", ""),
@@ -222,22 +223,22 @@ def test_a_frame_of_an_unknown_pipe_is_dead_under_its_data_id(intake: Intake, qu
 def test_dead_letters_of_frames_may_not_fill_the_queue(intake: Intake, queue: FakeQueue) -> None:
     queue.dead_bytes = 250_001
     with pytest.raises(Rejected, match="too many dead letters"):
-        intake.take_frame(77, b"text", 0, lambda _: None)
+        intake.prepare_frame(77, b"text", 0)
     with pytest.raises(Rejected, match="too many dead letters"):
-        intake.take_frame(5, json.dumps({"data": [event(target="")]}).encode(), 0, lambda _: None)
-    assert intake.take_frame(5, b"text", 0, lambda _: None).events == 1
+        intake.prepare_frame(5, json.dumps({"data": [event(target="")]}).encode(), 0)
+    assert intake.prepare_frame(5, b"text", 0).prepared.events == 1
 
 
 def test_only_so_many_unknown_pipes_are_remembered(intake: Intake) -> None:
     for data_id in range(100, 200):
-        intake.take_frame(data_id, b"text", 0, lambda _: None)
+        intake.prepare_frame(data_id, b"text", 0)
     with pytest.raises(Rejected, match="already 100 data_ids that no stream has"):
-        intake.take_frame(200, b"text", 0, lambda _: None)
-    intake.take_frame(150, b"text", 0, lambda _: None)
-    intake.take_frame(5, b"text", 0, lambda _: None)
+        intake.prepare_frame(200, b"text", 0)
+    intake.prepare_frame(150, b"text", 0)
+    intake.prepare_frame(5, b"text", 0)
 
 
-def told(taken: LinesTaken) -> list[tuple[int, str]]:
+def told(taken: PreparedLines) -> list[tuple[int, str]]:
     """Return the lines that were not taken, with what their client is told."""
     return [(number, why.message) for number, why in taken.rejected]
 
@@ -250,7 +251,7 @@ def test_hints_are_for_the_first_wrong_names_only(intake: Intake) -> None:
 def test_when_stopping_reports_are_refused_and_what_clients_could_still_write_is_taken(intake: Intake) -> None:
     intake.stop()
     with pytest.raises(Unavailable, match="stopping"):
-        intake.take(dump(report(event())), lambda _: None)
+        intake.accept(dump(report(event())), lambda _: None)
     assert take(intake, event()).lines == 1
 
 
@@ -272,7 +273,7 @@ OTHER = Sender("10.0.0.9", local=False)
 )
 def test_no_token_is_lent_to_another_host(intake: Intake, document: Any, message: str) -> None:
     with pytest.raises(Rejected, match=message) as refused:
-        intake.take(dump(document), lambda _: None, OTHER)
+        intake.accept(dump(document), lambda _: None, OTHER)
     assert refused.value.why.status == 401
     assert "secret" not in refused.value.why.message
 
@@ -280,17 +281,17 @@ def test_no_token_is_lent_to_another_host(intake: Intake, document: Any, message
 def test_without_a_list_another_host_must_carry_the_streams_own_token(queue: FakeQueue) -> None:
     intake = make_intake(queue, remote_tokens=())
     with pytest.raises(Rejected, match="access_token: missing; a report of another host must carry it"):
-        intake.take(dump(report(event(), data_id=5, token="")), lambda _: None, OTHER)
-    intake.take(dump(report(event(), data_id=5, token="")), lambda _: None)  # known from now on
+        intake.accept(dump(report(event(), data_id=5, token="")), lambda _: None, OTHER)
+    intake.accept(dump(report(event(), data_id=5, token="")), lambda _: None)  # known from now on
     with pytest.raises(Rejected, match="access_token: missing"):
-        intake.take(dump(report(event(), data_id=5, token="")), lambda _: None, OTHER)
-    intake.take(dump(report(event(), data_id=5, token="secret")), lambda _: None, OTHER)
+        intake.accept(dump(report(event(), data_id=5, token="")), lambda _: None, OTHER)
+    intake.accept(dump(report(event(), data_id=5, token="secret")), lambda _: None, OTHER)
     assert [key for key, _, _ in queue.appended] == [StreamKey(5, "secret")] * 2
 
 
 def test_the_way_of_a_report_is_remembered_for_its_stream(intake: Intake) -> None:
     sender = msgspec.structs.replace(THIS_HOST, hops=("a" * 16,))
-    intake.take(dump(report(event(), data_id=9, token="own")), lambda _: None, sender)
+    intake.accept(dump(report(event(), data_id=9, token="own")), lambda _: None, sender)
     assert HOPS.header(StreamKey(9, "own"), 1000.0) == {"x-sidecar-hops": f"{'a' * 16}, {'0' * 16}"}
     assert HOPS.header(StreamKey(9, "other"), 1000.0) == {"x-sidecar-hops": "0" * 16}
 
@@ -298,22 +299,22 @@ def test_the_way_of_a_report_is_remembered_for_its_stream(intake: Intake) -> Non
 def test_a_peer_has_a_limit_of_streams_and_others_have_theirs(queue: FakeQueue) -> None:
     intake = make_intake(queue, remote_tokens=())
     for number in range(250):
-        intake.take(dump(report(event(), data_id=100 + number, token="t")), lambda _: None)
+        intake.accept(dump(report(event(), data_id=100 + number, token="t")), lambda _: None)
     with pytest.raises(Unavailable, match="already 250 streams of this host"):
-        intake.take(dump(report(event(), data_id=900, token="t")), lambda _: None)
-    intake.take(dump(report(event(), data_id=100, token="t")), lambda _: None)  # one of its own
-    intake.take(dump(report(event(), data_id=5, token="secret")), lambda _: None)  # a configured one
-    intake.take(dump(report(event(), data_id=900, token="t")), lambda _: None, OTHER)
-    assert list(intake.crowded) == ["this host"]
-    assert intake.refused_by == {"too many streams": 1}
+        intake.accept(dump(report(event(), data_id=900, token="t")), lambda _: None)
+    intake.accept(dump(report(event(), data_id=100, token="t")), lambda _: None)  # one of its own
+    intake.accept(dump(report(event(), data_id=5, token="secret")), lambda _: None)  # a configured one
+    intake.accept(dump(report(event(), data_id=900, token="t")), lambda _: None, OTHER)
+    assert intake.streams.crowded == ["this host"]
+    assert intake.capacity.refused_by == {"too many streams": 1}
 
 
 def test_what_is_forgotten_is_made_anew(intake: Intake, queue: FakeQueue) -> None:
     body = dump(report(event(), data_id=9, token="right"))
-    intake.take(body, lambda _: None)
+    intake.accept(body, lambda _: None)
     (old,) = queue.streams()
     intake.forget([old])
     queue.forget_all()
-    intake.take(body, lambda _: None)
+    intake.accept(body, lambda _: None)
     (new,) = queue.streams()
     assert new is not old

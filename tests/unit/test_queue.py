@@ -233,7 +233,7 @@ def test_something_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "queue.db").write_bytes(b"this is not a database" * 1000)
 
     async def open_it() -> None:
-        Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, room=ENOUGH).open()
+        Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, capacity=ENOUGH).open()
 
     with pytest.raises(StartError, match=r"queue\.db: file is not a database"):
         asyncio.run(open_it())
@@ -250,7 +250,7 @@ def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "queue.db").symlink_to(tmp_path / "elsewhere")
 
     async def open_it() -> None:
-        Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, room=ENOUGH).open()
+        Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, capacity=ENOUGH).open()
 
     with pytest.raises(StartError, match=r"queue\.db: Too many levels of symbolic links"):
         asyncio.run(open_it())
@@ -507,7 +507,7 @@ def test_the_queue_behaves_like_its_model(tmp_path_factory: pytest.TempPathFacto
 
 def test_the_queue_on_the_loop(tmp_path: Path) -> None:
     async def use() -> None:
-        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, room=ENOUGH)
+        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, capacity=ENOUGH)
         queue.open()
         grown: list[str] = []
         queue.on_commit = lambda lanes: grown.extend(f"{lane.stream.key.data_id} {lane.name}" for lane in lanes)
@@ -528,7 +528,7 @@ def test_the_queue_on_the_loop(tmp_path: Path) -> None:
 
 def test_streams_are_bounded(tmp_path: Path) -> None:
     async def use() -> None:
-        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, room=ENOUGH)
+        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, capacity=ENOUGH)
         queue.open()
         for number in range(1, 1001):
             queue.stream(StreamKey(number, "t"))
@@ -554,7 +554,7 @@ def test_a_start_on_a_full_disk_says_so_and_speaks_of_no_damage(
 
 
 async def _open(path: Path) -> None:
-    Queue(path, durability="full", chunk_bytes=1000, room=ENOUGH).open()
+    Queue(path, durability="full", chunk_bytes=1000, capacity=ENOUGH).open()
 
 
 def test_a_state_directory_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -574,7 +574,7 @@ def test_a_commit_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> Non
             return 7
 
     async def scenario() -> None:
-        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, room=ENOUGH)
+        queue = Queue(tmp_path / "queue.db", durability="full", chunk_bytes=1000, capacity=ENOUGH)
         queue.open()
         probe = Probe()
         seen = weakref.ref(probe)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from sidecar.core.errors import Stale, Unavailable
-from sidecar.core.model import Advance, Block, Checkpoint, Loss, LossReason, Room, StreamKey
+from sidecar.core.model import Advance, Block, Capacity, Checkpoint, Loss, LossReason, StreamKey
 from sidecar.queue import Queue
 from tests.support.queues import direct_queue
 
@@ -26,7 +26,7 @@ def moved(offset: int) -> Checkpoint:
 
 
 async def opened(path: Path) -> Queue:
-    queue = Queue(path, durability="full", chunk_bytes=1000, room=Room(10**9, "max_size"))
+    queue = Queue(path, durability="full", chunk_bytes=1000, capacity=Capacity(10**9, "max_size"))
     queue.open()
     return queue
 

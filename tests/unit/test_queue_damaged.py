@@ -40,7 +40,7 @@ PLAIN = b'"' + b"a" * 3000 + b'"'
 
 def play(path: Path, scenario: Callable[[Queue], Awaitable[None]]) -> None:
     async def run() -> None:
-        queue = Queue(path, durability="full", chunk_bytes=1, room=ENOUGH)
+        queue = Queue(path, durability="full", chunk_bytes=1, capacity=ENOUGH)
         queue.open()
         try:
             await scenario(queue)

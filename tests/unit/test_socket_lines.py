@@ -127,15 +127,15 @@ def test_wherever_the_stream_is_cut_the_lines_are_the_same(texts: list[bytes], c
 def test_acks_are_cumulative_and_coalesce() -> None:
     acks = Acks()
     assert acks.take() == b""
-    acks.on_disk(3)
-    acks.on_disk(4)
+    acks.committed(3)
+    acks.committed(4)
     assert acks.take() == b'{"acked":7}\n'
     assert acks.take() == b""
 
 
 def test_refusals_come_before_the_ack_and_are_numbered() -> None:
     acks = Acks()
-    acks.on_disk(1)
+    acks.committed(1)
     acks.reject(2, Rejection(400, "not valid JSON"))
     assert acks.take() == b'{"line":2,"error":"not valid JSON"}\n{"acked":1}\n'
 
@@ -156,7 +156,7 @@ def test_refusals_that_nobody_reads_are_bounded_and_the_rest_is_counted() -> Non
     acks = Acks()
     for line in range(1, 100_001):
         acks.reject(line, Rejection(400, "x" * 10_000))
-    acks.on_disk(5)
+    acks.committed(5)
     answer = acks.take()
     assert len(answer) < 70_000
     said = answer.count(b'{"line":')

@@ -106,14 +106,16 @@ def test_books_balance_only_if_the_sum_is_right_and_nothing_is_below_zero() -> N
 
 def test_failures_are_what_refuses_reports_or_spoils_the_books() -> None:
     good = books_status(Books(), [])
-    assert failures(books=good, queue=QUEUE, broken=None, refusing=False) == []
-    assert failures(books=good, queue=QUEUE, broken="disk full", refusing=True) == [
+    assert failures(books=good, queue=QUEUE, broken=None, refusing=None) == []
+    assert failures(books=good, queue=QUEUE, broken="disk full", refusing="the queue is full") == [
         "storage: disk full",
         "the queue is full (10 of 100 bytes)",
     ]
     full = msgspec.structs.replace(QUEUE, limit="min_free")
-    assert failures(books=good, queue=full, broken=None, refusing=True) == ["the disk is nearly full (10 of 100 bytes)"]
-    assert "bug" in failures(books=books_status(Books(1), []), queue=QUEUE, broken=None, refusing=False)[0]
+    assert failures(books=good, queue=full, broken=None, refusing="the disk is nearly full") == [
+        "the disk is nearly full (10 of 100 bytes)"
+    ]
+    assert "bug" in failures(books=books_status(Books(1), []), queue=QUEUE, broken=None, refusing=None)[0]
 
 
 def worried(**changes: Any) -> list[str]:

@@ -32,8 +32,8 @@ class Took(Protocol):
     def repaired(self) -> bool: ...
 
 
-TakeReport = Callable[[bytes, Callable[[Exception | None], None], Sender], Took]
-TakeLarge = Callable[[bytes, Callable[[Took], None], Callable[[Exception | None], None], Sender], None]
+AcceptReport = Callable[[bytes, Callable[[Exception | None], None], Sender], Took]
+AcceptLarge = Callable[[bytes, Callable[[Took], None], Callable[[Exception | None], None], Sender], None]
 _HOPS = HEADER.encode()
 
 
@@ -53,13 +53,20 @@ class Shared:
     """What all connections of one listener have in common; `buffered_bytes` bounds all unfinished bodies together."""
 
     __slots__ = (
-        "buffered_bytes", "counts", "guard", "hops", "max_body_bytes", "max_connections", "take", "take_large",
+        "accept",
+        "accept_large",
+        "buffered_bytes",
+        "counts",
+        "guard",
+        "hops",
+        "max_body_bytes",
+        "max_connections",
     )  # fmt: skip
 
     def __init__(
         self,
-        take: TakeReport,
-        take_large: TakeLarge,
+        accept: AcceptReport,
+        accept_large: AcceptLarge,
         guard: Guard,
         counts: InputCounts,
         hops: Hops,
@@ -67,7 +74,7 @@ class Shared:
         max_body_bytes: int,
         max_connections: int,
     ) -> None:
-        self.take, self.take_large, self.guard, self.counts, self.hops = take, take_large, guard, counts, hops
+        self.accept, self.accept_large, self.guard, self.counts, self.hops = accept, accept_large, guard, counts, hops
         self.max_body_bytes, self.max_connections = max_body_bytes, max_connections
         self.buffered_bytes = 0
 
@@ -83,8 +90,20 @@ class Push:
     """A request of the push route. The public attributes are those that uvicorn looks for in a request cycle."""
 
     __slots__ = (
-        "_connection", "_encoding", "_looked_at", "_parts", "_refusal", "_sender", "_shared", "_size", "_taken",
-        "complete", "disconnected", "expects_continue", "keep_alive", "response_complete",
+        "_accepted",
+        "_connection",
+        "_encoding",
+        "_looked_at",
+        "_parts",
+        "_refusal",
+        "_sender",
+        "_shared",
+        "_size",
+        "complete",
+        "disconnected",
+        "expects_continue",
+        "keep_alive",
+        "response_complete",
     )  # fmt: skip
     message_event = _NoEvent()
 
@@ -94,7 +113,7 @@ class Push:
         self._sender = connection.sender
         self._parts: list[bytes] = []
         self._size = 0
-        self._taken: Took | None = None
+        self._accepted: Took | None = None
         self._looked_at = 0  # bytes of the body, while it is large and looked at
         self._refusal: Rejected | Unavailable | None = None
         self.keep_alive = keep_alive
@@ -171,23 +190,23 @@ class Push:
     def take(self, body: bytes) -> None:
         """Hand over a body that came whole."""
         if len(body) > _LARGE_BYTES:
-            self._take_large(body)
+            self._accept_large(body)
             return
         try:
-            self._taken = self._shared.take(body, self.settled, self._sender)
+            self._accepted = self._shared.accept(body, self.settled, self._sender)
         except (Rejected, Unavailable) as refusal:
             self._respond_refusal(refusal)
 
-    def _take_large(self, body: bytes) -> None:
+    def _accept_large(self, body: bytes) -> None:
         if self._shared.buffered_bytes + len(body) > _MAX_BUFFERED_BYTES:
             self._respond_refusal(Unavailable("too many reports at once", retry_after_s=1))
             return
         self._shared.buffered_bytes += len(body)
         self._looked_at = len(body)
-        self._shared.take_large(body, self._was_taken, self.settled, self._sender)
+        self._shared.accept_large(body, self._was_accepted, self.settled, self._sender)
 
-    def _was_taken(self, taken: Took) -> None:
-        self._taken = taken
+    def _was_accepted(self, accepted: Took) -> None:
+        self._accepted = accepted
 
     def settled(self, error: Exception | None) -> None:
         """The report is on disk, or could not be put there; a large one may also be refused."""
@@ -201,9 +220,9 @@ class Push:
                 error = Unavailable(str(error), retry_after_s=_RETRY_STORAGE_S)
             self._respond_refusal(error)
             return
-        counts, taken = self._shared.counts, self._taken
-        assert taken is not None
-        counts.took(taken.events, taken.bytes, taken.repaired)
+        counts, accepted = self._shared.counts, self._accepted
+        assert accepted is not None
+        counts.took(accepted.events, accepted.bytes, accepted.repaired)
         self._respond(answers.success(close=not self.keep_alive))
 
     def drop_body(self) -> None:

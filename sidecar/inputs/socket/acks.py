@@ -1,4 +1,4 @@
-"""What one connection still has to be told: refusals, and how many of its lines are on disk. Pure.
+"""What one connection still has to be told: refusals, and how many of its lines are committed. Pure.
 
 However many lines are settled, there is one number to say, and a bounded text of refusals: a client that never reads
 costs no more than that.
@@ -40,12 +40,12 @@ class Acks:
         self.acked = self._told = self._untold = self._refusals_bytes = 0
         self._refusals: list[bytes] = []
 
-    def on_disk(self, lines: int) -> None:
-        """So many more lines are committed."""
+    def committed(self, lines: int) -> None:
+        """Note that so many more lines are committed."""
         self.acked += lines
 
     def reject(self, line: int, why: Rejection) -> None:
-        """Line number `line`, counted from 1, will never be taken as it is."""
+        """Note that line number `line`, counted from 1, will never be taken as it is."""
         if self._refusals_bytes >= _MAX_REFUSALS_BYTES:
             self._untold += 1
             return

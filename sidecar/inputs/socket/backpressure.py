@@ -20,7 +20,7 @@ from sidecar.core.errors import Unavailable
 log = structlog.get_logger("inputs.socket")
 _MAX_HELD_BYTES = 32_000_000
 """Of whole lines that are not on disk; below what admission takes for a slow disk."""
-_BREATHE_AT_ONCE = 32
+_RESUME_AT_ONCE = 32
 _MAX_UNFINISHED_BYTES = 64_000_000
 _SMALL_BYTES = 4096
 """Of an unfinished line, which is not counted: so nobody can keep others from sending short ones."""
@@ -30,15 +30,15 @@ _SETTLED_S = 5.0
 
 
 class Member(Protocol):
-    """A connection, as far as the pool knows it. `owner` is the user at its other end."""
+    """A connection, as far as it counts here. `uid` is the user at its other end."""
 
-    owner: int
+    uid: int
 
-    def go_on(self) -> Unavailable | None:
+    def retry(self) -> Unavailable | None:
         """Try again what did not work before. Returns why there is no room; None if there is, or nobody knows yet."""
 
-    def balance(self) -> None:
-        """Reads, or does not, as there is memory."""
+    def pause_or_resume(self) -> None:
+        """Read, or do not, as there is memory."""
 
     def give_up_unfinished(self, reason: str) -> None:
         """Forget the line that has no end yet."""
@@ -49,18 +49,19 @@ class Backpressure:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, max_connections: int) -> None:
         self._loop, self._max_connections = loop, max_connections
-        self.held_bytes = self.unfinished_bytes = 0
-        self.full = False
+        self.held_bytes = 0  # of whole lines that are not committed
+        self.unfinished_bytes = 0  # of lines without an end
+        self.full = False  # so much is held that nobody is read
         self.reason: str | None = None
-        self._members: dict[Member, None] = {}
-        self._waiting: dict[Member, None] = {}
-        self._breathless: dict[Member, None] = {}
-        self._unfinished: dict[Member, int] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._pause_s = _RETRY_S[0]
-        self._told: str | None = None
-        self._since_s = 0.0
-        self._over: asyncio.TimerHandle | None = None
+        self._members: dict[Member, None] = {}  # all that are open, or have something that is not committed
+        self._waiting: dict[Member, None] = {}  # for capacity in the queue, the first one first
+        self._paused: dict[Member, None] = {}  # for memory
+        self._unfinished: dict[Member, int] = {}  # bytes of a line without an end, where that is not small
+        self._timer: asyncio.TimerHandle | None = None  # of the next try; None: nobody waits
+        self._pause_s = _RETRY_S[0]  # until that; doubles
+        self._told: str | None = None  # the reason that is in the log; None: that it is over, is too
+        self._since_s = 0.0  # when the first one began to wait, on the loop's clock
+        self._over: asyncio.TimerHandle | None = None  # will say that it is over; None: it is, or is not
 
     @property
     def crowded(self) -> bool:
@@ -68,45 +69,45 @@ class Backpressure:
         return len(self._members) >= self._max_connections
 
     def join(self, member: Member) -> None:
-        """It is open, or has something that is not on disk."""
+        """Count `member` in: it is open, or has something that is not committed."""
         self._members[member] = None
         if self.full:
-            self._breathless[member] = None
+            self._paused[member] = None
 
     def forget(self, member: Member) -> None:
-        """It is gone, and has nothing left to be taken."""
+        """Let go of `member`: it is gone, and has nothing left to be taken."""
         self._members.pop(member, None)
         self._waiting.pop(member, None)
-        self._breathless.pop(member, None)
+        self._paused.pop(member, None)
         self.unfinished(member, 0)
 
-    def hold(self, size: int) -> None:
-        """So much more (or less, if negative) is in memory."""
+    def reserve(self, size: int) -> None:
+        """Note that so much more (or less, if negative) is in memory."""
         self.held_bytes += size
         if not self.full and self.held_bytes >= _MAX_HELD_BYTES:
             self.full = True
-            self._breathless = dict.fromkeys(self._members)
-            for member in self._breathless:
-                member.balance()
+            self._paused = dict.fromkeys(self._members)
+            for member in self._paused:
+                member.pause_or_resume()
         elif self.full and self.held_bytes < _MAX_HELD_BYTES // 2:
             self.full = False
-            self._breathe()
+            self._resume_some()
 
     def unfinished(self, member: Member, size: int) -> None:
-        """A line of `member` without an end has `size` bytes now; the users with most of these make room."""
+        """Note that a line of `member` without an end has `size` bytes now; the users with most of these make room."""
         self.unfinished_bytes -= self._unfinished.pop(member, 0)
         if size > _SMALL_BYTES:
             self._unfinished[member] = size
             self.unfinished_bytes += size
         while self.unfinished_bytes > _MAX_UNFINISHED_BYTES:
-            by_owner: Counter[int] = Counter()
+            by_uid: Counter[int] = Counter()
             for other, held in self._unfinished.items():
-                by_owner[other.owner] += held
-            victim = max(self._unfinished, key=lambda other: (by_owner[other.owner], self._unfinished[other]))
+                by_uid[other.uid] += held
+            victim = max(self._unfinished, key=lambda other: (by_uid[other.uid], self._unfinished[other]))
             victim.give_up_unfinished("too many unfinished lines at once")
 
     def wait(self, member: Member, why: Unavailable) -> None:
-        """`member` is tried again when there may be room."""
+        """Try `member` again when there may be capacity."""
         if self._over is not None:
             self._over.cancel()
             self._over = None
@@ -119,7 +120,7 @@ class Backpressure:
         self._try_later()
 
     def progress(self) -> None:
-        """Something that waited goes on: the others need not wait any longer."""
+        """Try the others soon, since something that waited goes on."""
         if self._pause_s > _RETRY_S[0]:
             self._pause_s = _RETRY_S[0]
             if self._timer is not None:
@@ -128,26 +129,26 @@ class Backpressure:
                 self._try_later()
 
     def stop(self) -> None:
-        """Nobody is tried any more; may be called twice."""
+        """Try nobody any more; may be called twice."""
         for timer in (self._timer, self._over):
             if timer is not None:
                 timer.cancel()
         self._timer = self._over = None
 
-    def _breathe(self) -> None:
+    def _resume_some(self) -> None:
         """Wake a few; the others follow, unless those bring so much that it is full again."""
         if self.full:
             return
-        some = list(itertools.islice(self._breathless, _BREATHE_AT_ONCE))
+        some = list(itertools.islice(self._paused, _RESUME_AT_ONCE))
         for member in some:
-            del self._breathless[member]
-            member.balance()
-        if self._breathless:
-            self._loop.call_soon(self._breathe)
+            del self._paused[member]
+            member.pause_or_resume()
+        if self._paused:
+            self._loop.call_soon(self._resume_some)
 
-    def breathless(self, member: Member) -> bool:
+    def is_paused(self, member: Member) -> bool:
         """Return whether `member` is still to be woken."""
-        return member in self._breathless
+        return member in self._paused
 
     def _try_later(self) -> None:
         if self._timer is None:
@@ -159,7 +160,7 @@ class Backpressure:
         try:
             for member in list(self._waiting):
                 self._waiting.pop(member, None)
-                if member.go_on() is not None:
+                if member.retry() is not None:
                     self._waiting[member] = None  # behind the others
                     break
         finally:

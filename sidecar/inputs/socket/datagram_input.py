@@ -15,8 +15,8 @@ from sidecar.inputs.socket.line_framer import each_line, without_blank_lines
 from sidecar.inputs.socket.listener import Opened, bound_to, open_listener
 from sidecar.inputs.socket.log_throttle import LogThrottle
 from sidecar.inputs.socket.peer_credentials import Allowed, close_passed_files, sender_of
-from sidecar.inputs.socket.sessions import TakeLines
-from sidecar.intake import LinesTaken
+from sidecar.inputs.socket.sessions import PrepareLines
+from sidecar.intake import Prepared
 
 _AT_ONCE = 256
 _AT_ONCE_BYTES = 250_000
@@ -33,12 +33,14 @@ _STORAGE = "storage"
 class DatagramInput:
     """One socket of the configuration."""
 
-    def __init__(self, counts: InputCounts, settings: Socket, pool: Backpressure, *, take_lines: TakeLines) -> None:
+    def __init__(
+        self, counts: InputCounts, settings: Socket, backpressure: Backpressure, *, prepare_lines: PrepareLines
+    ) -> None:
         self.counts = counts
-        self._settings, self._pool, self._take = settings, pool, take_lines
+        self._settings, self._backpressure, self._check = settings, backpressure, prepare_lines
         self._allowed = Allowed.of(settings)
         self._loop = asyncio.get_running_loop()
-        self._complaints = LogThrottle(counts.name, self._loop)
+        self._throttle = LogThrottle(counts.name, self._loop)
         self._buffer = bytearray(settings.max_line + 1)
         self._lost_in_kernel = 0
         self._opened: Opened | None = None
@@ -90,7 +92,7 @@ class DatagramInput:
             size += len(datagram)
         block = b"".join(lines)
         if block:
-            self._hand_over(block)
+            self._submit(block)
         return bool(block)
 
     def _receive(self, listener: socket.socket) -> bytes | None:
@@ -116,39 +118,36 @@ class DatagramInput:
         datagram = bytes(memoryview(self._buffer)[:size])
         return without_blank_lines(datagram + b"\n") if size else b""
 
-    def _hand_over(self, block: bytes) -> None:
-        flight = _Flight(len(block))
+    def _submit(self, block: bytes) -> None:
         try:
-            if self._pool.full:
+            if self._backpressure.full:
                 raise Unavailable(_NO_ROOM_IN_MEMORY, retry_after_s=1)
-            flight.taken = taken = self._take(block, partial(self._landed, flight))
+            checked = self._check(block)
         except Unavailable as why:
             self._drop(why.message, block.count(b"\n"))
             return
         except Exception as error:  # one line that nobody thought of must not cost those of others
-            self._hand_over_each(each_line(block), error)
+            self._submit_each(each_line(block), error)
             return
-        for _, rejected in taken.rejected:
+        for _, rejected in checked.rejected:
             self._refuse("a line of a datagram is refused", reason=rejected.message)
-        if taken.submission is not None:
-            self._pool.hold(flight.size)
-            taken.submission.submit()
+        if checked.prepared is not None:
+            self._backpressure.reserve(len(block))
+            checked.prepared.submit(partial(self._settled, checked.prepared, len(block)))
 
-    def _hand_over_each(self, lines: list[bytes], error: Exception) -> None:
+    def _submit_each(self, lines: list[bytes], error: Exception) -> None:
         if len(lines) > 1:
             for line in lines:
-                self._hand_over(line)
+                self._submit(line)
         else:
             self._refuse("a line of a datagram cannot be treated; please report this bug", error=repr(error)[:200])
 
-    def _landed(self, flight: "_Flight", error: Exception | None) -> None:
-        taken = flight.taken
-        assert taken is not None
-        self._pool.hold(-flight.size)
+    def _settled(self, prepared: Prepared, size: int, error: Exception | None) -> None:
+        self._backpressure.reserve(-size)
         if error is not None:
-            self._drop(_STORAGE, taken.lines)
+            self._drop(_STORAGE, prepared.lines)
             return
-        self.counts.took(taken.events, taken.bytes, taken.repaired)
+        self.counts.took(prepared.events, prepared.bytes, prepared.repaired)
 
     def _count_lost(self, ancillary: list[tuple[int, int, bytes]]) -> None:
         for level, kind, data in ancillary:
@@ -160,18 +159,8 @@ class DatagramInput:
 
     def _drop(self, reason: str, lines: int) -> None:
         self.counts.dropped[reason] += lines
-        self._complaints.say("datagrams are dropped", reason=reason, lines=lines)
+        self._throttle.say("datagrams are dropped", reason=reason, lines=lines)
 
     def _refuse(self, what: str, **facts: object) -> None:
         self.counts.rejected += 1
-        self._complaints.say(what, **facts)
-
-
-class _Flight:
-    """Lines on their way to the disk."""
-
-    __slots__ = ("size", "taken")
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.taken: LinesTaken | None = None
+        self._throttle.say(what, **facts)

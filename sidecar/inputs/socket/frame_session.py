@@ -6,12 +6,12 @@ What is wrong cannot be said to such a client; it is counted, said in the log, a
 from collections.abc import Callable
 
 from sidecar.core.errors import Rejected
-from sidecar.core.model import Done
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.agent_frames import BadFrame, Frame, FrameDecoder, GetConfiguration
 from sidecar.inputs.socket.log_throttle import LogThrottle
 from sidecar.inputs.socket.peer_credentials import PeerCredentials
-from sidecar.inputs.socket.sessions import Handed, SessionItem, TakeFrame
+from sidecar.inputs.socket.sessions import PrepareFrame, SessionItem
+from sidecar.intake import Prepared
 
 
 class FrameSession:
@@ -19,15 +19,15 @@ class FrameSession:
 
     def __init__(
         self,
-        take: TakeFrame,
+        check: PrepareFrame,
         configuration: Callable[[], bytes],
         counts: InputCounts,
-        complaints: LogThrottle,
+        throttle: LogThrottle,
         peer: PeerCredentials,
         max_frame_bytes: int,
     ) -> None:
-        self._take, self._configuration, self._counts = take, configuration, counts
-        self._complaints, self._peer = complaints, peer
+        self._check, self._configuration, self._counts = check, configuration, counts
+        self._throttle, self._peer = throttle, peer
         self._decoder = FrameDecoder(max_frame_bytes)
         self._asked = False
 
@@ -42,20 +42,20 @@ class FrameSession:
     def feed(self, data: bytes) -> list[SessionItem]:
         return list(self._decoder.feed(data))
 
-    def take(self, item: SessionItem, done: Done) -> Handed | None:
+    def check(self, item: SessionItem) -> Prepared | None:
         match item:
             case GetConfiguration():
                 self._asked = True
             case BadFrame(data_id, reason):
                 self._refuse(data_id, reason)
             case Frame(data_id, sent_s, data):
-                return self._take_frame(data_id, sent_s, data, done)
+                return self._prepare_frame(data_id, sent_s, data)
         return None
 
     def refuse(self, item: SessionItem, reason: str) -> None:
         self._refuse(item.data_id if isinstance(item, Frame) else 0, reason)
 
-    def on_disk(self, lines: int) -> None:
+    def committed(self, lines: int) -> None:
         """These clients are not told."""
 
     def answer(self) -> bytes:
@@ -68,19 +68,18 @@ class FrameSession:
     def end(self) -> list[SessionItem]:
         return [BadFrame(0, "the connection ended in the middle of a frame")] if self._decoder.end() else []
 
-    def _take_frame(self, data_id: int, sent_s: int, data: bytes, done: Done) -> Handed | None:
+    def _prepare_frame(self, data_id: int, sent_s: int, data: bytes) -> Prepared | None:
         try:
-            taken = self._take(data_id, data, sent_s, done)
+            checked = self._check(data_id, data, sent_s)
         except Rejected as refused:
             self._refuse(data_id, refused.why.message)
             return None
-        for reason, events in taken.dead.items():
-            self._complaints.say("events of an agent's client are dead letters", data_id=data_id, reason=reason,
+        for reason, events in checked.dead.items():
+            self._throttle.say("events of an agent's client are dead letters", data_id=data_id, reason=reason,
                                  events=events, pid=self._peer.pid, uid=self._peer.uid)  # fmt: skip
-        events = taken.events + sum(taken.dead.values())
-        return Handed(taken.submission, 0, events, taken.bytes, taken.repaired)
+        return checked.prepared
 
     def _refuse(self, data_id: int, reason: str) -> None:
         self._counts.rejected += 1
-        self._complaints.say("a frame is refused", data_id=data_id, reason=reason, pid=self._peer.pid,
+        self._throttle.say("a frame is refused", data_id=data_id, reason=reason, pid=self._peer.pid,
                              uid=self._peer.uid)  # fmt: skip

@@ -1,74 +1,80 @@
-"""What one connection has on its way to the disk, in the order in which it was read."""
+"""What one connection has on its way to the disk, in the order in which it was read. Pure.
+
+start ──> under way ──committed──> gone, the oldest first
+             ^   └─failed─> failed, and so is all behind it ─┐
+             └───── start_again, once nothing is under way ──┘
+"""
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 from sidecar.core.model import Order
-from sidecar.inputs.socket.sessions import Handed
+from sidecar.intake import Prepared
 
 
-class Flight:
-    """Something that was handed over, and is not on disk yet. `size`: what it holds in memory."""
+class InFlightItem:
+    """Something that was submitted, and is not committed yet. `size`: what it holds in memory."""
 
-    __slots__ = ("again", "handed", "size")
+    __slots__ = ("again", "prepared", "size")
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.handed: Handed | None = None
-        self.again = False
+    def __init__(self, prepared: Prepared, size: int) -> None:
+        self.prepared, self.size = prepared, size
+        self.again = False  # it failed before, and was submitted once more
 
 
-class Flights:
-    """They land in order: once one has failed, so do those behind it, and all of these are handed over again."""
+Settled = Callable[[InFlightItem, Exception | None], None]
+"""Is told that an item was committed, or could not be."""
+
+
+class InFlight:
+    """All of one connection. On the event loop."""
 
     __slots__ = ("_failed", "_open", "_order", "_under_way")
 
     def __init__(self) -> None:
-        self._open: deque[Flight] = deque()
-        self._failed: list[Flight] = []
+        self._open: deque[InFlightItem] = deque()  # what is not committed, the failed ones too
+        self._failed: list[InFlightItem] = []  # in the order of their failures, which is that of reading
         self._order = Order()
-        self._under_way = 0
+        self._under_way = 0  # items whose end is not known
 
     def __len__(self) -> int:
         return len(self._open)
 
     @property
     def troubled(self) -> bool:
-        """Return whether something failed, and has not landed since."""
-        return bool(self._failed) or any(flight.again for flight in self._open)
+        """Return True if something failed, and was not committed since."""
+        return bool(self._failed) or any(item.again for item in self._open)
 
-    def start(self, flight: Flight) -> None:
-        """Hand it over."""
-        self._open.append(flight)
-        self._submit(flight)
+    def start(self, item: InFlightItem, settled: Settled) -> None:
+        """Submit `item`."""
+        self._open.append(item)
+        self._submit(item, settled)
 
-    def start_again(self) -> bool:
-        """Hand over what failed, once more; False as long as something is still on its way that must not overtake."""
+    def start_again(self, settled: Settled) -> bool:
+        """Submit what failed, once more; False as long as something is still on its way that must not overtake."""
         if self._failed and self._under_way:
             return False
         if self._failed:
             self._order.error = None
             failed, self._failed = self._failed, []
-            for flight in failed:
-                flight.again = True
-                self._submit(flight)
+            for item in failed:
+                item.again = True
+                self._submit(item, settled)
         return True
 
-    def fail(self, flight: Flight) -> None:
-        """It could not be put on disk."""
+    def failed(self, item: InFlightItem) -> None:
+        """Note that it could not be committed."""
         self._under_way -= 1
-        flight.again = False
-        self._failed.append(flight)
+        item.again = False
+        self._failed.append(item)
 
-    def land(self, flight: Flight) -> Handed:
-        """It is on disk, and so is all that was handed over before it."""
+    def committed(self, item: InFlightItem) -> None:
+        """Note that it is committed, as is all that was submitted before it."""
         self._under_way -= 1
-        landed = self._open.popleft()
-        assert landed is flight
-        assert flight.handed is not None
-        handed, flight.handed = flight.handed, None  # what it was handed to leads back to the flight
-        return handed
+        oldest = self._open.popleft()
+        assert oldest is item
 
-    def _submit(self, flight: Flight) -> None:
-        assert flight.handed is not None
+    def _submit(self, item: InFlightItem, settled: Settled) -> None:
         self._under_way += 1
-        flight.handed.submission.submit(self._order)
+        item.prepared.submit(partial(settled, item), self._order)

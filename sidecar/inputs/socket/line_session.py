@@ -1,11 +1,11 @@
 """A connection that sends lines: numbers them, and says which are on disk and which are refused."""
 
 from sidecar.core.errors import Rejection
-from sidecar.core.model import Done
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.acks import Acks
 from sidecar.inputs.socket.line_framer import LineFramer, Overlong
-from sidecar.inputs.socket.sessions import Handed, SessionItem, TakeLines
+from sidecar.inputs.socket.sessions import PrepareLines, SessionItem
+from sidecar.intake import Prepared
 
 _HALF_A_LINE = "the connection ended in the middle of this line"
 
@@ -13,9 +13,11 @@ _HALF_A_LINE = "the connection ended in the middle of this line"
 class LineSession:
     """Lines are numbered from 1 as they are taken; blank ones do not count."""
 
-    def __init__(self, take: TakeLines, counts: InputCounts, max_line_bytes: int, *, lost: str | None = None) -> None:
+    def __init__(
+        self, check: PrepareLines, counts: InputCounts, max_line_bytes: int, *, lost: str | None = None
+    ) -> None:
         self.lost = lost
-        self._take, self._counts = take, counts
+        self._check, self._counts = check, counts
         self._framer = LineFramer(max_line_bytes)
         self._acks = Acks()
         self._seen = 0
@@ -29,17 +31,15 @@ class LineSession:
             return list(self._framer.feed(data))
         return [Overlong(self.lost)]
 
-    def take(self, item: SessionItem, done: Done) -> Handed | None:
+    def check(self, item: SessionItem) -> Prepared | None:
         if not isinstance(item, bytes):
             self.refuse(item, item.reason if isinstance(item, Overlong) else "")
             return None
-        taken = self._take(item, done)
-        for number, rejected in taken.rejected:
+        checked = self._check(item)
+        for number, rejected in checked.rejected:
             self._reject(number, rejected)
-        self._seen += taken.lines + len(taken.rejected)
-        if taken.submission is None:
-            return None
-        return Handed(taken.submission, taken.lines, taken.events, taken.bytes, taken.repaired)
+        self._seen += checked.lines + len(checked.rejected)
+        return checked.prepared
 
     def refuse(self, item: SessionItem, reason: str) -> None:
         lines = item.count(b"\n") if isinstance(item, bytes) else 1
@@ -47,8 +47,8 @@ class LineSession:
             self._reject(number, Rejection(400, reason))
         self._seen += lines
 
-    def on_disk(self, lines: int) -> None:
-        self._acks.on_disk(lines)
+    def committed(self, lines: int) -> None:
+        self._acks.committed(lines)
 
     def answer(self) -> bytes:
         return self._acks.take()

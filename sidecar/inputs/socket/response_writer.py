@@ -7,7 +7,7 @@ is only not told any more; and of one that does not read, nothing is kept but wh
 import os
 
 
-class Answering:
+class ResponseWriter:
     """`mute`: nobody hears any more."""
 
     __slots__ = ("_fd", "_rest", "mute")

@@ -1,34 +1,23 @@
 """What a connection and its session expect of each other, and of the intake.
 
-A session cuts what arrives into items, hands them to the intake and answers; there is one for lines and one for an
-agent's frames. `connection.py` owns the transport, the order and the memory.
+A session cuts what arrives into items, has the intake check them, and answers; there is one for lines and one for an
+agent's frames. `connection.py` owns the transport, the order and the memory, and submits what is good.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
-
-from sidecar.core.model import Done
 from sidecar.inputs.socket.agent_frames import BadFrame, Frame, GetConfiguration
 from sidecar.inputs.socket.line_framer import Overlong
-from sidecar.intake import FrameTaken, LinesTaken, Submission
+from sidecar.intake import Prepared, PreparedFrame, PreparedLines
 
 SessionItem = bytes | Overlong | Frame | GetConfiguration | BadFrame
 
 
-TakeLines = Callable[[bytes, Done], LinesTaken]
-TakeFrame = Callable[[int, bytes, int, Done], FrameTaken]
-
-
-class Handed(msgspec.Struct, frozen=True):
-    """What goes to the queue now; `lines` are acknowledged once it is there."""
-
-    submission: Submission
-    lines: int
-    events: int
-    bytes: int
-    repaired: int
+PrepareLines = Callable[[bytes], PreparedLines]
+"""Checks a block of whole lines. Raises Unavailable."""
+PrepareFrame = Callable[[int, bytes, int], PreparedFrame]
+"""Checks what was sent for a data_id, with the time of sending in seconds. Raises Rejected or Unavailable."""
 
 
 class Session(Protocol):
@@ -36,7 +25,7 @@ class Session(Protocol):
 
     @property
     def unfinished_bytes(self) -> int:
-        """Memory held by what is not whole yet."""
+        """Return the memory held by what is not whole yet."""
 
     @property
     def lost(self) -> str | None:
@@ -45,14 +34,14 @@ class Session(Protocol):
     def feed(self, data: bytes) -> list[SessionItem]:
         """Return what is whole now."""
 
-    def take(self, item: SessionItem, done: Done) -> Handed | None:
-        """Hand an item to the intake; None: nothing of it goes to the queue. Raises Unavailable if it is full."""
+    def check(self, item: SessionItem) -> Prepared | None:
+        """Return what is good of an item; None: nothing of it goes to the queue. Raises Unavailable if it is full."""
 
     def refuse(self, item: SessionItem, reason: str) -> None:
-        """The item is not taken, now or ever."""
+        """Say that the item is not taken, now or ever."""
 
-    def on_disk(self, lines: int) -> None:
-        """So many more lines are committed, in order."""
+    def committed(self, lines: int) -> None:
+        """Note that so many more lines are committed, in order."""
 
     def answer(self) -> bytes:
         """Return what is to be written now."""

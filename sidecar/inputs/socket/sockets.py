@@ -10,12 +10,11 @@ import structlog
 
 from sidecar.config import Socket
 from sidecar.core.errors import StartError
-from sidecar.core.model import Done
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.backpressure import Backpressure
 from sidecar.inputs.socket.datagram_input import DatagramInput
 from sidecar.inputs.socket.stream_input import StreamInput
-from sidecar.intake import FrameTaken, LinesTaken
+from sidecar.intake import PreparedFrame, PreparedLines
 
 _OTHER_FILES = 512
 """Descriptors that are needed for everything else: HTTP, the proxies, the queue."""
@@ -26,13 +25,11 @@ log = structlog.get_logger("inputs.socket")
 class SocketIntake(Protocol):
     """What sockets need of the intake."""
 
-    def take_lines(
-        self, block: bytes, *, stream: str | None, tokens: Collection[str], local: bool, done: Done
-    ) -> LinesTaken:
-        """Take the good ones of whole lines. Raises Unavailable."""
+    def prepare_lines(self, block: bytes, *, stream: str | None, tokens: Collection[str], local: bool) -> PreparedLines:
+        """Check whole lines. Raises Unavailable."""
 
-    def take_frame(self, data_id: int, payload: bytes, sent_s: int, done: Done) -> FrameTaken:
-        """Take what a client of the agent sent. Raises Rejected or Unavailable."""
+    def prepare_frame(self, data_id: int, payload: bytes, sent_s: int) -> PreparedFrame:
+        """Check what a client of the agent sent. Raises Rejected or Unavailable."""
 
 
 class Sockets:
@@ -44,7 +41,7 @@ class Sockets:
         self.lost: dict[str, str] = {}  # sockets that nobody can connect to, by name, with the reason
         self._stopped = False
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._pool = Backpressure(asyncio.get_running_loop(), max(_FEWEST, files - _OTHER_FILES))
+        self._backpressure = Backpressure(asyncio.get_running_loop(), max(_FEWEST, files - _OTHER_FILES))
         self.counts = [InputCounts(name, "socket") for name in settings]
         self._inputs = [
             self._make(counts, socket) for counts, socket in zip(self.counts, settings.values(), strict=True)
@@ -53,7 +50,7 @@ class Sockets:
     @property
     def waiting(self) -> str | None:
         """Return why they are not read at the moment."""
-        return self._pool.reason
+        return self._backpressure.reason
 
     async def start(self) -> None:
         """Raises StartError."""
@@ -82,24 +79,21 @@ class Sockets:
         """End all connections, after answering what is in flight; may be called twice."""
         self._stopped = True
         not_taken = sum(await asyncio.gather(*(entry.stop() for entry in self._inputs)))
-        self._pool.stop()
+        self._backpressure.stop()
         if not_taken:
             log.warning("lines were read that were not acknowledged any more", blocks=not_taken)
 
     def _make(self, counts: InputCounts, socket: Socket) -> StreamInput | DatagramInput:
-        take_lines = partial(_take_lines, self._intake, socket)
+        prepare_lines = partial(
+            self._intake.prepare_lines, stream=socket.stream, tokens=socket.tokens, local=not socket.allow_remote
+        )
         if socket.listen.datagrams:
-            return DatagramInput(counts, socket, self._pool, take_lines=take_lines)
+            return DatagramInput(counts, socket, self._backpressure, prepare_lines=prepare_lines)
         return StreamInput(
             counts,
             socket,
-            self._pool,
-            take_lines=take_lines,
-            take_frame=self._intake.take_frame,
+            self._backpressure,
+            prepare_lines=prepare_lines,
+            prepare_frame=self._intake.prepare_frame,
             configuration=lambda: self.configuration,
         )
-
-
-def _take_lines(intake: SocketIntake, socket: Socket, block: bytes, done: Done) -> LinesTaken:
-    local = not socket.allow_remote
-    return intake.take_lines(block, stream=socket.stream, tokens=socket.tokens, local=local, done=done)

@@ -17,7 +17,7 @@ from sidecar.inputs.socket.line_session import LineSession
 from sidecar.inputs.socket.listener import Opened, bound_to, open_listener
 from sidecar.inputs.socket.log_throttle import LogThrottle
 from sidecar.inputs.socket.peer_credentials import Allowed, PeerCredentials, peer_of
-from sidecar.inputs.socket.sessions import Session, TakeFrame, TakeLines
+from sidecar.inputs.socket.sessions import PrepareFrame, PrepareLines, Session
 
 _FIRST_BYTES = b"{ \t\r\n"
 _BACKLOG = 1024
@@ -33,20 +33,20 @@ class StreamInput:
         self,
         counts: InputCounts,
         settings: Socket,
-        pool: Backpressure,
+        backpressure: Backpressure,
         *,
-        take_lines: TakeLines,
-        take_frame: TakeFrame,
+        prepare_lines: PrepareLines,
+        prepare_frame: PrepareFrame,
         configuration: Callable[[], bytes],
     ) -> None:
-        self.counts, self.pool = counts, pool
+        self.counts, self.backpressure = counts, backpressure
         counts.connections = 0
         self._settings = settings
-        self._take_lines, self._take_frame, self._configuration = take_lines, take_frame, configuration
+        self._prepare_lines, self._prepare_frame, self._configuration = prepare_lines, prepare_frame, configuration
         self._allowed = Allowed.of(settings)
-        self._complaints = LogThrottle(counts.name, asyncio.get_running_loop())
+        self._throttle = LogThrottle(counts.name, asyncio.get_running_loop())
         self._connections: dict[SocketConnection, PeerCredentials] = {}
-        self._by_owner: Counter[int] = Counter()
+        self._by_uid: Counter[int] = Counter()
         self._server: asyncio.Server | None = None
         self._opened: Opened | None = None
         self._nameless: list[asyncio.Server] = []  # of listeners whose file was lost
@@ -99,7 +99,7 @@ class StreamInput:
     def enter(self, connection: SocketConnection) -> bool:
         """Return whether this client may stay; if not, the log says who it was."""
         peer = self._peer_of(connection)
-        connection.owner = peer.uid
+        connection.uid = peer.uid
         why = None
         if not self._allowed.allows(peer):
             why = "a connection is refused: not one of allow_users or allow_groups"
@@ -107,10 +107,10 @@ class StreamInput:
             why = "a connection is refused: there are max_connections already"
         if why is not None:
             self.counts.connections_refused += 1
-            self._complaints.say(why, pid=peer.pid, uid=peer.uid)
+            self._throttle.say(why, pid=peer.pid, uid=peer.uid)
             return False
         self._connections[connection] = peer
-        self._by_owner[peer.uid] += 1
+        self._by_uid[peer.uid] += 1
         self.counts.connections = len(self._connections)
         return True
 
@@ -122,18 +122,18 @@ class StreamInput:
         return PeerCredentials(0, -1, frozenset())
 
     def _is_full(self) -> bool:
-        return len(self._connections) >= self._settings.max_connections or self.pool.crowded
+        return len(self._connections) >= self._settings.max_connections or self.backpressure.crowded
 
-    def _make_place(self, owner: int) -> bool:
+    def _make_place(self, uid: int) -> bool:
         """Close an idle connection of the user who has most, if that is another one, who has more."""
-        most, count = self._by_owner.most_common(1)[0] if self._by_owner else (owner, 0)
-        if count <= self._by_owner[owner] + 1:
+        most, count = self._by_uid.most_common(1)[0] if self._by_uid else (uid, 0)
+        if count <= self._by_uid[uid] + 1:
             return False
-        idle = [c for c in self._connections if c.owner == most and not c.under_way and not c.not_taken]
+        idle = [c for c in self._connections if c.uid == most and not c.under_way and not c.not_taken]
         if not idle:
             return False
         oldest = min(idle, key=lambda connection: connection.heard_s)
-        self._complaints.say("an idle connection is closed to make place for another user", uid=most)
+        self._throttle.say("an idle connection is closed to make place for another user", uid=most)
         self.leave(oldest)
         oldest.close()
         return True
@@ -142,7 +142,7 @@ class StreamInput:
         """It has gone."""
         peer = self._connections.pop(connection, None)
         if peer is not None:
-            self._by_owner[peer.uid] -= 1
+            self._by_uid[peer.uid] -= 1
             self.counts.connections = len(self._connections)
 
     def session(self, connection: SocketConnection, first_byte: int) -> Session:
@@ -151,29 +151,29 @@ class StreamInput:
         if settings.listen.path is None:
             # A page in a local browser can make it send requests to any port of this host.
             lost = None if first_byte in _FIRST_BYTES else "expected lines of JSON, the first of which begins with {"
-            return LineSession(self._take_lines, self.counts, settings.max_line, lost=lost)
+            return LineSession(self._prepare_lines, self.counts, settings.max_line, lost=lost)
         if first_byte != FIRST_BYTE:
-            return LineSession(self._take_lines, self.counts, settings.max_line)
+            return LineSession(self._prepare_lines, self.counts, settings.max_line)
         return FrameSession(
-            self._take_frame,
+            self._prepare_frame,
             self._configuration,
             self.counts,
-            self._complaints,
+            self._throttle,
             self._connections[connection],
             settings.max_line,
         )
 
     def lost(self, connection: SocketConnection, why: str) -> None:
         """It is closed, since nothing that follows can be understood."""
-        if connection.owner >= 0:  # over TCP the client was told
+        if connection.uid >= 0:  # over TCP the client was told
             self.counts.rejected += 1
         peer = self._connections[connection]
-        self._complaints.say("a connection is closed", reason=why, pid=peer.pid, uid=peer.uid)
+        self._throttle.say("a connection is closed", reason=why, pid=peer.pid, uid=peer.uid)
 
-    def puzzled(self, connection: SocketConnection, error: Exception) -> str:
+    def fail_unexpected(self, connection: SocketConnection, error: Exception) -> str:
         """Return what its client is told; the log says more, since this is a bug."""
-        self._complaints.say("an item cannot be treated; please report this bug", error=repr(error)[:200],
-                             uid=connection.owner)  # fmt: skip
+        self._throttle.say("an item cannot be treated; please report this bug", error=repr(error)[:200],
+                             uid=connection.uid)  # fmt: skip
         return "it cannot be treated"
 
 

@@ -33,7 +33,7 @@ log = structlog.get_logger("inputs.tail")
 class TailIntake(Protocol):
     """What tails need of the intake."""
 
-    def take_tail(
+    def append_tail(
         self,
         name: str,
         kind: Kind,
@@ -43,7 +43,7 @@ class TailIntake(Protocol):
         done: Done,
         dead: Sequence[tuple[bytes, str]] = (),
     ) -> None:
-        """Take events of a file. Raises Unavailable or Rejected."""
+        """Append events of a file. Raises Unavailable or Rejected."""
 
 
 class CheckpointStore(Protocol):
@@ -210,7 +210,7 @@ class Tails:
             landed(Landed(batch, error))
 
         try:
-            self._intake.take_tail(stream, kind, batch.blocks, batch.size, batch.advance, done, batch.dead)
+            self._intake.append_tail(stream, kind, batch.blocks, batch.size, batch.advance, done, batch.dead)
         except (Unavailable, Rejected) as error:
             done(error)
 
