@@ -13,7 +13,6 @@ from sidecar.core.errors import SidecarError
 from sidecar.host.listeners import short_path
 from sidecar.service.paths import control_socket
 from sidecar.service.state_lock import holder_of
-from sidecar.status.document import Status
 
 _TIMEOUT_S = 60.0
 """For a command that changes something, which may take a while."""
@@ -71,11 +70,6 @@ def ask_over_http(listen: Address) -> bytes:
     if response.status != 200:
         raise NotRunningError(f"no sidecar answers on http://{listen}: HTTP {response.status}")
     return body
-
-
-def ask_status(state: Path) -> Status:
-    """Return the status document. Raises NotRunningError."""
-    return msgspec.json.decode(ask(state, "/status"), type=Status)
 
 
 def command(state: Path, path: str, document: Any, kind: type[T]) -> T:

@@ -5,12 +5,12 @@ import time
 
 import click
 
-from sidecar.cli.control import ask_status
+from sidecar.cli.control import ask
 from sidecar.cli.options import asking
 from sidecar.cli.output import counted, progress
 from sidecar.config import Loaded
 from sidecar.core.units import parse_duration
-from sidecar.status.document import Status
+from sidecar.status.document import Status, decode
 from sidecar.status.explain import explain
 
 _LOOK_EVERY_S = 0.25
@@ -29,12 +29,12 @@ def drain(loaded: Loaded, timeout: str | None) -> None:
         give_up_s = time.monotonic() + parse_duration(timeout) if timeout else float("inf")
     except ValueError as error:
         raise click.BadParameter(f"expected {error}", param_hint="--timeout") from None
-    status = ask_status(directory)
+    status = decode(ask(directory, "/status"))
     start = settled(status)
     with progress("delivering", waiting(status)) as show_progress:
         while waiting(status) and time.monotonic() < give_up_s:
             time.sleep(_LOOK_EVERY_S)
-            status = ask_status(directory)
+            status = decode(ask(directory, "/status"))
             show_progress(settled(status) - start)
     left = status.books.queued - waiting(status)
     if left:

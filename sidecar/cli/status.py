@@ -19,7 +19,8 @@ from sidecar.core.errors import ConfigError, SidecarError, StartError
 from sidecar.core.model import Books
 from sidecar.core.units import format_duration, format_size
 from sidecar.service.paths import queue_file
-from sidecar.status.document import InputStatus, Status, StreamStatus
+from sidecar.status.document import InputStatus, Status, StreamStatus, decode
+from sidecar.status.figures import figures_of, numbers_of
 
 _MOST_STREAMS = 40
 _OK, _WARNING, _CRITICAL, _UNKNOWN = range(4)
@@ -55,7 +56,7 @@ def status(
         if check:
             _exit_as_plugin(_UNKNOWN, str(error))
         raise
-    document = msgspec.json.decode(answer, type=Status)
+    document = decode(answer)
     if check:
         _check(document)
     if as_json:
@@ -116,8 +117,8 @@ def _show(document: Status, out: Console, *, most: int) -> None:
         clock = proxy.clock_ahead_s
         ahead = f", its clock {clock:+.0f} s" if clock is not None and abs(clock) >= 2 else ""
         out.print(f"proxy {proxy.url} {proxy.state}{ahead}{error}")
-    for reason, reports in queue.refused_by.items():
-        out.print(f"{counted(reports, 'report')} not taken since the start: {reason}")
+    for figure in _figures(queue):
+        out.print(figure)
     for entry in document.inputs:
         out.print(_input_line(entry))
 
@@ -146,17 +147,19 @@ def _streams(streams: list[StreamStatus]) -> Table:
 
 
 def _input_line(entry: InputStatus) -> str:
-    parts = [counted(entry.events, "event"), f"{entry.rejected} refused"]
-    if entry.connections is not None:
-        parts.append(counted(entry.connections, "connection"))
-    if entry.connections_refused:
-        parts.append(f"{counted(entry.connections_refused, 'connection')} refused")
-    if entry.files is not None and entry.lag_bytes is not None:
-        parts.append(f"{counted(entry.files, 'file')}, {format_size(entry.lag_bytes)} behind")
-    if entry.losses:
-        parts.append(f"{counted(entry.losses, 'receipt')} for what may be lost (`sidecar tails`)")
-    parts += [f"{lines} dropped: {reason}" for reason, lines in entry.dropped_by.items()]
+    parts = [counted(entry.events, "event"), f"{entry.rejected} refused", *_figures(entry)]
     return f"input {entry.name}: {', '.join(parts)}"
+
+
+def _figures(part: msgspec.Struct) -> list[str]:
+    """Return in words the figures that have no place of their own, where they are not zero."""
+    return [
+        f"{figure.words}{f' ({key})' if key else ''}: {format_size(int(number)) if figure.size else int(number)}"
+        for name, figure in figures_of(type(part)).items()
+        if figure.words
+        for key, number in numbers_of(part, name, figure)
+        if number
+    ]
 
 
 def _books_line(books: Books, balanced: bool) -> str:

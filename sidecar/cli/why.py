@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from sidecar.cli.control import NotRunningError, ask_status
+from sidecar.cli.control import NotRunningError, ask
 from sidecar.cli.options import asking
 from sidecar.cli.output import counted, print_json, printable
 from sidecar.cli.streams import names_of, open_lookup
@@ -17,7 +17,7 @@ from sidecar.config import Loaded
 from sidecar.core.filters import DeadFilter
 from sidecar.core.units import format_moment
 from sidecar.queue import FoundEvent, Lookup
-from sidecar.status.document import Status
+from sidecar.status.document import Status, decode
 from sidecar.status.explain import explain
 
 _PLAIN = re.compile(r"[A-Za-z0-9 _.:@+-]*", re.ASCII)
@@ -35,7 +35,7 @@ def why(loaded: Loaded, what: str, *, as_json: bool) -> None:
     or timestamp=, or by an ID that any of its dimensions holds. Exits 1 if there is no such thing.
     """
     try:
-        status = ask_status(loaded.config.state)
+        status = decode(ask(loaded.config.state, "/status"))
     except NotRunningError:
         status = None
     answer = (_of_stream(status, what) if status else _of_stopped(loaded, what)) or _of_configured(loaded, what)

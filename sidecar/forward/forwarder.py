@@ -17,6 +17,7 @@ letter. Between the last look at the quota and its spending nothing is awaited, 
 import asyncio
 import hashlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -55,6 +56,7 @@ from sidecar.forward.outcome import (
 from sidecar.forward.quota import LaneQuota, Spent
 from sidecar.forward.routing import Routing
 from sidecar.forward.source import LaneSource, Settings
+from sidecar.status.document import LaneStatus
 
 _CLOCK_PRECISION_S = 2.0
 _TOO_LARGE_IN_A_ROW = 10
@@ -123,6 +125,21 @@ class Forwarder:
         """Forget why it waits; only the rate still counts. It must be woken to notice."""
         self.routing.release()
         self.hold.release()
+
+    def status(self, lane: LaneStatus) -> LaneStatus:
+        """Return `lane`, which the queue has filled in, with what is known here."""
+        wall_less_clock_s = self._settings.wall_clock() - self._settings.clock()
+        hold, bisect = self.hold, self.isolation.bisect
+        return msgspec.structs.replace(
+            lane,
+            state=hold.state,
+            searching=bisect.attempts if bisect else 0,
+            failures=hold.failures,
+            failing_since=_wall_ms(hold.failing_since_s, wall_less_clock_s),
+            next_attempt_at=_wall_ms(self.next_attempt_s, wall_less_clock_s),
+            last_error=hold.last_error,
+            waits_for=self.waits_for,
+        )
 
     async def run(self) -> float | None:
         """Send until nothing waits or nothing may be sent.
@@ -400,6 +417,11 @@ class Forwarder:
 def token_digest(key: StreamKey) -> str:
     """Name a token where the token itself has no business."""
     return hashlib.sha256(key.token.encode()).hexdigest()
+
+
+def _wall_ms(at_s: float | None, wall_less_clock_s: float) -> int | None:
+    """Return what the wall clock would have said then, if it had been as it is now."""
+    return None if at_s is None or math.isinf(at_s) else int((at_s + wall_less_clock_s) * 1000)
 
 
 def _accepted(outcome: Outcome) -> bool | None:

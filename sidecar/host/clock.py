@@ -1,5 +1,6 @@
 """The clocks of this host. Everything else is given its time as an argument."""
 
+import math
 import time
 from pathlib import Path
 
@@ -14,6 +15,14 @@ def boot_clock() -> float:
 def wall_ms() -> int:
     """Return milliseconds since 1970, by a clock that people may set: to be shown, not to be compared."""
     return int(time.time() * 1000)
+
+
+def wall_ms_at(boot_s: float) -> int | None:
+    """Return what `wall_ms` would have said at `boot_s` of the boot clock, if people had set it as it is now.
+
+    None for a time that never was, or never will be.
+    """
+    return None if math.isinf(boot_s) else int((time.time() + boot_s - boot_clock()) * 1000)
 
 
 def boot_id() -> str:

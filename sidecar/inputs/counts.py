@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+from sidecar.status.document import InputStatus
+
 
 class InputCounts:
     """Plain numbers; `rejected` and `repaired` count reports, lines or frames, `bytes` counts their events.
@@ -22,7 +24,22 @@ class InputCounts:
         self.dropped: Counter[str] = Counter()
 
     def took(self, events: int, size: int, repaired: int) -> None:
-        """So much is on disk."""
+        """Count what is committed."""
         self.events += events
         self.bytes += size
         self.repaired += repaired
+
+    def status(self) -> InputStatus:
+        """Return the part of the status document."""
+        return InputStatus(
+            name=self.name,
+            kind=self.kind,
+            events=self.events,
+            rejected=self.rejected,
+            repaired=self.repaired,
+            bytes=self.bytes,
+            connections=self.connections,
+            connections_refused=self.connections_refused,
+            dropped_by=dict(self.dropped),
+            hops_ignored=self.hops_ignored,
+        )

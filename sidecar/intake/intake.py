@@ -15,6 +15,7 @@ from functools import partial
 from operator import itemgetter
 from typing import TypedDict, TypeVar
 
+import msgspec
 import structlog
 
 from sidecar.config import QueueSettings
@@ -27,6 +28,7 @@ from sidecar.intake.router import Router
 from sidecar.intake.streams import KnownRoute, Streams
 from sidecar.queue import Queue, QueueStream
 from sidecar.report import Checked, Envelope, check_items, check_lines, check_payload, open_envelope
+from sidecar.status.document import QueueStatus
 
 log = structlog.get_logger("intake")
 _STOPPING_RETRY_S = 5
@@ -74,6 +76,10 @@ class Intake:
         self._stopping = False  # reports are refused
         self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="intake-check")
         self._large: set[asyncio.Task[None]] = set()  # reports that are looked at by the checkers
+
+    def status(self, queue: QueueStatus) -> QueueStatus:
+        """Return `queue`, with what was refused here for want of capacity."""
+        return msgspec.structs.replace(queue, refused_by=dict(self.capacity.refused_by))
 
     def reload(self) -> None:
         """Forget which report goes where, since the router has changed."""

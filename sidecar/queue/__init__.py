@@ -25,6 +25,7 @@ from sidecar.queue.operations import (
 )
 from sidecar.queue.queue import Queue
 from sidecar.queue.reader import books_on_disk
+from sidecar.queue.status import QueueFacts, stream_status
 from sidecar.queue.streams import MAX_STREAMS, QueueLane, QueueStream
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Purge",
     "PutBack",
     "Queue",
+    "QueueFacts",
     "QueueLane",
     "QueueStream",
     "Release",
@@ -52,4 +54,5 @@ __all__ = [
     "Split",
     "Tidy",
     "books_on_disk",
+    "stream_status",
 ]

@@ -19,6 +19,7 @@ from sidecar.core.model import Advance, Block, Books, Capacity, Chunk, Done, Ord
 from sidecar.host.clock import boot_clock, boot_id, wall_ms
 from sidecar.queue.checkpoints import Checkpoints
 from sidecar.queue.damage import DamagedRow
+from sidecar.queue.growth import Growth
 from sidecar.queue.operations import (
     Append,
     Forget,
@@ -27,9 +28,11 @@ from sidecar.queue.operations import (
 )
 from sidecar.queue.reader import Damaged, Reader
 from sidecar.queue.schema import WAL_BYTES
+from sidecar.queue.status import QueueFacts, queue_status
 from sidecar.queue.steady import SteadyClock
 from sidecar.queue.streams import QueueLane, QueueStream, dead_bytes, stream_of
 from sidecar.queue.writer import Job, Results, Writer
+from sidecar.status.document import QueueStatus
 
 T = TypeVar("T")
 _RETRY_STORAGE_S = 5
@@ -68,6 +71,7 @@ class Queue:
             settle=self._carry,
         )
         self._reader = Reader(path)
+        self._growth = Growth()
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="queue-reader")
         self._loop: asyncio.AbstractEventLoop | None = None
         self.checkpoints = Checkpoints(self.commit, self._read, self._reader)
@@ -137,7 +141,8 @@ class Queue:
         return self._writer.lost or self._writer.broken
 
     def look(self) -> None:
-        """Notice within a second if the file was removed or replaced, or is back."""
+        """Notice if the file was removed or replaced, or is back, and how the queue grows; once a second."""
+        self._growth.note(boot_clock(), self.size_bytes, self.books().queued)
         lost, before = self._writer.watch.look(), self._writer.lost
         self._writer.lost = lost
         if lost and not before:
@@ -233,28 +238,26 @@ class Queue:
             problem=row.problem,
         )
 
-    async def unseen_dead(self) -> tuple[dict[int, int], int]:
-        """Return how many dead letters of each stream, by its id, nobody has looked at; and the last one's number."""
-        return await self._read(lambda: (self._reader.unseen_dead(), self._reader.last_dead()))
-
-    async def damaged(self) -> dict[int, int]:
-        """Return how many events of each stream, by its id, are set aside since they could not be read."""
-        return await self._read(self._reader.damaged)
-
-    async def oldest_age_s(self) -> dict[int, float]:
-        """Return for how many seconds the oldest events of each lane have waited, by the lane's id."""
+    async def facts(self) -> QueueFacts:
+        """Return what only the file knows, for the status. Raises sqlite3.Error."""
         waiting = [lane.id for stream in self.streams() for lane in stream.lanes if lane.events]
-        found = await self._read(lambda: self._reader.oldest_ms(waiting))
-        now_ms = self._steady.now_ms()
-        return {lane: max(0, now_ms - steady_ms) / 1000 for lane, steady_ms in found.items()}
+        return await self._read(lambda: self._reader.facts(waiting, self._steady.now_ms))
+
+    def status(self, facts: QueueFacts) -> QueueStatus:
+        """Return how the queue stands; `refused_by` is the intake's."""
+        return queue_status(
+            facts,
+            size=self.size_bytes,
+            capacity=self.capacity,
+            rates=self._growth.rates(),
+            queued=self.books().queued,
+            wal_bytes=self.wal_bytes,
+            went_back=self.went_back,
+        )
 
     async def next_due_ms(self) -> int | None:
         """Return when the next event that is dated in the future becomes due."""
         return await self._read(self._reader.next_due_ms)
-
-    async def due_ms(self) -> dict[int, int]:
-        """Return the same by the stream's id."""
-        return await self._read(self._reader.due_ms)
 
     async def dropped(self) -> dict[int, dict[str, int]]:
         """Return the dropped events by the stream's id and reason."""

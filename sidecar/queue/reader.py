@@ -4,6 +4,7 @@ Each method opens and ends its own short read transaction; a body is read only t
 """
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +13,7 @@ from sidecar.core.model import Books, Checkpoint, Chunk, Loss, StreamKey
 from sidecar.queue.codec import Codec
 from sidecar.queue.damage import DamagedRow, damaged_row
 from sidecar.queue.schema import chunk_id, end_id, is_corrupt, lowest_id, open_reader
+from sidecar.queue.status import QueueFacts
 from sidecar.queue.streams import QueueLane, QueueStream, load_checkpoints, load_losses, load_streams
 
 _LOOK_AHEAD_CHUNKS = 4096
@@ -88,6 +90,22 @@ class Reader:
             if row:
                 found[lane] = row[0]
         return found
+
+    def facts(self, lanes: list[int], now_ms: Callable[[], int]) -> QueueFacts:
+        """Return what the status needs of the file, about the `lanes` in which something waits.
+
+        `now_ms` is the steady clock; it is asked after the ages were read, so that none is below zero.
+        """
+        oldest = self.oldest_ms(lanes)
+        steady_ms = now_ms()
+        return QueueFacts(
+            oldest_age_s={lane: max(0, steady_ms - then_ms) / 1000 for lane, then_ms in oldest.items()},
+            due_ms=self.due_ms(),
+            dropped=self.dropped(),
+            damaged=self.damaged(),
+            unseen=self.unseen_dead(),
+            last_dead=self.last_dead(),
+        )
 
     def next_due_ms(self) -> int | None:
         """Return when the next event that is dated in the future becomes due."""

@@ -221,13 +221,11 @@ class Sidecar:
             remote_tokens=config.http.tokens,
         )
         maintenance.on_forgotten = intake.forget
-        views = StatusCollector(config, router, queue, forwarders, maintenance, intake, self._run)
-        maintenance.on_look = views.note_growth
+        views = StatusCollector(router, queue, forwarders, maintenance, intake, self._run)
         self._forwarders = forwarders
         self._reloaders = [
             router.reload,
             maintenance.reload,
-            views.reload,
             lambda _: intake.reload(),
             lambda _: _prepare(queue, router),
         ]

@@ -4,6 +4,8 @@ import random
 import time
 from collections.abc import Collection, Iterable
 
+import msgspec
+
 from sidecar.config import Config
 from sidecar.core.hops import Hops
 from sidecar.forward import Backoff, Causes, Forwarder, Settings
@@ -16,6 +18,7 @@ from sidecar.report import clean_again
 from sidecar.service.lane_source import QueueLaneSource
 from sidecar.service.proxies import PATIENCE_S, Proxies
 from sidecar.service.quotas import Quotas
+from sidecar.status.document import StreamStatus
 
 _STREAM_BACKOFF = Backoff(first_s=0.5, cap_s=60.0)
 _SLOW_BACKOFF = Backoff(first_s=4.0, cap_s=120.0)
@@ -120,6 +123,27 @@ class Forwarders:
             if forwarder is not None:
                 forwarder.retry()
                 self._schedule.wake(_job(lane))
+
+    def status(self, stream: QueueStream, status: StreamStatus) -> StreamStatus:
+        """Return `status`, which the queue has filled in for `stream`, with what the forwarders know."""
+        by_name = {lane.name: self.by_lane.get(lane) for lane in stream.lanes}
+        lanes = [
+            msgspec.structs.replace(lane, due_at=lane.due_at - int(self.skew_s * 1000))
+            if lane.due_at is not None
+            else forwarder.status(lane)
+            if (forwarder := by_name[lane.name])
+            else lane
+            for lane in status.lanes
+        ]
+        forwarders = list(filter(None, by_name.values()))
+        return msgspec.structs.replace(
+            status,
+            lanes=lanes,
+            rate_per_min=sum(forwarder.requests.per_minute(boot_clock()) for forwarder in forwarders),
+            next_attempt_at=min((lane.next_attempt_at for lane in lanes if lane.next_attempt_at), default=None),
+            last_error=next((each.hold.last_error for each in forwarders if each.hold.last_error), None),
+            waits_for=next((lane.waits_for for lane in lanes if lane.waits_for), None),
+        )
 
     @property
     def skew_s(self) -> float:

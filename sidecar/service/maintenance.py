@@ -44,7 +44,6 @@ class Maintenance:
         self._dropped: Counter[str] | None = None
         self._first: asyncio.Task[None] | None = None
         self._router, self._drained = router, _Drained()
-        self.on_look: Callable[[], None] = lambda: None
         self.on_forgotten: Callable[[Collection[QueueStream]], None] = lambda _: None
 
     def start(self, schedule: Schedule) -> None:
@@ -69,7 +68,6 @@ class Maintenance:
     async def look(self) -> None:
         """Notice what must be noticed within a second: a disk that fills up, events whose time has come."""
         self._queue.look()
-        self.on_look()
         self.look_at_disk()
         if any(stream.lane("scheduled").events for stream in self._queue.streams()):
             await self._release_due()

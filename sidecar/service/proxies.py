@@ -9,7 +9,8 @@ import structlog
 
 from sidecar.config import Proxy, client_certificate_expires_s, tls_context
 from sidecar.forward import Backoff, Client, Endpoint, Endpoints, is_alive
-from sidecar.host.clock import boot_clock
+from sidecar.host.clock import boot_clock, wall_ms_at
+from sidecar.status.document import ProxyStatus
 
 PATIENCE_S = 5.0
 """For so long one attempt at a proxy that was down keeps the others waiting."""
@@ -64,6 +65,22 @@ class Proxies:
         alive = is_alive(await self.client.probe(endpoint.url))
         if self.endpoints.probed(endpoint, alive, boot_clock()):
             logger.info("proxy has been well for a while, and is used again", proxy=endpoint.url)
+
+    def status(self) -> list[ProxyStatus]:
+        """Return how each proxy stands."""
+        now_s = boot_clock()
+        return [
+            ProxyStatus(
+                endpoint.url,
+                endpoint.state,
+                endpoint.last_error,
+                retry_at=wall_ms_at(endpoint.retry_at_s) if endpoint.state == "down" else None,
+                down_since=wall_ms_at(endpoint.down_since_s) if endpoint.state == "down" else None,
+                clock_ahead_s=None if endpoint.skew_s is None else round(endpoint.skew_s, 1),
+                max_body=endpoint.body.limit_bytes(now_s),
+            )
+            for endpoint in self.endpoints.all
+        ]
 
     def _make_endpoints(self, urls: Iterable[str]) -> Endpoints:
         return Endpoints(

@@ -12,7 +12,7 @@ from sidecar.inputs.socket import Sockets
 from sidecar.inputs.tail import Tails
 from sidecar.service.control_socket import ControlSocket
 from sidecar.service.paths import CONTROL_SOCKET
-from sidecar.status.tails import ShownTail
+from sidecar.status.document import InputStatus
 
 
 class ConfigState(msgspec.Struct, frozen=True):
@@ -39,16 +39,10 @@ class RunState:
         self.tails: Tails | None = None
         self._address = address
 
-    @property
-    def inputs(self) -> list[InputCounts]:
-        """Return what each input has seen."""
-        sockets = self.sockets.counts if self.sockets is not None else []
-        return [self.http_counts, *sockets, *(self.tails.counts if self.tails is not None else [])]
-
-    @property
-    def shown_tails(self) -> list[ShownTail]:
-        """Return how the tails stand."""
-        return self.tails.shown() if self.tails is not None else []
+    def inputs(self) -> list[InputStatus]:
+        """Return how each input stands."""
+        sockets = self.sockets.status() if self.sockets is not None else []
+        return [self.http_counts.status(), *sockets, *(self.tails.status() if self.tails is not None else [])]
 
     @property
     def nameless(self) -> str | None:

@@ -1,37 +1,19 @@
-"""The status document: what `GET /status` and `sidecar status --json` answer. Its names are promises.
+"""The status document: what `GET /status` and `sidecar status --json` answer. Its names are promises. Pure.
 
-Pure: `app.py` gathers the facts, this module gives them their shape and decides whether the sidecar is well.
+Each part of the sidecar fills in what it knows of itself (`status()`); `service/status_collector.py` puts it together,
+`reasons.py` decides whether the sidecar is well. A field that is declared as a figure is a metric too, and is shown.
 """
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from sidecar.core.model import Books, Kind, LaneName
+from sidecar.status.figures import counter, gauge
 
-_NEARLY_FULL = 0.8
-_FAR_AHEAD_MS = 600_000
-_FULL_SOON_S = 3600.0
-_CLOCK_OFF_S = 60.0
-_NAMES_SHOWN = 5
-_CURES = {
-    "unauthorized": "configure the data_id with the right token, then `sidecar reload`; nothing is lost meanwhile",
-    "rate_limited": "other hosts use the same token; this one takes its part",
-}
-"""What to do about streams in such a state."""
-_WAL_GROWN_BYTES = 64_000_000
-_AMISS = {
-    "late": "its pattern took too long for {n} lines, which count as not parsed; simplify it (see `sidecar try`)",
-    "not_numbers": "{n} metrics are no numbers, and were left out; see event.metrics, and event.units for 3ms or 1,234"
-    " (`sidecar try` counts them)",
-    "untimed": "no time could be read from {n} lines, which have that of reading; see its event.timestamp"
-    " (`sidecar try` shows them)",
-}
-
-_TO_NOWHERE_LINES = 100
-"""If so many lines of a tail did not parse, and none did, that is hardly meant."""
+_UP = {"ok": 1.0, "degraded": 0.5, "failing": 0.0}
 
 
 class BooksStatus(msgspec.Struct, frozen=True):
@@ -42,11 +24,11 @@ class BooksStatus(msgspec.Struct, frozen=True):
     delivered: int
     dead: int
     dropped: int
-    balanced: bool
+    balanced: Annotated[bool, gauge("sidecar_books_balanced", "1 while the books balance.")]
 
 
 class QueueStatus(msgspec.Struct, frozen=True):
-    """Room and age. `full_in_s` is None while the queue does not grow, `through_in_s` while it does not get shorter.
+    """Capacity and age. `full_in_s` is None while the queue does not grow, `through_in_s` while it gets no shorter.
 
     `limit` says what `max_bytes` comes from: `queue.max_size`, or the disk that should keep `queue.min_free`.
     `wal_bytes` are those of the write-ahead log; what it has grown beyond the usual is part of `bytes`. `went_back`: so
@@ -55,20 +37,37 @@ class QueueStatus(msgspec.Struct, frozen=True):
     taken, by reason, since the start.
     """
 
-    bytes: int
-    max_bytes: int
+    bytes: Annotated[int, gauge("sidecar_queue_bytes", "Bytes in use by the queue.")]
+    max_bytes: Annotated[int, gauge("sidecar_queue_max_bytes", "Bytes that the queue may use.")]
     limit: Literal["max_size", "min_free"]
-    oldest_age_s: float
+    oldest_age_s: Annotated[
+        float, gauge("sidecar_queue_oldest_age_seconds", "Age of the oldest waiting event in seconds.")
+    ]
     fill_per_s: float
     full_in_s: float | None
-    refused_by: dict[str, int]
-    wal_bytes: int = 0
-    went_back: int = 0
+    refused_by: Annotated[
+        dict[str, int],
+        counter(
+            "sidecar_reports_refused",
+            "Reports not taken since the start, for want of room.",
+            label="reason",
+            words="reports not taken since the start",
+        ),
+    ] = {}
+    wal_bytes: Annotated[int, gauge("sidecar_queue_wal_bytes", "Bytes of the queue's write-ahead log.")] = 0
+    went_back: Annotated[
+        int,
+        gauge(
+            "sidecar_queue_went_back",
+            "Events accepted or delivered when the sidecar last ran, and not in the file at the start.",
+        ),
+    ] = 0
     last_dead: int = 0
     through_in_s: float | None = None
 
 
 StreamState = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
+_WORST: tuple[StreamState, ...] = ("unauthorized", "held", "rate_limited", "sending", "idle")
 
 
 class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,14 +81,14 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     queued: int
     queued_bytes: int
     oldest_age_s: float
-    state: StreamState
-    searching: int
-    failures: int
-    failing_since: int | None
-    next_attempt_at: int | None
-    last_error: str | None
-    due_at: int | None
-    target: str | None
+    state: StreamState = "idle"
+    searching: int = 0
+    failures: int = 0
+    failing_since: int | None = None
+    next_attempt_at: int | None = None
+    last_error: str | None = None
+    due_at: int | None = None
+    target: str | None = None
     token: int = 1
     waits_for: str | None = None
 
@@ -108,7 +107,7 @@ class TokenStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_delivered_at: int | None
 
 
-class StreamStatus(msgspec.Struct, frozen=True):
+class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One pipe, with all its tokens. `rate_per_min` counts the requests of the last minute; `lanes` are those in which
     something waits. `waits_for`: which limit of bytes it waits for.
 
@@ -119,25 +118,39 @@ class StreamStatus(msgspec.Struct, frozen=True):
 
     name: str
     data_id: int
-    state: StreamState
-    accepted: int
-    queued: int
-    delivered: int
-    dead: int
-    dropped: int
-    queued_bytes: int
-    oldest_age_s: float
-    rate_per_min: float
-    next_attempt_at: int | None
-    last_error: str | None
+    state: StreamState = "idle"
+    accepted: Annotated[int, counter("sidecar_events_accepted", "Events taken, with their promise of delivery.")]
+    queued: Annotated[int, gauge("sidecar_stream_queued", "Events that wait.")]
+    delivered: Annotated[int, counter("sidecar_events_delivered", "Events that the proxy acknowledged.")]
+    dead: Annotated[int, gauge("sidecar_stream_dead", "Events that the proxy refused for good, and that are kept.")]
+    dropped: Annotated[int, counter("sidecar_events_dropped", "Events dropped under the operator's policy.")]
+    queued_bytes: Annotated[
+        int, gauge("sidecar_stream_queued_bytes", "Bytes of events that wait, uncompressed.", size=True)
+    ]
+    oldest_age_s: Annotated[
+        float, gauge("sidecar_stream_oldest_age_seconds", "Age of the oldest waiting event in seconds.")
+    ]
+    rate_per_min: Annotated[float, gauge("sidecar_stream_rate_per_min", "Requests of the last minute.")] = 0.0
+    next_attempt_at: int | None = None
+    last_error: str | None = None
     last_delivered_at: int | None
-    dropped_by: dict[str, int]
+    dropped_by: Annotated[
+        dict[str, int], counter("sidecar_events_dropped_by_reason", "Dropped events by reason.", label="reason")
+    ]
     dead_bytes: int
-    replayed: int
+    replayed: Annotated[
+        int, counter("sidecar_events_replayed", "Events that were accepted once more, by `sidecar replay`.")
+    ]
     lanes: list[LaneStatus]
     tokens: list[TokenStatus] = []
     waits_for: str | None = None
-    damaged: int = 0
+    damaged: Annotated[
+        int,
+        gauge(
+            "sidecar_stream_damaged",
+            "Events that could not be read from the disk, and are set aside; a part of the dead ones.",
+        ),
+    ] = 0
     dead_unseen: int = 0
 
 
@@ -145,11 +158,16 @@ class ProxyStatus(msgspec.Struct, frozen=True):
     """One proxy. `clock_ahead_s`: of ours; None: not known. `max_body` is what it seems to take."""
 
     url: str
-    state: Literal["up", "down", "unknown"]
+    state: Annotated[
+        Literal["up", "down", "unknown"],
+        gauge("sidecar_proxy_up", "1 if the proxy answers, 0 if it is down.", value=lambda state: state != "down"),
+    ]
     last_error: str | None
     retry_at: int | None
     down_since: int | None
-    clock_ahead_s: float | None
+    clock_ahead_s: Annotated[
+        float | None, gauge("sidecar_proxy_clock_ahead_seconds", "By how much the proxy's clock is ahead of ours.")
+    ]
     max_body: int
 
 
@@ -166,30 +184,75 @@ class InputStatus(msgspec.Struct, frozen=True):
 
     name: str
     kind: str
-    events: int
-    rejected: int
-    repaired: int
-    bytes: int
-    connections: int | None
-    connections_refused: int
-    dropped_by: dict[str, int]
-    hops_ignored: int = 0
+    events: Annotated[int, counter("sidecar_input_events", "Events taken by the input since the start.")]
+    rejected: Annotated[
+        int, counter("sidecar_input_rejected", "Reports, lines or frames refused by the input since the start.")
+    ]
+    repaired: Annotated[
+        int, counter("sidecar_input_repaired", "Reports, lines or frames in which characters were replaced.")
+    ]
+    bytes: Annotated[int, counter("sidecar_input_bytes", "Bytes of events taken by the input since the start.")]
+    connections: Annotated[int | None, gauge("sidecar_input_connections", "Open connections.", words="connections")]
+    connections_refused: Annotated[
+        int,
+        counter(
+            "sidecar_input_connections_refused",
+            "Connections that were refused since the start.",
+            words="connections refused",
+        ),
+    ]
+    dropped_by: Annotated[
+        dict[str, int],
+        counter(
+            "sidecar_input_dropped",
+            "Lines of datagrams that were not taken, by reason.",
+            label="reason",
+            words="dropped",
+        ),
+    ]
+    hops_ignored: Annotated[
+        int, counter("sidecar_input_hops_ignored", "Headers of hops that no sidecar wrote, since the start.")
+    ] = 0
     stream: str | None = None
-    files: int | None = None
-    lag_bytes: int | None = None
-    lines: dict[str, int] | None = None
+    files: Annotated[int | None, gauge("sidecar_tail_files", "Files that the tail follows.", words="files")] = None
+    lag_bytes: Annotated[
+        int | None,
+        gauge(
+            "sidecar_tail_lag_bytes", "Bytes of these files that are not in the queue yet.", words="behind", size=True
+        ),
+    ] = None
+    lines: Annotated[
+        dict[str, int] | None,
+        counter(
+            "sidecar_tail_lines", "Lines that became no event, or not as they were, by what happened.", label="what"
+        ),
+    ] = None
     recent: dict[str, int] = {}
-    losses: int | None = None
+    losses: Annotated[
+        int | None,
+        counter(
+            "sidecar_tail_losses",
+            "Receipts for bytes that may be lost.",
+            words="receipts for what may be lost, see `sidecar tails`",
+        ),
+    ] = None
     polling: str | None = None
     waiting: str | None = None
-    unreadable: int | None = None
+    unreadable: Annotated[
+        int | None,
+        gauge(
+            "sidecar_tail_unreadable",
+            "Files and directories that the sidecar's user may not read.",
+            words="unreadable files or directories",
+        ),
+    ] = None
     unreadable_first: str | None = None
 
 
 class ConfigStatus(msgspec.Struct, frozen=True):
     """The configuration in force."""
 
-    generation: int
+    generation: Annotated[int, gauge("sidecar_config_generation", "How often a configuration was loaded.")]
     loaded_at: int
     error: str | None
 
@@ -199,8 +262,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str
     pid: int
-    started_at: int
-    state: Literal["ok", "degraded", "failing"]
+    started_at: Annotated[
+        int, gauge("sidecar_start_time_seconds", "When the sidecar started.", value=lambda at_ms: at_ms / 1000)
+    ]
+    state: Annotated[
+        Literal["ok", "degraded", "failing"],
+        gauge("sidecar_up", "1 if ok, 0.5 if degraded, 0 if failing.", value=_UP.__getitem__),
+    ]
     reasons: list[str]
     books: BooksStatus
     queue: QueueStatus
@@ -208,7 +276,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     proxies: list[ProxyStatus]
     inputs: list[InputStatus]
     config: ConfigStatus
-    sockets_lost: dict[str, str] = {}
+    sockets_lost: Annotated[
+        dict[str, str],
+        gauge("sidecar_sockets_lost", "Sockets that nobody can connect to, since their file is gone.", value=len),
+    ] = {}
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -219,7 +290,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 def books_status(books: Books, mismatches: Sequence[str]) -> BooksStatus:
-    """`mismatches` are what the last audit found between the books and the rows."""
+    """Return the books. `mismatches` are what the last audit found between the books and the rows."""
     return BooksStatus(
         accepted=books.accepted,
         queued=books.queued,
@@ -230,140 +301,62 @@ def books_status(books: Books, mismatches: Sequence[str]) -> BooksStatus:
     )
 
 
-def full_in_s(free_bytes: int, fill_per_s: float) -> float | None:
-    """Return when the queue will be full if it goes on like this."""
-    return max(0, free_bytes) / fill_per_s if fill_per_s > 0 else None
+def merged(parts: Sequence[StreamStatus]) -> StreamStatus:
+    """Return one row for all streams of a data_id: what came with one token or another, of either kind.
+
+    Numbers are added, lists joined and words taken from the first that has any, if `_MERGED` says nothing else.
+    """
+    lanes = [lane for part in parts for lane in part.lanes]
+    found = {name: _MERGED.get(name, _together)([getattr(part, name) for part in parts]) for name in _STREAM_FIELDS}
+    return StreamStatus(**found | {"state": _state(lanes)})
 
 
-def failures(*, books: BooksStatus, queue: QueueStatus, broken: str | None, refusing: str | None) -> list[str]:
-    """Return why reports are refused, or the books cannot be trusted. `refusing`: why there is no capacity."""
-    found = []
-    if broken:
-        found.append(f"storage: {broken}")
-    if not books.balanced:
-        found.append("the books do not balance; please report this bug")
-    if refusing:
-        found.append(f"{refusing} ({queue.bytes} of {queue.max_bytes} bytes)")
-    return found
+def _state(lanes: Sequence[LaneStatus]) -> StreamState:
+    """Return the state of the first lane of each token; of several tokens the worst."""
+    first: dict[int, StreamState] = {}
+    for lane in lanes:
+        if lane.name != "scheduled":
+            first.setdefault(lane.token, lane.state)
+    return min(first.values(), key=_WORST.index, default="idle")
 
 
-def worries(
-    *,
-    queue: QueueStatus,
-    streams: Sequence[StreamStatus],
-    proxies: Sequence[ProxyStatus],
-    inputs: Sequence[InputStatus],
-    sockets_wait: str | None,
-    sockets_lost: Mapping[str, str] = MappingProxyType({}),
-    crowded: Sequence[str] = (),
-    nameless: str | None = None,
-    now_ms: int,
-) -> list[str]:
-    """Things to look at before they become a failure. `crowded`: peers with as many streams as they may.
-
-    `nameless`: the address that stands for this host's own, which is not known."""
-    found = [f"sockets wait, nothing of theirs is lost: {sockets_wait}"] if sockets_wait else []
-    found += [
-        f"socket {name}: nobody can connect: {why}; it is opened anew as soon as its place is free"
-        for name, why in sockets_lost.items()
-    ]
-    if queue.went_back:
-        found.append(
-            f"queue.db held less at the start than when it was last in use, by {queue.went_back} events at least: its"
-            " write-ahead log (queue.db-wal) was lost or damaged, or an older copy is in its place; what was"
-            " acknowledged since may be lost, or sent again"
-        )
-    if queue.wal_bytes > _WAL_GROWN_BYTES:
-        found.append(
-            f"the queue's write-ahead log has grown to {queue.wal_bytes} bytes: some program keeps reading queue.db"
-            " (`fuser queue.db`); end it"
-        )
-    if nameless:
-        found.append(
-            f"this host has no address that others could reach: events of tails name it {nameless};"
-            " set defaults.ip, or HOST_IP in the environment"
-        )
-    found += [
-        f"{peer} has as many streams that are not configured as one peer may; new data_ids and tokens of it are refused"
-        " with 503: configure its streams, or see why they do not drain"
-        for peer in crowded
-    ]
-    found += [f"tail {tail.name} waits, nothing is lost: {tail.waiting}" for tail in inputs if tail.waiting]
-    found += [
-        f"tail {tail.name} cannot read {tail.unreadable} of its files or directories, the first is"
-        f" {tail.unreadable_first}; let the sidecar's user read it (setfacl -m u:sidecar:rX PATH, also for the"
-        " directories on the way)"
-        for tail in inputs
-        if tail.unreadable
-    ]
-    found += [f"tail {tail.name} looks at its files every second: {tail.polling}" for tail in inputs if tail.polling]
-    found += [
-        f"tail {tail.name}: {_AMISS[name].format(n=count)}, in the last 10 to 20 minutes"
-        for tail in inputs
-        for name, count in tail.recent.items()
-    ]
-    found += [
-        f"tail {tail.name}: no event has come of it since the start, since none of {tail.rejected} lines parsed; mend"
-        " its `parse` (`sidecar try` shows why)"
-        for tail in inputs
-        if tail.kind == "tail" and not tail.events and tail.rejected >= _TO_NOWHERE_LINES
-    ]
-    down = [proxy for proxy in proxies if proxy.state == "down"]
-    failing = [stream for stream in streams if stream.last_error and stream.queued]
-    waiting = [each for each in failing if len(down) == len(proxies) and each.state in ("held", "sending", "idle")]
-    wait = (
-        "; 1 stream waits for it" if len(waiting) == 1 else f"; {len(waiting)} streams wait for it" if waiting else ""
-    )
-    found += [f"proxy {proxy.url} is down: {proxy.last_error}{wait}" for proxy in down]
-    found += [
-        f"clocks differ: that of proxy {proxy.url} is {abs(proxy.clock_ahead_s):.0f} s "
-        f"{'ahead of' if proxy.clock_ahead_s > 0 else 'behind'} this host's"
-        for proxy in proxies
-        if proxy.clock_ahead_s is not None and abs(proxy.clock_ahead_s) > _CLOCK_OFF_S
-    ]
-    later = [(stream, lane.queued, lane.due_at) for stream in streams for lane in stream.lanes if lane.due_at]
-    found += [
-        f"stream {stream.name}: {events} events are dated in the future, and the first is sent in "
-        f"{(due_ms - now_ms) / 60_000:.0f} min; is a clock, or a time zone, wrong?"
-        for stream, events, due_ms in later
-        if due_ms - now_ms > _FAR_AHEAD_MS
-    ]
-    found += [
-        f"stream {stream.name}: the proxy refused {stream.dead_unseen} more events for good; `sidecar dead list` shows"
-        " them, and that ends this reason (as does `sidecar dead ack`)"
-        for stream in streams
-        if stream.dead_unseen > stream.damaged
-    ]
-    found += [
-        f"stream {stream.name}: {stream.damaged} events could not be read from the disk, and are set aside"
-        " (`sidecar dead list --reason damaged`); see whether the disk is good, then purge them"
-        for stream in streams
-        if stream.damaged
-    ]
-    found += _failing([stream for stream in failing if stream not in waiting])
-    if queue.max_bytes >= queue.bytes > _NEARLY_FULL * queue.max_bytes:
-        found.append(f"the queue is {100 * queue.bytes // queue.max_bytes} % full")
-    elif queue.full_in_s is not None and queue.full_in_s < _FULL_SOON_S:
-        found.append(f"the queue will be full in {queue.full_in_s / 60:.0f} min")
-    return found
+def _together(values: Sequence[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    if not known or isinstance(known[0], str):
+        return next(iter(known), None)
+    if isinstance(known[0], dict):
+        return dict(sum(map(Counter, known), Counter()))
+    return sum(known, type(known[0])())
 
 
-def _failing(streams: Sequence[StreamStatus]) -> list[str]:
-    """Return a reason for each cause: many streams of one cause are one reason."""
-    by_cause: dict[tuple[str, str], list[str]] = {}
-    for stream in streams:
-        by_cause.setdefault((stream.state, stream.last_error or ""), []).append(stream.name)
-    found = []
-    for (state, error), names in by_cause.items():
-        cure = f" ({_CURES[state]})" if state in _CURES else ""
-        if len(names) == 1:
-            found.append(f"stream {names[0]} is {state}: {error}{cure}")
-        else:
-            shown = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
-            found.append(f"{len(names)} streams are {state}: {error}{cure}; they are {shown}")
-    return found
+def _first(values: Sequence[Any]) -> Any:
+    return values[0]
+
+
+def _latest(values: Sequence[int | None]) -> int | None:
+    return max(value or 0 for value in values) or None
+
+
+def _soonest(values: Sequence[int | None]) -> int | None:
+    return min((value for value in values if value), default=None)
+
+
+_STREAM_FIELDS = StreamStatus.__struct_fields__
+_MERGED: Mapping[str, Callable[[Sequence[Any]], Any]] = {
+    "name": _first,
+    "data_id": _first,
+    "state": _first,
+    "oldest_age_s": max,
+    "next_attempt_at": _soonest,
+    "last_delivered_at": _latest,
+}
+
+
+def decode(document: bytes) -> Status:
+    """Return the document that a running sidecar answered. Raises msgspec.DecodeError or msgspec.ValidationError."""
+    return msgspec.json.decode(document, type=Status)
 
 
 def encode(document: Any) -> bytes:
-    """JSON for people's tools, indented."""
+    """Return a document as JSON for people's tools, indented."""
     return msgspec.json.format(msgspec.json.encode(document), indent=2)

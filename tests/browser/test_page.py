@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -57,9 +58,23 @@ def test_it_shows_the_books_and_follows_them(page: Any, sidecar: Sidecar) -> Non
     assert "delivered\n3" in page("#books")
     assert "app-events (1500006)" in page("#streams")
     assert "77 idle" in page("#streams").replace("\n", " ")
-    assert "http" in page("#inputs")
+    assert "http http 3" in page("#inputs").replace("\n", " ")
     assert sidecar.settings["proxy"]["urls"][0] in page("#proxies")
     assert f"process {sidecar.pid}" in page("#about")
+
+
+def test_figures_without_a_place_of_their_own_are_shown_in_words(
+    browser: webdriver.Chrome, tmp_path: Path, proxy: Proxy
+) -> None:
+    listen = tmp_path / "lines.sock"
+    sockets = {"local": {"listen": f"unix:{listen}", "stream": "app-events"}}
+    with Sidecar(tmp_path, proxy.url, {"sockets": sockets}) as sidecar, socket.socket(socket.AF_UNIX) as client:
+        sidecar.start()
+        client.connect(str(listen))
+        browser.get(sidecar.url + "/")
+        shown = lambda: browser.find_element(By.CSS_SELECTOR, "#inputs").text  # noqa: E731
+        wait_until(lambda: "connections: 1" in shown(), what="the connection on the page")
+        assert "connections: 1" in run_command("status", "--state", str(sidecar.state)).stdout
 
 
 def test_it_says_what_a_stream_waits_for(browser: webdriver.Chrome, tmp_path: Path, proxy: Proxy) -> None:

@@ -1,10 +1,10 @@
 """How fast the queue grows, and when it will be through."""
 
-from sidecar.service.status_collector import _Growth
+from sidecar.queue.growth import Growth
 
 
 def test_rates_are_those_of_the_last_half_minute() -> None:
-    growth = _Growth()
+    growth = Growth()
     assert growth.rates() == (0.0, 0.0)
     for second in range(100):
         growth.note(float(second), 1000 * second, 10 * second)
@@ -15,7 +15,7 @@ def test_rates_are_those_of_the_last_half_minute() -> None:
 
 
 def test_nothing_is_said_from_a_moment() -> None:
-    growth = _Growth()
+    growth = Growth()
     growth.note(0.0, 0, 0)
     growth.note(1.0, 10**9, 10**6)
     assert growth.rates() == (0.0, 0.0)

@@ -518,9 +518,9 @@ def test_the_queue_on_the_loop(tmp_path: Path) -> None:
         assert await done is None
         assert (queue.pending_bytes, grown) == (0, ["1500006 fresh"])
         assert [chunk.body for chunk in await queue.read(stream.fresh, -1, 100)] == [b"1"]
-        assert list(await queue.oldest_age_s()) == [stream.fresh.id]
+        assert list((await queue.facts()).oldest_age_s) == [stream.fresh.id]
         await queue.commit(Acknowledge(stream.fresh, 0, 0, keep=False))
-        assert (await queue.oldest_age_s(), await queue.audit(), queue.books().balanced) == ({}, [], True)
+        assert ((await queue.facts()).oldest_age_s, await queue.audit(), queue.books().balanced) == ({}, [], True)
         await queue.close(5)
 
     asyncio.run(use())

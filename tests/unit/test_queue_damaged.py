@@ -112,7 +112,7 @@ def test_a_damaged_chunk_is_set_aside_and_the_others_go_on(
         stream = queue.stream(KEY)
         assert await deliver_all(queue) == [body for place, body in enumerate(bodies) if place != number]
         assert stream.books == Books(accepted=6, delivered=4, dead=2)
-        assert await queue.damaged() == {stream.id: 2}
+        assert (await queue.facts()).damaged == {stream.id: 2}
         assert await queue.audit() == []
 
         with Lookup(path) as lookup:
@@ -127,7 +127,7 @@ def test_a_damaged_chunk_is_set_aside_and_the_others_go_on(
         assert (await queue.commit(Purge(DeadFilter(), 0))).events == 2
         assert stream.books == Books(accepted=6, delivered=4, dropped=2)
         assert queue.dead_bytes == 0
-        assert await queue.damaged() == {}
+        assert (await queue.facts()).damaged == {}
 
     play(path, scenario)
 

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.core.model import Books
+from sidecar.core.model import Books, Capacity
+from sidecar.queue.status import QueueFacts, queue_status
 from sidecar.status import prometheus
 from sidecar.status.document import (
     BooksStatus,
@@ -18,11 +19,10 @@ from sidecar.status.document import (
     Status,
     StreamStatus,
     books_status,
-    failures,
-    full_in_s,
-    worries,
 )
+from sidecar.status.reasons import errors, warnings
 
+NO_FACTS = QueueFacts(oldest_age_s={}, due_ms={}, dropped={}, damaged={}, unseen={}, last_dead=0)
 QUEUE = QueueStatus(
     bytes=10, max_bytes=100, limit="max_size", oldest_age_s=1.5, fill_per_s=0.0, full_in_s=None,
     refused_by={"the queue is full": 4},
@@ -106,21 +106,21 @@ def test_books_balance_only_if_the_sum_is_right_and_nothing_is_below_zero() -> N
 
 def test_failures_are_what_refuses_reports_or_spoils_the_books() -> None:
     good = books_status(Books(), [])
-    assert failures(books=good, queue=QUEUE, broken=None, refusing=None) == []
-    assert failures(books=good, queue=QUEUE, broken="disk full", refusing="the queue is full") == [
+    assert errors(books=good, queue=QUEUE, broken=None, refusing=None) == []
+    assert errors(books=good, queue=QUEUE, broken="disk full", refusing="the queue is full") == [
         "storage: disk full",
         "the queue is full (10 of 100 bytes)",
     ]
     full = msgspec.structs.replace(QUEUE, limit="min_free")
-    assert failures(books=good, queue=full, broken=None, refusing="the disk is nearly full") == [
+    assert errors(books=good, queue=full, broken=None, refusing="the disk is nearly full") == [
         "the disk is nearly full (10 of 100 bytes)"
     ]
-    assert "bug" in failures(books=books_status(Books(1), []), queue=QUEUE, broken=None, refusing=None)[0]
+    assert "bug" in errors(books=books_status(Books(1), []), queue=QUEUE, broken=None, refusing=None)[0]
 
 
 def worried(**changes: Any) -> list[str]:
     usual: dict[str, Any] = {"queue": QUEUE, "streams": [], "proxies": [], "inputs": [INPUT, TAIL]}
-    return worries(**{**usual, "sockets_wait": None, "now_ms": 0, **changes})
+    return warnings(**{**usual, "sockets_wait": None, "now_ms": 0, **changes})
 
 
 def test_events_far_in_the_future_are_a_worry_since_a_time_zone_may_be_wrong() -> None:
@@ -206,6 +206,13 @@ def test_a_tail_in_the_metrics() -> None:
 
 
 def test_when_the_queue_will_be_full() -> None:
+    def full_in_s(free_bytes: int, fill_per_s: float) -> float | None:
+        found = queue_status(
+            NO_FACTS, size=100, capacity=Capacity(100 + free_bytes, "max_size"), rates=(fill_per_s, 0.0), queued=1,
+            wal_bytes=0, went_back=0,
+        )  # fmt: skip
+        return found.full_in_s
+
     assert full_in_s(1000, 10.0) == 100
     assert full_in_s(-5, 10.0) == 0
     assert full_in_s(1000, 0.0) is full_in_s(1000, -3.0) is None

@@ -16,7 +16,8 @@ from sidecar.config import is_own_address
 from sidecar.core.errors import Rejected
 from sidecar.inputs.http import answers
 from sidecar.inputs.http.guard import Guard
-from sidecar.status.document import Health
+from sidecar.status.document import Health, InputStatus, QueueStatus
+from sidecar.status.figures import figures_of
 
 _PAGE = Path(__file__).parent / "page"
 _PAGE_FILES = {
@@ -97,11 +98,27 @@ def make_app(views: Views, guard: Guard | None, more: Sequence[Route] = (), *, t
 def _page(path: str) -> Callable[[Request], Awaitable[Response]]:
     name, media_type = _PAGE_FILES[path]
     content = (_PAGE / name).read_bytes()
+    if name.endswith(".js"):
+        content = _figures() + content
 
     async def show(_: Request) -> Response:
         return Response(content, media_type=media_type, headers=_SAFE)
 
     return show
+
+
+def _figures() -> bytes:
+    """Return a line of JavaScript with the words of the figures that have no place of their own on the page."""
+    parts = {"queue": QueueStatus, "inputs": InputStatus}
+    words = {
+        part: {
+            name: {"words": figure.words, "size": figure.size}
+            for name, figure in figures_of(kind).items()
+            if figure.words
+        }
+        for part, kind in parts.items()
+    }
+    return b"const FIGURES = %b;\n" % msgspec.json.encode(words)
 
 
 def _json(document: Any, status: int = 200) -> Response:

@@ -15,6 +15,7 @@ from sidecar.inputs.socket.backpressure import Backpressure
 from sidecar.inputs.socket.datagram_input import DatagramInput
 from sidecar.inputs.socket.stream_input import StreamInput
 from sidecar.intake import PreparedFrame, PreparedLines
+from sidecar.status.document import InputStatus
 
 _OTHER_FILES = 512
 """Descriptors that are needed for everything else: HTTP, the proxies, the queue."""
@@ -42,10 +43,14 @@ class Sockets:
         self._stopped = False
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._backpressure = Backpressure(asyncio.get_running_loop(), max(_FEWEST, files - _OTHER_FILES))
-        self.counts = [InputCounts(name, "socket") for name in settings]
+        self._counts = [InputCounts(name, "socket") for name in settings]
         self._inputs = [
-            self._make(counts, socket) for counts, socket in zip(self.counts, settings.values(), strict=True)
+            self._make(counts, socket) for counts, socket in zip(self._counts, settings.values(), strict=True)
         ]
+
+    def status(self) -> list[InputStatus]:
+        """Return what each socket has counted."""
+        return [counts.status() for counts in self._counts]
 
     @property
     def waiting(self) -> str | None:

@@ -10,10 +10,8 @@ from sidecar.inputs.tail.event_builders import make_maker, make_makers
 from sidecar.inputs.tail.open_file import SUFFIXES, OpenFile, open_source
 from sidecar.inputs.tail.status import show_loss
 from sidecar.inputs.tail.tails import Tails
-from sidecar.inputs.tail.watching import AS_CONFIGURED
 
 __all__ = [
-    "AS_CONFIGURED",
     "SUFFIXES",
     "OpenFile",
     "TailCounts",

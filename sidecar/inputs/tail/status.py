@@ -1,8 +1,13 @@
 """Says of tails and files how they stand."""
 
+import msgspec
+
 from sidecar.core.model import Loss
+from sidecar.host.clock import boot_clock
 from sidecar.inputs.tail.tracked_file import TailedFile
+from sidecar.inputs.tail.watching import AS_CONFIGURED
 from sidecar.inputs.tail.worker import Worker
+from sidecar.status.document import InputStatus
 from sidecar.status.tails import FileState, ShownFile, ShownLoss, ShownTail
 
 
@@ -19,6 +24,24 @@ def show_tail(worker: Worker, stream: str) -> ShownTail:
         waiting=worker.waiting,
         unreadable=len(unreadable),
         unreadable_first=next((f"{text_of(path)}: {why}" for path, why in unreadable), None),
+    )
+
+
+def tail_status(worker: Worker, stream: str) -> InputStatus:
+    """Return the part of the status document."""
+    counts, shown = worker.counts, show_tail(worker, stream)
+    return msgspec.structs.replace(
+        counts.status(),
+        stream=shown.stream,
+        files=shown.files,
+        lag_bytes=shown.lag_bytes,
+        lines=dict(counts.lines),
+        recent=counts.recent.counts(boot_clock()),
+        losses=counts.losses,
+        polling=shown.polling if shown.polling != AS_CONFIGURED else None,
+        waiting=shown.waiting,
+        unreadable=shown.unreadable,
+        unreadable_first=shown.unreadable_first,
     )
 
 

@@ -15,10 +15,11 @@ from sidecar.core.model import Advance, Block, Checkpoint, Done, Kind
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.messages import Batch, Landed, TailCommand
 from sidecar.inputs.tail.reading import ReadingRules
-from sidecar.inputs.tail.status import show_files, show_tail
+from sidecar.inputs.tail.status import show_files, show_tail, tail_status
 from sidecar.inputs.tail.watcher import Watcher
 from sidecar.inputs.tail.worker import Worker
 from sidecar.parsing import EventBuilder
+from sidecar.status.document import InputStatus
 from sidecar.status.tails import ShownFile, ShownTail
 
 _IN_MEMORY_BYTES = 32_000_000
@@ -82,10 +83,9 @@ class Tails:
         self._stopped = False
         self._lock = threading.Lock()
 
-    @property
-    def counts(self) -> list[TailCounts]:
-        """Of each tail."""
-        return [worker.counts for worker in self._workers.values()]
+    def status(self) -> list[InputStatus]:
+        """Return how each tail stands, and what it has counted."""
+        return [tail_status(worker, self._settings[name].stream) for name, worker in self._workers.items()]
 
     async def start(self, tails: Mapping[str, Tail], makers: Mapping[str, EventBuilder]) -> None:
         """Follow the files of `tails`: what comes after this is read from its beginning, if it can be seen in time.

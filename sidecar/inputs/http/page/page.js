@@ -1,4 +1,5 @@
 // Shows /status, again every two seconds while the page is visible. Whatever comes from outside is set as text.
+// FIGURES stands above this when it is served: the words of figures that have no place of their own here.
 "use strict";
 
 const EVERY_MS = 2000;
@@ -87,6 +88,7 @@ function show(s) {
     ["grows by", `${size(Math.max(0, q.fill_per_s))}/s`],
     ["full in", q.full_in_s === null ? "–" : duration(q.full_in_s)],
     ["through in about", q.through_in_s === null ? "–" : duration(q.through_in_s)],
+    ["also", more(q, FIGURES.queue) || "–"],
   ]);
 
   const streams = interesting(s.streams);
@@ -102,7 +104,7 @@ function show(s) {
   rows("proxies", s.proxies.map((p) => [[p.url], [p.state, p.state], [until(p.retry_at), "n"], [p.last_error ?? ""]]));
   rows("inputs", s.inputs.map((i) => [
     [i.name], [i.kind], [number.format(i.events), "n"], [size(i.bytes), "n"], [number.format(i.rejected), "n"],
-    [number.format(sum(i.dropped_by)), "n"], [i.connections === null ? "–" : number.format(i.connections), "n"],
+    [more(i, FIGURES.inputs)],
   ]));
 }
 
@@ -119,8 +121,16 @@ function interesting(streams) {
   }).slice(0, MOST_STREAMS).map(([, t]) => t);
 }
 
-function sum(counts) {
-  return Object.values(counts).reduce((all, count) => all + count, 0);
+// Figures that are not zero, in words, as `sidecar status` has them.
+function more(part, figures) {
+  return Object.entries(figures).flatMap(([name, figure]) => {
+    const field = part[name];
+    const numbers = field !== null && typeof field === "object" ? Object.entries(field) : [["", field]];
+    return numbers.filter(([, n]) => n).map(([key, n]) => {
+      const name = key ? `${figure.words} (${key})` : figure.words;
+      return `${name}: ${figure.size ? size(n) : number.format(n)}`;
+    });
+  }).join(", ");
 }
 
 function aside(lanes) {
