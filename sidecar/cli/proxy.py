@@ -1,7 +1,6 @@
 """`sidecar proxy`: the stand-in for the cloud-area proxy, with faults to switch on."""
 
 import asyncio
-import os
 import signal
 import ssl
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 import uvloop
 
 from sidecar.config import Address, parse_address
+from sidecar.core.errors import in_words
 from sidecar.core.units import Bytes, Rate, parse_duration, parse_rate, parse_size
 from sidecar.standin import Behind, Faults, PipeRules, StandIn, parse_fault, server_context
 
@@ -152,7 +152,7 @@ def proxy(
     try:
         stand_in = StandIn(listen, control, rules, record, tls, Behind(merge_s, lossless=lossless))
     except OSError as error:
-        raise click.UsageError(f"--record: {record}: {os.strerror(error.errno or 0)}") from None
+        raise click.UsageError(f"--record: {record}: {in_words(error)}") from None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(stand_in, faults))
 

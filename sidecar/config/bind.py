@@ -4,7 +4,6 @@
 """
 
 import difflib
-import os
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 from sidecar.config.model import NULL_IS_A_VALUE, SHORT, Document, File, Secret, Word
 from sidecar.config.readers import READERS, read_secret
 from sidecar.config.tree import Leaf, List, Map, Node
+from sidecar.core.errors import in_words
 from sidecar.core.units import Rate
 
 _FAILED: Any = object()
@@ -132,7 +132,7 @@ class Binder:
             text = _read_small(path)
             return read_secret(text) if kind is Secret else tuple(map(read_secret, text.splitlines() or [""]))
         except OSError as error:
-            return self._problem(node.place, name, f"{path}: {os.strerror(error.errno or 0)}")
+            return self._problem(node.place, name, f"{path}: {in_words(error)}")
         except UnicodeDecodeError:
             return self._problem(node.place, name, f"{path}: not UTF-8 text")
         except ValueError as error:

@@ -14,7 +14,7 @@ from sidecar.config.sockets import socket_problems
 from sidecar.config.tails import tail_problems, test_problems
 from sidecar.config.tls import tls_problems
 from sidecar.config.tree import Leaf, List, Map, Node, files_of, read_tree
-from sidecar.core.errors import ConfigError
+from sidecar.core.errors import ConfigError, in_words
 
 SYSTEM_CONFIG = Path("/etc/sidecar/conf.d")
 SYSTEM_STATE = Path("/var/lib/sidecar")
@@ -146,7 +146,7 @@ def _files(options: Options, problems: list[str]) -> list[Path]:
                 return []
         found = files_of(where)
     except OSError as error:
-        problems.append(f"{where}: cannot be read: {os.strerror(error.errno or 0)}")
+        problems.append(f"{where}: cannot be read: {in_words(error)}")
         return []
     if not found:
         problems.append(f"{where}: no .yml or .yaml files")

@@ -3,13 +3,12 @@
 Loading the configuration makes it once to see whether it can be made; `problems` says which key is at fault if not.
 """
 
-import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 from sidecar.config.model import Proxy
-from sidecar.core.errors import ConfigError
+from sidecar.core.errors import ConfigError, in_words
 
 _CERTIFICATES = "expected certificates in PEM, which begin with -----BEGIN CERTIFICATE-----"
 _KEY = "expected a private key in PEM, which begins with -----BEGIN PRIVATE KEY-----"
@@ -118,7 +117,7 @@ def _check_file(path: Path) -> None:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise _Unusable(f"{path}: {os.strerror(error.errno or 0)}") from None
+        raise _Unusable(f"{path}: {in_words(error)}") from None
 
 
 def _no_passphrase() -> str:

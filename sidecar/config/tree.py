@@ -3,13 +3,14 @@
 It keeps what PyYAML's loader forgets: line numbers and keys that are set twice. It knows nothing of the keys' meaning.
 """
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 import yaml
+
+from sidecar.core.errors import in_words
 
 Scalar = str | int | float | bool | None
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -127,7 +128,7 @@ class _Reader:
             text = texts[path]
             root = yaml.compose(text, _Loader)
         except OSError as error:
-            self.problems.append(f"{path}: cannot be read: {os.strerror(error.errno or 0)}")
+            self.problems.append(f"{path}: cannot be read: {in_words(error)}")
         except UnicodeDecodeError as error:
             self.problems.append(f"{path}: not UTF-8 (byte {error.start})")
         except yaml.MarkedYAMLError as error:

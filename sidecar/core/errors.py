@@ -22,6 +22,12 @@ Scope = Literal["event", "report", "stream"]
 _PLACE_CHARACTERS = 120
 
 
+def in_words(error: Exception) -> str:
+    """Return what is wrong in the system's words, without the number and the path that Python adds to them."""
+    words = error.strerror if isinstance(error, OSError) else None
+    return words or str(error) or type(error).__name__
+
+
 class SidecarError(Exception):
     """Base of all errors that the sidecar raises on purpose."""
 

@@ -4,7 +4,6 @@
 are pure, and `client.py` is the only module that knows httpx.
 """
 
-from sidecar.forward.backoff import Backoff
 from sidecar.forward.byte_limiter import ByteLimiter, BytesSnapshot
 from sidecar.forward.causes import Causes
 from sidecar.forward.client import Client, push_url
@@ -31,7 +30,6 @@ from sidecar.forward.quota import LaneQuota, WindowQuota
 from sidecar.forward.source import Settings
 
 __all__ = [
-    "Backoff",
     "Busy",
     "ByteLimiter",
     "BytesSnapshot",

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from sidecar.forward.backoff import Backoff
+from sidecar.core.backoff import Backoff
 from sidecar.forward.body_limit import BodyLimit
 
 FailedAt = Mapping[str, float]

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Literal
 
-from sidecar.forward.backoff import Backoff
+from sidecar.core.backoff import Backoff
 from sidecar.forward.causes import CauseKind, Causes
 
 HoldState = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import structlog
 
-from sidecar.forward.backoff import Backoff
+from sidecar.core.backoff import Backoff
 from sidecar.forward.endpoints import Endpoint, Endpoints
 from sidecar.forward.hold import Hold
 from sidecar.forward.outcome import Misrouted, ProxyDown

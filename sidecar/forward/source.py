@@ -5,9 +5,9 @@ from typing import Protocol
 
 import msgspec
 
+from sidecar.core.backoff import Backoff
 from sidecar.core.model import Chunk
 from sidecar.core.units import ByteRate
-from sidecar.forward.backoff import Backoff
 from sidecar.forward.causes import Causes
 
 

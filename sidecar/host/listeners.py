@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from sidecar.core.errors import StartError
+from sidecar.core.errors import StartError, in_words
 
 _BACKLOG = 1024
 _UNIX_PATH_MAX = 100
@@ -52,7 +52,7 @@ def listen_unix(
     except OSError as error:
         listener.close()
         used = f": in use by {holder}" if (holder := _holder(path, kind)) else ""
-        raise StartError(f"cannot listen on {path}{used or f': {os.strerror(error.errno or 0)}'}") from None
+        raise StartError(f"cannot listen on {path}{used or f': {in_words(error)}'}") from None
     except StartError:
         listener.close()
         raise
@@ -110,7 +110,7 @@ def _listen_inet(host: str, port: int, kind: SocketKind, key: str) -> socket.soc
     except (OSError, UnicodeError) as error:
         if listener is not None:
             listener.close()
-        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        why = in_words(error)
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             why = f"in use by {_process(_pid_by_port(port, kind))}"
         raise StartError(f"cannot listen on {host}:{port}{f' ({key})' if key else ''}: {why}") from None
@@ -147,7 +147,7 @@ def _bind_file(listener: socket.socket, path: Path, mode: int, uid: int, gid: in
             os.close(held)
     except OSError as error:
         path.unlink()
-        why = os.strerror(error.errno or 0)
+        why = in_words(error)
         raise StartError(f"cannot give {path} the owner, group and mode it should have: {why}") from None
 
 

@@ -26,7 +26,7 @@ from sidecar.intake.capacity import SETTLED_S, CapacityCheck
 from sidecar.intake.prepared import AcceptedReport, Prepared, PreparedFrame, PreparedLines, events_of, size_of
 from sidecar.intake.router import Router
 from sidecar.intake.streams import KnownRoute, Streams
-from sidecar.queue import Queue, QueueStream
+from sidecar.queue import DEAD_ROW_BYTES, Queue, QueueStream
 from sidecar.report import Checked, Envelope, check_items, check_lines, check_payload, open_envelope
 from sidecar.status.document import QueueStatus
 
@@ -36,8 +36,6 @@ _CHECKERS = 4
 """Threads for large reports: one that needs long keeps no other large one waiting."""
 _HINTS = 3
 """In a block of lines: so many wrong names of streams get a hint at the right one."""
-_DEAD_BYTES = 300
-"""What a dead letter costs beside its event, on its way to the disk."""
 T = TypeVar("T")
 
 
@@ -300,7 +298,7 @@ class Intake:
         done: Done,
         order: Order | None,
     ) -> None:
-        size = size_of(blocks) + sum([len(body) + _DEAD_BYTES for body, _ in dead])
+        size = size_of(blocks) + sum([len(body) + DEAD_ROW_BYTES for body, _ in dead])
         self._queue.append(stream, blocks, size, now_ms, done, dead, order=order)
 
     def _now_ms(self) -> int:

@@ -26,9 +26,10 @@ from sidecar.queue.operations import (
 from sidecar.queue.queue import Queue
 from sidecar.queue.reader import books_on_disk
 from sidecar.queue.status import QueueFacts, stream_status
-from sidecar.queue.streams import MAX_STREAMS, QueueLane, QueueStream
+from sidecar.queue.streams import DEAD_ROW_BYTES, MAX_STREAMS, QueueLane, QueueStream
 
 __all__ = [
+    "DEAD_ROW_BYTES",
     "MAX_STREAMS",
     "Acknowledge",
     "Bury",

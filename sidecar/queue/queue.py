@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 import structlog
 
-from sidecar.core.errors import Stale, StartError, Unavailable
+from sidecar.core.errors import Stale, StartError, Unavailable, in_words
 from sidecar.core.model import Advance, Block, Books, Capacity, Chunk, Done, Order, StreamKey
 from sidecar.host.clock import boot_clock, boot_id, wall_ms
 from sidecar.queue.checkpoints import Checkpoints
@@ -84,7 +84,7 @@ class Queue:
         except sqlite3.Error as error:
             raise StartError(f"queue {self._path}: {_why_not(error, self._path)}") from error
         except OSError as error:
-            raise StartError(f"queue {self._path}: {os.strerror(error.errno or 0)}") from None
+            raise StartError(f"queue {self._path}: {in_words(error)}") from None
 
     async def close(self, timeout_s: float) -> None:
         """Commit what was submitted, then close. Raises TimeoutError if the disk did not answer in time."""

@@ -8,7 +8,6 @@ It starts in that order and stops in reverse; both may be called twice, and stop
 
 import asyncio
 import contextlib
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ import structlog
 
 from sidecar import __version__
 from sidecar.config import Address, Config, Loaded, host_address, merge_reloadable
-from sidecar.core.errors import ConfigError, Rejected, StartError
+from sidecar.core.errors import ConfigError, Rejected, StartError, in_words
 from sidecar.core.hops import Hops
 from sidecar.core.model import Capacity
 from sidecar.host import log
@@ -368,7 +367,7 @@ def _own_id(state: Path) -> str:
     try:
         return own_id(state)
     except OSError as error:
-        raise StartError(f"state directory {state}: {os.strerror(error.errno or 0)}") from None
+        raise StartError(f"state directory {state}: {in_words(error)}") from None
 
 
 def _prepare(queue: Queue, router: Router) -> None:

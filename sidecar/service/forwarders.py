@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from sidecar.config import Config
+from sidecar.core.backoff import Backoff
 from sidecar.core.hops import Hops
-from sidecar.forward import Backoff, Causes, Forwarder, Settings
+from sidecar.forward import Causes, Forwarder, Settings
 from sidecar.host import log
 from sidecar.host.clock import boot_clock
 from sidecar.host.scheduler import Schedule

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from sidecar.config import Proxy, client_certificate_expires_s, tls_context
-from sidecar.forward import Backoff, Client, Endpoint, Endpoints, is_alive
+from sidecar.core.backoff import Backoff
+from sidecar.forward import Client, Endpoint, Endpoints, is_alive
 from sidecar.host.clock import boot_clock, wall_ms_at
 from sidecar.status.document import ProxyStatus
 

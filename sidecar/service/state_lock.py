@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Self
 
-from sidecar.core.errors import StartError
+from sidecar.core.errors import StartError, in_words
 
 
 def holder_of(directory: Path) -> str | None:
@@ -36,7 +36,7 @@ class StateLock:
         try:
             self._open()
         except OSError as error:
-            raise StartError(f"state directory {self._path.parent}: {os.strerror(error.errno or 0)}") from None
+            raise StartError(f"state directory {self._path.parent}: {in_words(error)}") from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -48,7 +48,7 @@ class StateLock:
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
             self.release()
-            raise StartError(f"state directory {self._path.parent}: {os.strerror(error.errno or 0)}") from None
+            raise StartError(f"state directory {self._path.parent}: {in_words(error)}") from None
         return self
 
     def release(self) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.backoff import Backoff
 from sidecar.core.model import Chunk, StreamKey
-from sidecar.forward.backoff import Backoff
 from sidecar.forward.batch import head, room_bytes, splice
 from sidecar.forward.endpoints import Endpoints
 from sidecar.forward.outcome import (

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.backoff import Backoff
 from sidecar.core.errors import Unavailable
 from sidecar.core.model import Chunk, LaneName, StreamKey
 from sidecar.core.units import ByteRate, Rate
 from sidecar.forward import ByteLimiter, Endpoints, Forwarder, LaneQuota, Limiter, Settings, WindowQuota
-from sidecar.forward.backoff import Backoff
 from sidecar.forward.byte_limiter import Weight
 from sidecar.forward.outcome import Failure, Reply
 from tests.support.fakes import GOOD, Clock, FakeClient, FakeSource

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from sidecar.cli.send.destination import NoSidecarError
 from sidecar.cli.send.link import BrokenError, GaveUpError, Patience, SendLink
 from sidecar.cli.send.outbox import ReportOutbox
+from sidecar.core.backoff import Backoff
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
+_BACKOFF = Backoff(first_s=0.02, cap_s=1.0)
 
 
 def deliver(
@@ -22,7 +23,7 @@ def deliver(
 
     `distrust` hears of a way that was shut without a word. Raises GaveUpError and StoppedError.
     """
-    pause_s = _FIRST_PAUSE_S
+    failures = 0  # in a row, without anything settled in between
     current: SendLink | None = link
     while True:
         settled = outbox.settled_events
@@ -36,9 +37,9 @@ def deliver(
                 distrust(current.name)
             if connect is None or not patience.left_s:
                 raise GaveUpError(str(error)) from None
-            pause_s = _FIRST_PAUSE_S if outbox.settled_events > settled else min(2 * pause_s, _LONGEST_PAUSE_S)
+            failures = 1 if outbox.settled_events > settled else failures + 1
         finally:
             if current is not None:
                 current.close()
                 current = None
-        time.sleep(min(pause_s, patience.left_s))
+        time.sleep(min(_BACKOFF.longest_s(failures), patience.left_s))

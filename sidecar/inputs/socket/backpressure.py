@@ -15,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from sidecar.core.backoff import Backoff
 from sidecar.core.errors import Unavailable
 
 log = structlog.get_logger("inputs.socket")
@@ -24,7 +25,7 @@ _RESUME_AT_ONCE = 32
 _MAX_UNFINISHED_BYTES = 64_000_000
 _SMALL_BYTES = 4096
 """Of an unfinished line, which is not counted: so nobody can keep others from sending short ones."""
-_RETRY_S = (0.05, 1.0)
+_BACKOFF = Backoff(first_s=0.05, cap_s=1.0)
 _SETTLED_S = 5.0
 """Without anybody waiting for so long, it is over; a queue at its limit changes its mind many times a second."""
 
@@ -58,7 +59,7 @@ class Backpressure:
         self._paused: dict[Member, None] = {}  # for memory
         self._unfinished: dict[Member, int] = {}  # bytes of a line without an end, where that is not small
         self._timer: asyncio.TimerHandle | None = None  # of the next try; None: nobody waits
-        self._pause_s = _RETRY_S[0]  # until that; doubles
+        self._tries = 0  # in vain, in a row
         self._told: str | None = None  # the reason that is in the log; None: that it is over, is too
         self._since_s = 0.0  # when the first one began to wait, on the loop's clock
         self._over: asyncio.TimerHandle | None = None  # will say that it is over; None: it is, or is not
@@ -121,8 +122,8 @@ class Backpressure:
 
     def progress(self) -> None:
         """Try the others soon, since something that waited goes on."""
-        if self._pause_s > _RETRY_S[0]:
-            self._pause_s = _RETRY_S[0]
+        if self._tries:
+            self._tries = 0
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -152,8 +153,8 @@ class Backpressure:
 
     def _try_later(self) -> None:
         if self._timer is None:
-            self._timer = self._loop.call_later(self._pause_s, self._try_again)
-            self._pause_s = min(2 * self._pause_s, _RETRY_S[1])
+            self._timer = self._loop.call_later(_BACKOFF.longest_s(self._tries + 1), self._try_again)
+            self._tries += 1
 
     def _try_again(self) -> None:
         self._timer = None

@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 import sys
 from functools import partial
 
 from sidecar.config import Socket
-from sidecar.core.errors import Unavailable
+from sidecar.core.errors import Unavailable, in_words
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.backpressure import Backpressure
 from sidecar.inputs.socket.line_framer import each_line, without_blank_lines
@@ -102,7 +101,7 @@ class DatagramInput:
         except BlockingIOError:
             return None
         except OSError as error:
-            self._refuse("a datagram cannot be read", reason=os.strerror(error.errno or 0))
+            self._refuse("a datagram cannot be read", reason=in_words(error))
             return None
         close_passed_files(ancillary)
         self._count_lost(ancillary)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from sidecar.core.errors import in_words
 from sidecar.text.globs import ANY_DEPTH, is_excluded, is_plain, name_matcher, split_pattern
 
 _MAX_FILES = 100_000
@@ -191,7 +192,7 @@ class _Look:
         return self._listings[directory]
 
     def _close(self, path: str, error: OSError) -> None:
-        self.found.refused[path] = os.strerror(error.errno or 0)
+        self.found.refused[path] = in_words(error)
         self.found.closed.add(path)
 
 

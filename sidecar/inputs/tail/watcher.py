@@ -15,6 +15,8 @@ from typing import Any
 
 import structlog
 
+from sidecar.core.errors import in_words
+
 try:
     from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD
 
@@ -127,4 +129,4 @@ def _reason(error: OSError) -> str:
         return "the limit of inotify watches is reached (sysctl fs.inotify.max_user_watches)"
     if error.errno == errno.EMFILE:
         return "the limit of inotify instances is reached (sysctl fs.inotify.max_user_instances)"
-    return f"inotify: {os.strerror(error.errno or 0)}"
+    return f"inotify: {in_words(error)}"
