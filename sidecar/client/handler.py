@@ -5,9 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sidecar.client.counts import Counts
 from sidecar.client.line import LineWriter
-from sidecar.client.link import Link
+from sidecar.client.link import Counts, Link
 
 
 class SidecarHandler(logging.Handler):

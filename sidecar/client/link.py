@@ -13,13 +13,11 @@ import socket
 import threading
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sidecar.client.address import parse_address
-from sidecar.client.answers import Acked, Answer, LineRefused, NotShown
-from sidecar.client.connection import Connection, connect
-from sidecar.client.counts import Counts
+from sidecar.client.answers import Answer, LineRefused
+from sidecar.client.connection import Connection, Wake, connect, parse_address
 from sidecar.client.outbox import Outbox
-from sidecar.client.wake import Wake
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
 _END_S = 0.5
@@ -37,6 +35,26 @@ def _what(error: Exception | str) -> str:
         return str(getattr(error, "strerror", None) or error) or type(error).__name__
     except Exception:  # an application's own exception may fail even at this
         return type(error).__name__
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """Of one handler in one process. `handed_over` is the sum of the six after it.
+
+    `acknowledged`: on the sidecar's disk. `waiting`: not settled yet. Lost are: `full`, for which the buffer had no
+    room; `unformattable`; `refused` by the sidecar for good; `undelivered`, given up by `close` or handed over after
+    it. `last_error` stays after a recovery.
+    """
+
+    handed_over: int
+    acknowledged: int
+    waiting: int
+    full: int
+    unformattable: int
+    refused: int
+    undelivered: int
+    reconnects: int
+    last_error: str | None
 
 
 class Link:
@@ -107,7 +125,7 @@ class Link:
             self._undelivered += self._outbox.clear()
 
     def counts(self) -> Counts:
-        """As of now."""
+        """Return the counts as of now."""
         with self._lock:
             return Counts(
                 handed_over=self._handed_over,
@@ -171,7 +189,7 @@ class Link:
             self._sock = connect(self._address)
             with self._lock:
                 self._connections += 1
-            Connection(self._sock, self._take, self._answered).talk(wake, lambda: self._closed)
+            Connection(self._sock, self._take, self._answered).talk(lambda: self._closed, wake=wake)
         finally:
             with self._lock:
                 self._outbox.connection_lost()
@@ -188,21 +206,13 @@ class Link:
             held = len(self._outbox)
             try:
                 for answer in answers:
-                    self._apply(answer)
+                    self._outbox.apply(answer)
+                    if isinstance(answer, LineRefused):
+                        self._failed("refused", answer.error)
             finally:
                 if len(self._outbox) < held:
                     self._failures = 0
                     self._settled.notify_all()
-
-    def _apply(self, answer: Answer) -> None:
-        match answer:
-            case Acked(total=total):
-                self._outbox.acked(total)
-            case LineRefused(line=line, error=error):
-                self._outbox.refuse(line)
-                self._failed("refused", error)
-            case NotShown(lines=lines):
-                self._outbox.not_shown(lines)
 
     def _failed(self, where: str, error: Exception | str) -> None:
         with self._lock:

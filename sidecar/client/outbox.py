@@ -11,9 +11,13 @@ and one later line is kept for longer than it need be, until the refusal sets it
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sidecar.client.answers import BadAnswer
+from sidecar.client.answers import Acked, Answer, BadAnswer, LineRefused, NotShown
+
+LineSettled = Callable[[int, LineRefused | None], None]
+"""Is told the number of a line that was refused, and why; or acknowledged, with None."""
 
 
 @dataclass(slots=True)
@@ -25,18 +29,22 @@ class _Connection:
     credited: int = 0  # of these, the ones that were settled by `acked`
     refusals: int = 0
     unnamed: int = 0  # of these, the ones whose lines were not told
-    refused: set[int] = field(default_factory=set)  # behind lines that are still open
+    refused: dict[int, LineRefused] = field(default_factory=dict)  # behind lines that are still open
 
 
 class Outbox:
-    """Holds up to `limit_bytes` of lines. `acknowledged`, `refused` and `full` count lines since the beginning."""
+    """Holds up to `limit_bytes` of lines. `acknowledged`, `refused` and `full` count lines since the beginning.
 
-    def __init__(self, limit_bytes: int) -> None:
+    `settled` is told of each line, from the front. That cannot be taken back: a refusal that comes too late, or without
+    its line, is then no answer of a sidecar.
+    """
+
+    def __init__(self, limit_bytes: int, settled: LineSettled | None = None) -> None:
         self.acknowledged = self.refused = self.full = 0
         self.last = 0
         """The number of the latest line that was put in; the first is 1."""
-        self._limit_bytes = limit_bytes
-        self._held_bytes = 0
+        self._limit_bytes, self._tell = limit_bytes, settled
+        self.held_bytes = 0  # of all lines that are not settled
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._sent: deque[tuple[int, bytes]] = deque()
         self._connection = _Connection()
@@ -46,11 +54,11 @@ class Outbox:
 
     def put(self, line: bytes) -> bool:
         """Return whether there was room."""
-        held_bytes = self._held_bytes + len(line)
+        held_bytes = self.held_bytes + len(line)
         if held_bytes > self._limit_bytes:
             self.full += 1
             return False
-        self._held_bytes = held_bytes
+        self.held_bytes = held_bytes
         self.last += 1
         self._waiting.append((self.last, line))
         return True
@@ -65,41 +73,52 @@ class Outbox:
             max_bytes -= len(numbered[1])
         return b"".join(taken)
 
-    def acked(self, total: int) -> None:
-        """So many lines of this connection are on disk. Raises BadAnswer if so many were not sent."""
+    def apply(self, answer: Answer) -> None:
+        """Settle what an answer is about. Raises BadAnswer for what cannot be, and what `settled` raises."""
+        match answer:
+            case Acked(total=total):
+                self._acked(total)
+            case LineRefused():
+                self._refuse(answer)
+            case NotShown(lines=lines):
+                self._not_shown(lines)
+
+    def _acked(self, total: int) -> None:
+        """Note that so many lines of this connection are on disk. Raises BadAnswer if so many were not sent."""
         if total < self._connection.acked:
             raise BadAnswer(f"{total} lines acknowledged after {self._connection.acked}")
         self._connection.acked = total
         self._settle()
 
-    def refuse(self, line: int) -> None:
-        """That line of this connection will never be taken. Raises BadAnswer if there is no such line."""
-        connection = self._connection
-        if not 1 <= line <= connection.settled + len(self._sent) or line in connection.refused:
-            raise BadAnswer(f"line {line} refused, which is not open")
+    def _refuse(self, answer: LineRefused) -> None:
+        """Note that a line of this connection will never be taken. Raises BadAnswer if there is no such line."""
+        connection, line = self._connection, answer.line
+        first = 1 if self._tell is None else connection.settled + 1
+        if not first <= line <= connection.settled + len(self._sent) or line in connection.refused:
+            raise BadAnswer(f"line {line} refused, which is not open: {answer.error}")
         connection.refusals += 1
         if line > connection.settled:
-            connection.refused.add(line)
+            connection.refused[line] = answer
         else:  # it was taken for one of the acknowledged; another is that in its place
             connection.credited -= 1
             self.acknowledged -= 1
             self.refused += 1
         self._settle()
 
-    def not_shown(self, lines: int) -> None:
-        """So many lines were refused, nobody knows which: that shows only when all are answered."""
-        if lines < 0:
+    def _not_shown(self, lines: int) -> None:
+        """Note that so many lines were refused, nobody knows which: that shows only when all are answered."""
+        if lines < 0 or self._tell is not None:
             raise BadAnswer(f"{lines} refusals not shown")
         self._connection.refusals += lines
         self._connection.unnamed += lines
         self._settle()
 
     def connection_lost(self) -> None:
-        """What is open is to be sent again, on the next connection, where lines are counted anew."""
+        """Have what is open sent again, on the next connection, where lines are counted anew."""
         first, refused = self._connection.settled + 1, self._connection.refused
         for line, numbered in reversed(list(enumerate(self._sent, first))):
             if line in refused:
-                self._held_bytes -= len(numbered[1])
+                self.held_bytes -= len(numbered[1])
                 self.refused += 1
             else:
                 self._waiting.appendleft(numbered)
@@ -112,11 +131,11 @@ class Outbox:
         return not oldest or oldest[0][0] > through
 
     def clear(self) -> int:
-        """Give up; how many lines that concerns."""
+        """Give up what is left. Returns how many lines that are."""
         lines = len(self)
         self._waiting.clear()
         self._sent.clear()
-        self._held_bytes = 0
+        self.held_bytes = 0
         return lines
 
     def _settle(self) -> None:
@@ -125,8 +144,8 @@ class Outbox:
         if connection.acked + connection.refusals > all_lines:
             raise BadAnswer("more lines answered than were sent")
         while self._sent:
-            if connection.settled + 1 in connection.refused:
-                connection.refused.remove(connection.settled + 1)
+            refusal = connection.refused.pop(connection.settled + 1, None)
+            if refusal is not None:
                 self.refused += 1
             elif connection.credited < connection.acked:
                 connection.credited += 1
@@ -136,5 +155,7 @@ class Outbox:
             else:
                 break
             connection.settled += 1
-            size = len(self._sent.popleft()[1])
-            self._held_bytes -= size
+            number, line = self._sent.popleft()
+            self.held_bytes -= len(line)
+            if self._tell is not None:
+                self._tell(number, refusal)

@@ -264,8 +264,7 @@ def test_progress_is_shown_on_a_terminal(shared: tuple[Proxy, Sidecar], tmp_path
         (["--stream", "x", "--file", "f", "--timeout", "soon"], "expected a duration such as"),
         (["--stream", "x", "--file", "f", "--timeout", "0s"], "expected a duration above zero"),
         (["--stream", "x", "--file", "f", "--socket", "tcp:here"], "expected tcp:HOST:PORT"),
-        (["--stream", "x", "--file", "f", "--proxy", "here"], "expected a URL such as"),
-        (["--stream", "x", "--file", "f", "--proxy", "http://127.0.0.1:10205"], "own http.listen"),
+        (["--stream", "x", "--file", "f", "--proxy", "http://127.0.0.1:10215"], "No such option"),
         (["--stream", "x", "-report", "-report.type", "agent"], "they go with none of our own"),
         (["-report.typo"], "no such option; there are report.type"),
     ],
@@ -296,8 +295,7 @@ def test_without_a_sidecar_it_says_what_was_tried(run: Send, tmp_path: Path) -> 
     assert (done.code, done.out) == (1, "")
     assert done.err == (
         f"sidecar: no sidecar runs here: tried unix:{tmp_path}/a.sock (No such file or directory), "
-        f"unix:{tmp_path}/no.sock (No such file or directory), http://127.0.0.1:{port} (Connection refused); "
-        "--proxy URL sends directly to a proxy\n"
+        f"unix:{tmp_path}/no.sock (No such file or directory), http://127.0.0.1:{port} (Connection refused)\n"
     )
     done = run("send", "--config", str(config), "--socket", "@x", *EVENT)
     assert done.err == "sidecar: no sidecar runs here: tried @x (No such file or directory)\n"
@@ -455,51 +453,6 @@ def test_a_full_queue_over_http(run: Send, tmp_path: Path) -> None:
         assert int(found[1]) == int(found[2]) - 1 == sidecar.books()["accepted"]
 
 
-# Past the sidecar.
-
-
-def test_directly_to_a_proxy(run: Send, proxy: Proxy, tmp_path: Path) -> None:
-    config = tmp_path / "sidecar.yml"
-    streams = {"app-events": {"data_id": 1500006, "access_token": TOKEN}}
-    config.write_text(json.dumps({"streams": streams, "defaults": {"target": "0:h"}}))
-    past = ("send", "--config", str(config), "--proxy", proxy.url)
-    assert run(*past, *EVENT) == (0, "1 event delivered directly\n", "")
-    assert run(*past, "--data-id", "7", "--token", "t-o-k-e-n", *EVENT[2:]).code == 0
-    assert "no stream 'other' is configured" in run(*past, "--stream", "other", *EVENT[2:]).err
-    assert "access_token: missing" in run(*past, "--data-id", "8", *EVENT[2:]).err
-    assert [(document["data_id"], document["data"][0]["target"]) for document in proxy.documents()] == [
-        (1500006, "0:h"), (7, "0:h"),
-    ]  # fmt: skip
-
-
-def test_a_large_file_directly_obeys_the_proxys_limit(run: Send, proxy: Proxy, tmp_path: Path) -> None:
-    """A bad line does not cost requests: it is found before anything is sent."""
-    events = [event(event={"content": f"c{n}" + "x" * 400}) for n in range(3000)]
-    future = event(timestamp=int((time.time() + 7200) * 1000))
-    file = write(tmp_path, *events[:1500], event(target=5), future, *events[1500:])
-    done = run("send", "--data-id", "7", "--token", "t", "--proxy", proxy.url, "--file", file)
-    assert (done.code, done.out) == (1, "3000 events delivered directly\n")
-    assert f"{file}:1501: target: expected a string, got 5" in done.err
-    assert f"{file}:1502: timestamp: 7" in done.err
-    assert sorted(item["event"]["content"] for item in proxy.items()) == sorted(e["event"]["content"] for e in events)
-    assert 4 <= proxy.summary()["requests"] < 40
-
-
-def test_a_proxy_that_refuses_or_is_none(run: Send, proxy: Proxy) -> None:
-    past = ("send", "--proxy", proxy.url, "--data-id", "7", "--token", "t", *EVENT[2:], "--timeout", "300ms")
-    for fault, message in (
-        ("404", f"{proxy.url}: HTTP 404"),
-        ("503", f"gave up after 300ms: {proxy.url}: HTTP 503"),
-        ("reset-before", f"gave up after 300ms: {proxy.url}: "),
-        ("html", "not a proxy's acknowledgement"),
-    ):
-        proxy.fault(fault)
-        done = run(*past)
-        assert (done.code, done.out, message in done.err) == (1, "", True), done.err
-    proxy.fault("503", times=1)
-    assert run(*past[:-1], "10s").code == 0
-
-
 # In the words of bkmonitorbeat.
 
 BODY = {"data_id": 1500006, "access_token": "", "data": [event(metrics={"field1": 1.1})]}
@@ -556,6 +509,25 @@ def test_the_beats_proxy_serves_where_no_sidecar_runs(run: Send, proxy: Proxy) -
     begun = time.monotonic()
     done = run("send", *beat("-report.http.server", server, "-report.message.body", body, type_="http"))
     assert (done.code, "Connection refused" in done.err, time.monotonic() - begun < 30) == (1, True, True)
+
+
+def test_a_proxy_that_refuses_the_beats_report_or_is_none(run: Send, proxy: Proxy) -> None:
+    body = json.dumps({"data_id": 7, "access_token": "t", "data": [event()]})
+    server = proxy.url.removeprefix("http://")
+    words = beat("-report.http.server", server, "-report.message.body", body, type_="http")
+    past = ("send", *words, "--timeout", "300ms")
+    for fault, message in (
+        ("404", f"{proxy.url}: HTTP 404"),
+        ("503", f"gave up after 300ms: {proxy.url}: HTTP 503"),
+        ("reset-before", f"{proxy.url}: "),  # the original does not try again either
+        ("html", "not a proxy's acknowledgement"),
+    ):
+        proxy.fault(fault)
+        done = run(*past)
+        assert (done.code, done.out, message in done.err) == (1, "", True), done.err
+    proxy.fault("503", times=1)
+    assert run(*past[:-1], "10s").code == 0
+    assert proxy.items()
 
 
 def test_the_beats_agent_address_counts_if_it_is_ours(run: Send, path: str, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.client import SidecarHandler
-from sidecar.client.address import Tcp, parse_address
 from sidecar.client.answers import Acked, Answers, BadAnswer, LineRefused, NotShown
+from sidecar.client.connection import Tcp, parse_address
 from sidecar.client.line import LineWriter, cut
 from sidecar.client.link import pause_s
 from sidecar.client.outbox import Outbox
@@ -205,9 +205,9 @@ def figures(outbox: Outbox) -> tuple[int, int, int]:
 
 def test_an_acknowledgement_settles_the_first_lines_that_are_not_refused() -> None:
     outbox = outbox_of(5)
-    outbox.refuse(2)
+    outbox.apply(LineRefused(line=2, error="bad"))
     assert figures(outbox) == (0, 0, 5)
-    outbox.acked(2)
+    outbox.apply(Acked(total=2))
     assert figures(outbox) == (2, 1, 2)
     assert outbox.is_settled(3)
     assert not outbox.is_settled(4)
@@ -217,42 +217,42 @@ def test_an_acknowledgement_settles_the_first_lines_that_are_not_refused() -> No
 
 def test_a_refusal_at_the_front_settles_by_itself() -> None:
     outbox = outbox_of(2)
-    outbox.refuse(1)
+    outbox.apply(LineRefused(line=1, error="bad"))
     assert figures(outbox) == (0, 1, 1)
 
 
 def test_an_acknowledgement_ahead_of_a_refusal_settles_no_line_too_many() -> None:
     outbox = outbox_of(4)
-    outbox.acked(2)  # the lines 1 and 3, as will turn out
+    outbox.apply(Acked(total=2))  # the lines 1 and 3, as will turn out
     assert figures(outbox) == (2, 0, 2)
-    outbox.refuse(2)
+    outbox.apply(LineRefused(line=2, error="bad"))
     assert figures(outbox) == (2, 1, 1)
     assert outbox.is_settled(3)
 
 
 def test_refusals_that_were_not_shown_are_settled_once_all_is_answered() -> None:
     outbox = outbox_of(6)
-    outbox.acked(2)
-    outbox.refuse(3)
-    outbox.not_shown(2)
+    outbox.apply(Acked(total=2))
+    outbox.apply(LineRefused(line=3, error="bad"))
+    outbox.apply(NotShown(lines=2))
     assert figures(outbox) == (2, 1, 3)
-    outbox.acked(3)
+    outbox.apply(Acked(total=3))
     assert figures(outbox) == (3, 3, 0)
     outbox = outbox_of(2)
     with pytest.raises(BadAnswer):
-        outbox.not_shown(3)
+        outbox.apply(NotShown(lines=3))
     assert Answers().feed(b'{"not_shown":7,"error":"x"}\n') == [NotShown(lines=7)]
 
 
 def test_lines_are_counted_anew_on_each_connection() -> None:
     outbox = outbox_of(4, sent=3)
-    outbox.acked(1)
-    outbox.refuse(3)
+    outbox.apply(Acked(total=1))
+    outbox.apply(LineRefused(line=3, error="bad"))
     outbox.connection_lost()
     assert figures(outbox) == (1, 1, 2)
     assert outbox.take(100) == b"13"
-    outbox.acked(1)
-    outbox.acked(2)
+    outbox.apply(Acked(total=1))
+    outbox.apply(Acked(total=2))
     assert figures(outbox) == (3, 1, 0)
 
 
@@ -261,7 +261,7 @@ def test_what_is_not_settled_fills_the_buffer() -> None:
     assert [outbox.put(b"1234") for _ in range(3)] == [True, True, False]
     assert outbox.take(1) == b"1234"
     assert not outbox.put(b"123")
-    outbox.acked(1)
+    outbox.apply(Acked(total=1))
     assert outbox.put(b"123456")
     assert outbox.full == 2
 
@@ -269,20 +269,20 @@ def test_what_is_not_settled_fills_the_buffer() -> None:
 @pytest.mark.parametrize("refused", [0, 3])
 def test_a_refusal_of_no_open_line_is_a_bad_answer(refused: int) -> None:
     with pytest.raises(BadAnswer):
-        outbox_of(3, sent=2).refuse(refused)
+        outbox_of(3, sent=2).apply(LineRefused(line=refused, error="bad"))
 
 
 def test_contradictions_are_bad_answers() -> None:
     outbox = outbox_of(3, sent=2)
     with pytest.raises(BadAnswer):
-        outbox.acked(3)
+        outbox.apply(Acked(total=3))
     outbox = outbox_of(3)
-    outbox.acked(2)
+    outbox.apply(Acked(total=2))
     with pytest.raises(BadAnswer):
-        outbox.acked(1)
-    outbox.refuse(3)
+        outbox.apply(Acked(total=1))
+    outbox.apply(LineRefused(line=3, error="bad"))
     with pytest.raises(BadAnswer):
-        outbox.refuse(3)
+        outbox.apply(LineRefused(line=3, error="bad"))
 
 
 @pytest.mark.property
@@ -302,10 +302,10 @@ def test_no_line_is_lost_whatever_the_sidecar_does(data: st.DataObject) -> None:
         late = data.draw(st.booleans())
         acked = data.draw(st.integers(0, len(good)))
         for place in () if late else refusals:
-            outbox.refuse(place)
-        outbox.acked(acked)
+            outbox.apply(LineRefused(line=place, error="bad"))
+        outbox.apply(Acked(total=acked))
         for place in refusals if late else ():
-            outbox.refuse(place)
+            outbox.apply(LineRefused(line=place, error="bad"))
         refused |= {lines[place - 1] for place in refusals}
         outbox.connection_lost()
         assert outbox.acknowledged + outbox.refused + len(outbox) == 20

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.cli.send.beat import Beat, split_arguments
-from sidecar.cli.send.beat_message import make_message, make_report
+from sidecar.cli.send.beat import Beat, make_message, make_report, split_arguments
 
 NOW_MS = 1_700_000_000_000
 EVENT = {

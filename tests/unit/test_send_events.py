@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sidecar.cli.send.event import Given, Item, make_event, read_metrics, read_pairs, with_fields
 from sidecar.cli.send.lines import Line, LineCutter, items_of
-from sidecar.cli.send.report import Pipe, Report, SendLimits, gather
+from sidecar.cli.send.outbox import Pipe, Report, SendLimits, gather
 from sidecar.core.errors import Rejected
 
 NOW_MS = 1_700_000_000_000

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from sidecar.cli.send import verdict
-from sidecar.cli.send.conversation import Conversation
+from sidecar.cli.send import http_link
+from sidecar.cli.send.delivery import Patience
 from sidecar.cli.send.event import Item
-from sidecar.cli.send.link import Patience
-from sidecar.cli.send.outbox import ReportOutbox, StoppedError
-from sidecar.cli.send.report import Pipe, Report
-from sidecar.client.answers import Acked, BadAnswer, LineRefused
+from sidecar.cli.send.line_socket import ReportLines
+from sidecar.cli.send.outbox import Pipe, Report, ReportOutbox, StoppedError
+from sidecar.client.answers import Acked, BadAnswer, LineRefused, NotShown
 from sidecar.core.errors import Rejection
 from sidecar.forward.outcome import Reply
 from sidecar.inputs.http.answers import rejection
@@ -129,39 +128,65 @@ def test_what_is_open_when_a_connection_is_lost_goes_first_and_in_order() -> Non
     assert [lines(box.next()) for _ in range(3)] == [[1], [3], [4]]
 
 
-def conversation(*reports: Report) -> tuple[Box, Conversation]:
+def open_lines(*reports: Report) -> tuple[Box, ReportLines]:
     box = Box(reports)
-    talk = Conversation(box)
-    for _ in reports:
-        talk.say(box.take(), 100)
-    return box, talk
+    lines = ReportLines(box, None)
+    written = lines.take(10_000)
+    assert len(written.splitlines()) == len(reports)
+    return box, lines
 
 
 def test_an_acknowledgement_settles_the_first_lines_that_are_not_refused() -> None:
-    box, talk = conversation(report(1), report(2), report(3), report(4))
-    talk.hear(LineRefused(line=2, error="data[0]: bad"))
-    talk.hear(Acked(total=2))
-    assert (box.taken_events, box.complaints, talk.open_lines, talk.open_bytes) == (2, [(2, "data[0]: bad")], 1, 100)
+    box, lines = open_lines(report(1), report(2), report(3), report(4))
+    lines.answered([LineRefused(line=2, error="data[0]: bad")])
+    lines.answered([Acked(total=2)])
+    assert (box.taken_events, box.complaints) == (2, [(2, "data[0]: bad")])
     assert box.first_unsettled_line() == 4
-    talk.hear(Acked(total=3))
-    assert (talk.open_lines, box.taken_events) == (0, 3)
+    lines.answered([Acked(total=3)])
+    assert (box.first_unsettled_line(), box.taken_events) == (None, 3)
 
 
 @pytest.mark.parametrize(
-    "answer", [Acked(total=3), Acked(total=-1), LineRefused(line=3, error=""), LineRefused(line=0, error="")]
-)
+    "answer",
+    [
+        Acked(total=3), Acked(total=-1), LineRefused(line=3, error=""), LineRefused(line=0, error=""),
+        NotShown(lines=1),
+    ],
+)  # fmt: skip
 def test_answers_that_cannot_be(answer: Any) -> None:
-    _, talk = conversation(report(1), report(2))
+    _, lines = open_lines(report(1), report(2))
     with pytest.raises(BadAnswer):
-        talk.hear(answer)
+        lines.answered([answer])
 
 
 def test_what_was_acknowledged_cannot_be_refused() -> None:
-    _, talk = conversation(report(1), report(2))
-    talk.hear(Acked(total=1))
+    _, lines = open_lines(report(1), report(2))
+    lines.answered([Acked(total=1)])
     for answer in (LineRefused(line=1, error=""), Acked(total=0)):
         with pytest.raises(BadAnswer):
-            talk.hear(answer)
+            lines.answered([answer])
+
+
+def test_no_more_lines_are_open_than_their_refusals_have_room_for() -> None:
+    box = Box([report(number) for number in range(1, 151)])
+    lines = ReportLines(box, None)
+    assert len(lines.take(1 << 30).splitlines()) == 100
+    assert lines.take(1 << 30) == b""
+    lines.answered([Acked(total=40)])
+    assert len(lines.take(1 << 30).splitlines()) == 40
+
+
+def test_the_source_is_waited_for_only_while_nothing_is_open() -> None:
+    box = Box([report(1), None, None, report(2)])
+    lines = ReportLines(box, None)
+    assert len(lines.take(1 << 30).splitlines()) == 1
+    assert lines.take(1 << 30) == b""
+    lines.answered([Acked(total=1)])
+    assert len(lines.take(1 << 30).splitlines()) == 1
+    assert not box.is_done
+    lines.answered([Acked(total=2)])
+    assert lines.take(1 << 30) == b""
+    assert box.is_done
 
 
 def reply_of(why: Rejection) -> Reply:
@@ -179,17 +204,17 @@ def own(status: int, message: str, **headers: str) -> Reply:
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (GOOD, verdict.Accepted()),
-        (own(503, "the queue is full", retry_after="5"), verdict.Later("HTTP 503: the queue is full", 5.0)),
-        (own(429, "slowly"), verdict.Later("HTTP 429: slowly", None)),
-        (Reply(429, {}, b""), verdict.Later("HTTP 429", None)),
-        (Reply(404, {}, b""), verdict.Elsewhere("HTTP 404")),
-        (Reply(418, {}, b""), verdict.Elsewhere("HTTP 418")),
-        (Reply(200, {}, b"hello"), verdict.Later("HTTP 200: hello: not a proxy's acknowledgement", None)),
+        (GOOD, http_link.Accepted()),
+        (own(503, "the queue is full", retry_after="5"), http_link.Later("HTTP 503: the queue is full", 5.0)),
+        (own(429, "slowly"), http_link.Later("HTTP 429: slowly", None)),
+        (Reply(429, {}, b""), http_link.Later("HTTP 429", None)),
+        (Reply(404, {}, b""), http_link.Elsewhere("HTTP 404")),
+        (Reply(418, {}, b""), http_link.Elsewhere("HTTP 418")),
+        (Reply(200, {}, b"hello"), http_link.Later("HTTP 200: hello: not a proxy's acknowledgement", None)),
     ],
 )
-def test_what_an_answer_over_http_means(reply: Reply, expected: verdict.Verdict) -> None:
-    assert verdict.judge(reply, datetime.now(UTC), token="") == expected
+def test_what_an_answer_over_http_means(reply: Reply, expected: http_link.Verdict) -> None:
+    assert http_link.verdict_on(reply, datetime.now(UTC), token="") == expected
 
 
 @pytest.mark.parametrize(
@@ -206,7 +231,7 @@ def test_what_an_answer_over_http_means(reply: Reply, expected: verdict.Verdict)
     ],
 )
 def test_what_is_rejected_over_http_is_known_as_data(reply: Reply, message: str, scope: str) -> None:
-    found = verdict.judge(reply, datetime.now(UTC), token="")
+    found = http_link.verdict_on(reply, datetime.now(UTC), token="")
     assert isinstance(found, Rejection)
     assert (found.message, found.scope) == (message, scope)
 
@@ -215,7 +240,7 @@ def test_a_proxy_that_repeats_the_token_as_data_is_not_repeated() -> None:
     answer = Reply(
         400, {}, b'{"result": "false", "message": "no", "place": ["secret-token"], "problem": "secret-token"}'
     )
-    found = verdict.judge(answer, datetime.now(UTC), token="secret-token")
+    found = http_link.verdict_on(answer, datetime.now(UTC), token="secret-token")
     assert isinstance(found, Rejection)
     assert found.message == "no"
 

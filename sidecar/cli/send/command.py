@@ -8,13 +8,13 @@ import click
 
 from sidecar.cli.options import readable_configuration
 from sidecar.cli.send.beat import Beat, split_arguments
+from sidecar.cli.send.destination import Where
 from sidecar.cli.send.event import Given, make_event, read_metrics, read_pairs
 from sidecar.cli.send.job import SendJob, send_as_beat, send_event, send_file
-from sidecar.cli.send.report import Pipe
-from sidecar.cli.send.way import Where
+from sidecar.cli.send.outbox import Pipe
 from sidecar.cli.times import When
-from sidecar.client.address import parse_address
-from sidecar.config import Readable, is_own_listener, parse_url, read_secret
+from sidecar.client.connection import parse_address
+from sidecar.config import Readable, read_secret
 from sidecar.core.units import parse_duration
 
 _TOKEN_BYTES = 10_000
@@ -57,7 +57,6 @@ class _Command(click.Command):
 @click.option("--socket", envvar="SIDECAR_SOCKET", show_envvar=True, metavar="ADDRESS",
               help="Where the sidecar is: unix:/PATH, unix:@NAME, tcp:HOST:PORT or a path."
               " Default: its usual places, those of the configuration first.")  # fmt: skip
-@click.option("--proxy", metavar="URL", help="Send directly to this proxy instead, past any sidecar.")
 @click.option("--timeout", metavar="DURATION",
               help="Give up when nothing got on disk for so long. Default: 30s; with --file 5min.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Say nothing when all is well.")
@@ -69,7 +68,6 @@ def send(
     token: str | None,
     token_file: Path | None,
     socket: str | None,
-    proxy: str | None,
     timeout: str | None,
     file: str | None,
     quiet: bool,
@@ -90,11 +88,11 @@ def send(
     sidecar; only -report.type http posts to -report.http.server where none runs. -report.agent.address is ignored,
     unless it is a socket of the configuration's, which is then tried first.
     """
-    where = Where(readable=readable, socket=_address(socket), proxy=_proxy(proxy, readable))
+    where = Where(readable=readable, socket=_address(socket))
     job = SendJob(where=where, timeout_s=_timeout(timeout), quiet=quiet)
     beat = click.get_current_context().obj
     if isinstance(beat, Beat):
-        if stream or data_id or file or proxy or any(event.values()):
+        if stream or data_id or file or any(event.values()):
             raise click.UsageError("the options of bkmonitorbeat say all of a report; they go with none of our own")
         send_as_beat(job, beat)
         return
@@ -161,18 +159,6 @@ def _address(text: str | None) -> str | None:
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--socket") from None
     return text
-
-
-def _proxy(text: str | None, readable: Readable) -> str | None:
-    if text is None:
-        return None
-    try:
-        url = parse_url(text)
-    except ValueError as error:
-        raise click.BadParameter(f"expected {error}", param_hint="--proxy") from None
-    if is_own_listener(url, readable.config.http.listen):
-        raise click.BadParameter("this is the sidecar's own http.listen; leave it out", param_hint="--proxy")
-    return url
 
 
 def _timeout(text: str | None) -> float | None:

@@ -1,22 +1,76 @@
-"""Finds the running sidecar: its line sockets first, then its HTTP endpoint. What is sent there is not its business."""
+"""Decides where reports go: to the running sidecar, by its line sockets first and then its HTTP endpoint.
+
+Only what `bkmonitorbeat -report` would have posted to a proxy goes there where no sidecar runs. Nothing is sent yet.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
+from sidecar.cli.send.beat import Beat
+from sidecar.cli.send.delivery import NoSidecarError, SendError, SendLink
+from sidecar.cli.send.direct import open_proxy
 from sidecar.cli.send.http_link import HttpLink, NoSidecarThereError, open_sidecar
 from sidecar.cli.send.line_socket import LineSocket, open_line_socket
-from sidecar.config import Listen, Readable, is_loopback
-from sidecar.core.errors import SidecarError
+from sidecar.cli.send.outbox import SendLimits
+from sidecar.config import ENVELOPE_BYTES, Listen, Readable, is_loopback, parse_url
+from sidecar.core.errors import in_words
 
 WELL_KNOWN = "unix:/run/sidecar/sidecar.sock"
+_EVENTS, _BYTES = 200, 200_000
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where somebody listens, not we
 Way = tuple[str, Callable[[], LineSocket | HttpLink]]
 
 
-class NoSidecarError(SidecarError):
-    """Nothing that is tried is a sidecar."""
+class SendWay(msgspec.Struct, frozen=True):
+    """How reports go out: over `link`, and over what `connect` gives when that is lost, if anything.
+
+    `distrust` is told of a way that was shut without a word; `limits` are those of a report.
+    """
+
+    link: SendLink
+    connect: Callable[[], SendLink] | None
+    distrust: Callable[[str], None]
+    limits: SendLimits
+
+
+class Where(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user said about it: a `socket` by name, else what can be read of the configuration."""
+
+    readable: Readable
+    socket: str | None
+
+
+def find_way(where: Where, first: str | None = None) -> SendWay:
+    """Return the way to the running sidecar. Raises NoSidecarError, which says what was tried, `first` ahead of all."""
+    finder = Finder(where.readable, only=where.socket, first=first)
+    limits = SendLimits(_EVENTS, min(_BYTES, max_line_bytes(where.readable) - ENVELOPE_BYTES))
+    return SendWay(finder.find(), finder.find, finder.distrust, limits)
+
+
+def find_way_of_beat(where: Where, beat: Beat) -> SendWay:
+    """Return the way; the original's agent socket counts only if it is ours, its proxy only where no sidecar runs.
+
+    Raises NoSidecarError, and SendError for a proxy that is none.
+    """
+    agent = beat["report.agent.address"]
+    known = own_sockets(where.readable) if agent else []
+    first = next((address for address in known if same_socket(address, agent)), None)
+    try:
+        return find_way(where, first)
+    except NoSidecarError as error:
+        if not beat.over_http:
+            raise
+        server = beat["report.http.server"]
+        if not server:
+            raise SendError(f"{error}; and report.http.server is not given") from None
+    try:
+        url = parse_url(f"http://{server}")
+    except ValueError:
+        raise SendError(f"report.http.server: expected HOST:PORT such as 10.0.0.1:10205, got {server}") from None
+    limits = SendLimits(1, where.readable.config.proxy.max_body)  # of one report, which is not divided
+    return SendWay(open_proxy(url, where.readable.config), None, lambda _: None, limits)
 
 
 class Finder:
@@ -26,19 +80,19 @@ class Finder:
         self._ways = list(_socket_ways(readable, [only]) if only else _ways(readable, first))
 
     def find(self) -> LineSocket | HttpLink:
-        """Raises NoSidecarError, which says what was tried."""
+        """Return an open way. Raises NoSidecarError, which says what was tried."""
         tried = []
         for name, open_way in self._ways:
             try:
                 return open_way()
             except OSError as error:
-                tried.append(f"{name} ({error.strerror or error})")
+                tried.append(f"{name} ({in_words(error)})")
             except NoSidecarThereError as other:
                 tried.append(f"{name} ({other})")
         raise NoSidecarError(f"no sidecar runs here: tried {', '.join(tried)}")
 
     def distrust(self, name: str) -> None:
-        """This way was shut without a word; from now on it is the last to be tried."""
+        """Try this way last from now on, since it was shut without a word."""
         self._ways.sort(key=lambda way: way[0] == name)
 
 
@@ -81,7 +135,7 @@ def _opener(address: str, own_target: str | None) -> Callable[[], LineSocket]:
 
 
 def _target_for(address: str, readable: Readable) -> str | None:
-    """None where the sidecar takes an event for this host's own and knows better what that is called."""
+    """Return what stands in for a missing target; None where the sidecar knows better what this host is called."""
     local = not address.startswith("tcp:") or is_loopback(address.split(":", 1)[1].rpartition(":")[0].strip("[]"))
     return None if local and not readable.defaults_known else readable.config.defaults.own_target
 

@@ -1,6 +1,7 @@
-"""Delivers directly to a cloud area's proxy, past any sidecar: nothing is kept on disk, and there is no other proxy.
+"""Posts one report directly to a cloud area's proxy: what `bkmonitorbeat -report` falls back to where no sidecar runs.
 
-A report is first checked by the sidecar's rules, since the proxy takes things that it then loses.
+Nothing is kept on disk. The report is first checked by the sidecar's rules, since the proxy takes things that it then
+loses. It is one request for each call of the command, and pauses of a second and more lie between its attempts.
 """
 
 import http.client
@@ -10,18 +11,16 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sidecar.cli.send.http_link import TIMEOUT_S, HttpLink
-from sidecar.cli.send.report import Report
+from sidecar.cli.send.outbox import Report
 from sidecar.config import Config, tls_context
 from sidecar.core.errors import Rejected
 from sidecar.forward import push_url
 from sidecar.intake import Router
 from sidecar.report import Envelope, check_items
 
-"""Left free for what stands around the events."""
-
 
 def open_proxy(url: str, config: Config) -> HttpLink:
-    """A cloud area's proxy, past any sidecar; connects with the first report. Raises ConfigError for files of https."""
+    """Return the way to a proxy; it connects with the report. Raises ConfigError for files of https."""
     parts = urlsplit(url)
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
@@ -34,7 +33,7 @@ def open_proxy(url: str, config: Config) -> HttpLink:
 
 
 class _Checked:
-    """Makes the bodies for a proxy: with the configured token, and nothing in them that the proxy would not take."""
+    """Makes the body for a proxy: with the configured token, and nothing in them that the proxy would not take."""
 
     def __init__(self, config: Config) -> None:
         self._router = Router(config)

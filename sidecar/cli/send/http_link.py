@@ -1,6 +1,6 @@
 """Posts reports over HTTP, one after the other, and opens the sidecar's own endpoint for that.
 
-What goes directly to a proxy is made in `direct.py`; what an answer means is the business of `verdict.py`.
+What an answer itself means is the business of `forward`; what goes directly to a proxy is made in `direct.py`.
 """
 
 import http.client
@@ -10,12 +10,25 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from sidecar.cli.send import verdict
-from sidecar.cli.send.link import BrokenError, GaveUpError, Patience
-from sidecar.cli.send.outbox import ReportOutbox, StoppedError
-from sidecar.cli.send.report import Report
-from sidecar.core.errors import Rejected, Rejection
-from sidecar.forward import Reply
+from sidecar.cli.send.delivery import BrokenError, GaveUpError, Patience
+from sidecar.cli.send.outbox import Report, ReportOutbox, StoppedError, rejected_as
+from sidecar.core.errors import Rejected, Rejection, in_words
+from sidecar.forward import (
+    Busy,
+    DataFault,
+    Delivered,
+    Looped,
+    Misrouted,
+    ProxyDown,
+    RefusedUnknown,
+    Reply,
+    Throttled,
+    TooLarge,
+    Unauthorized,
+    judge,
+    words_of,
+)
+from sidecar.inputs.http import REJECTION_HEADER
 
 PUSH = "/v2/push/"
 _ANSWER_BYTES = 65_536
@@ -25,6 +38,69 @@ _STATUS_TIMEOUT_S = 5.0
 _PAUSE_S = 1.0
 MakeBody = Callable[[Report], tuple[bytes, str]]
 """The body, and a token that the other side might repeat in its words; the sidecar never does. Raises Rejected."""
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """On disk at the sidecar, or at the proxy."""
+
+
+class Later(msgspec.Struct, frozen=True):
+    """The same again, after so long if that was said."""
+
+    why: str
+    after_s: float | None
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """Whoever answers there takes no reports."""
+
+    why: str
+
+
+Verdict = Accepted | Rejection | Later | Elsewhere
+
+
+def verdict_on(reply: Reply, now: datetime, *, token: str) -> Verdict:
+    """Return what an answer means for one report. The sidecar answers as a proxy does, so one table serves for both.
+
+    `now` (aware) is for a date in Retry-After; words that repeat the token are not repeated here.
+    """
+    match judge(reply, now, secret=token):
+        case Delivered():
+            return Accepted()
+        case DataFault() | TooLarge():
+            return _rejected(reply, token, "report")
+        case Unauthorized():
+            return _rejected(reply, token, "stream")
+        case (
+            Throttled(reason=reason, retry_after_s=after_s)
+            | Busy(reason=reason, retry_after_s=after_s)
+            | ProxyDown(reason=reason, retry_after_s=after_s)
+        ):
+            return Later(reason, after_s)
+        case Misrouted(reason=reason) | RefusedUnknown(reason=reason) | Looped(reason=reason):
+            return Elsewhere(reason)
+
+
+class _Said(msgspec.Struct):
+    """Holds what a header of the sidecar's answer says as data."""
+
+    place: tuple[str | int, ...] = ()
+    problem: str = ""
+    scope: str = ""
+
+
+def _rejected(reply: Reply, token: str, scope: str) -> Rejection:
+    """Return what is wrong with the report. `scope`: if the answer does not say.
+
+    With a `token` it is not the sidecar that answers, and its words as data may repeat that.
+    """
+    words = words_of(reply.body, token) or f"HTTP {reply.status}"
+    try:
+        said = msgspec.json.decode(reply.headers.get(REJECTION_HEADER, "") if not token else "", type=_Said)
+    except msgspec.MsgspecError:
+        return rejected_as(words, (), scope)
+    return rejected_as(said.problem or words, said.place, said.scope or scope)
 
 
 class NoSidecarThereError(Exception):
@@ -42,7 +118,7 @@ class HttpLink:
         self._heard = False
 
     def carry(self, outbox: ReportOutbox, patience: Patience) -> None:
-        """Until all is settled. Raises BrokenError, GaveUpError, StoppedError."""
+        """Send until all is settled. Raises BrokenError, GaveUpError, StoppedError."""
         while not outbox.is_done:
             report = outbox.next()
             if report is not None:
@@ -59,18 +135,18 @@ class HttpLink:
             return
         while True:
             match self._post(body, token, patience):
-                case verdict.Accepted():
+                case Accepted():
                     outbox.taken(report)
                     return
                 case Rejection() as why:
                     outbox.rejected(report, why)
                     return
-                case verdict.Later(why=words, after_s=after_s):
+                case Later(why=words, after_s=after_s):
                     _pause(patience, _PAUSE_S if after_s is None else after_s, f"{self.name}: {words}")
-                case verdict.Elsewhere(why=words):
+                case Elsewhere(why=words):
                     raise StoppedError(f"{self.name}: {words}")
 
-    def _post(self, body: bytes, token: str, patience: Patience) -> verdict.Verdict:
+    def _post(self, body: bytes, token: str, patience: Patience) -> Verdict:
         try:
             self._limit_time(patience)
             self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
@@ -80,10 +156,10 @@ class HttpLink:
             _finish(response, self._connection)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise BrokenError(f"{self.name}: {_words(error)}", silent=not self._heard) from None
+            raise BrokenError(f"{self.name}: {in_words(error)}", silent=not self._heard) from None
         self._heard = True
-        found = verdict.judge(Reply(response.status, headers, answer), datetime.now(UTC), token=token)
-        if isinstance(found, verdict.Accepted):
+        found = verdict_on(Reply(response.status, headers, answer), datetime.now(UTC), token=token)
+        if isinstance(found, Accepted):
             self.last_answer = answer
         return found
 
@@ -101,7 +177,7 @@ class _Identity(msgspec.Struct):
 
 
 def open_sidecar(host: str, port: int, own_target: str) -> HttpLink:
-    """The sidecar's endpoint at this address. Raises OSError, or NoSidecarThereError if it is somebody else's."""
+    """Open the sidecar's endpoint at this address. Raises OSError, or NoSidecarThereError if it is somebody else's."""
     connection = http.client.HTTPConnection(host, port, timeout=_STATUS_TIMEOUT_S)
     try:
         connection.request("GET", "/status")
@@ -122,7 +198,7 @@ def open_sidecar(host: str, port: int, own_target: str) -> HttpLink:
 
 
 def _finish(response: http.client.HTTPResponse, connection: http.client.HTTPConnection) -> None:
-    """Does not wait for what an answer of ours would not have."""
+    """Close it rather than wait for what an answer of ours would not have."""
     if not response.isclosed():
         connection.close()
 
@@ -131,7 +207,3 @@ def _pause(patience: Patience, wanted_s: float, why: str) -> None:
     if not patience.left_s:
         raise GaveUpError(why)
     time.sleep(min(wanted_s, patience.left_s))
-
-
-def _words(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__

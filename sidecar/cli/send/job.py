@@ -9,17 +9,14 @@ import click
 import msgspec
 
 from sidecar.cli.output import counted, printable, progress
-from sidecar.cli.send.beat import Beat
-from sidecar.cli.send.beat_message import make_message, make_report
-from sidecar.cli.send.delivery import deliver
+from sidecar.cli.send.beat import Beat, make_message, make_report
+from sidecar.cli.send.delivery import GaveUpError, Patience, SendError, deliver
+from sidecar.cli.send.destination import SendWay, Where, find_way, find_way_of_beat
 from sidecar.cli.send.event import Given, Item
 from sidecar.cli.send.http_link import HttpLink
 from sidecar.cli.send.lines import Line, items_of
-from sidecar.cli.send.link import GaveUpError, Patience, SendError
-from sidecar.cli.send.outbox import Complain, ReportOutbox, StoppedError
+from sidecar.cli.send.outbox import Complain, Pipe, Report, ReportOutbox, StoppedError, gather
 from sidecar.cli.send.reading import opened, read_lines
-from sidecar.cli.send.report import Pipe, Report, gather
-from sidecar.cli.send.way import SendWay, Where, find_way, find_way_of_beat
 from sidecar.core.errors import Rejected, Rejection
 from sidecar.core.units import format_duration
 
@@ -42,35 +39,35 @@ class Complaints:
         self._file = file
 
     def line(self, number: int, why: str) -> None:
-        """A line of the file is no event, or cannot be one."""
+        """Say that a line of the file is no event, or cannot be one."""
         self.count += 1
         place = "" if self._file is None else f"{self._file}:{number}: "
         click.echo(f"sidecar: {place}{printable(why)}", err=True)
 
     def item(self, item: Item, why: Rejection) -> None:
-        """An event was refused; it went alone, so its place in the report was the first."""
+        """Say that an event was refused; it went alone, so its place in the report was the first."""
         place = why.place
         if place[:2] == ("data", 0):
             place = place[2:] if item.index is None else ("data", item.index, *place[2:])
         self.line(item.line, msgspec.structs.replace(why, place=place).message)
 
     def whole(self, _: Item, why: Rejection) -> None:
-        """A report was refused that was not to be divided."""
+        """Say that a report was refused, which was not to be divided."""
         self.line(0, why.message)
 
 
 def send_event(job: SendJob, pipe: Pipe, item: Item) -> None:
-    """One event. Raises SidecarError unless it is on disk."""
+    """Send one event. Raises SidecarError unless it is on disk."""
     complaints = Complaints(None)
     way = find_way(job.where)
     sent = _run(job, way, iter([Report(pipe, (item,))]), complaints.item, one_pipe=True)
     if complaints.count:
         raise click.exceptions.Exit(1)
-    _say(job, way, sent)
+    _say(job, sent)
 
 
 def send_file(job: SendJob, pipe: Pipe | None, given: Given, name: str) -> None:
-    """What stands in a file. Raises SidecarError unless all of it is on disk."""
+    """Send what stands in a file. Raises SidecarError unless all of it is on disk."""
     complaints = Complaints("<stdin>" if name == "-" else name)
     with opened(name) as (file, size):
         way = find_way(job.where)
@@ -78,13 +75,13 @@ def send_file(job: SendJob, pipe: Pipe | None, given: Given, name: str) -> None:
         sent = _run(
             job, way, gather(found, way.limits), complaints.item, one_pipe=pipe is not None, name=name, size=size
         )  # fmt: skip
-    _say(job, way, sent)
+    _say(job, sent)
     if complaints.count:
         raise SendError(f"{complaints.count} refused, see above")
 
 
 def send_as_beat(job: SendJob, beat: Beat) -> None:
-    """What `bkmonitorbeat -report` would do, but through the sidecar. Raises SidecarError unless it is done."""
+    """Do what `bkmonitorbeat -report` would do, but through the sidecar. Raises SidecarError unless it is done."""
     try:
         message = make_message(beat, _now_ms())
     except ValueError as error:
@@ -133,27 +130,27 @@ def _run(
         try:
             deliver(way.link, outbox, patience, connect=way.connect, distrust=way.distrust)
         except StoppedError as stopped:
-            raise SendError(f"{printable(str(stopped))}{_so_far(outbox, way, name)}") from None
+            raise SendError(f"{printable(str(stopped))}{_so_far(outbox, name)}") from None
         except GaveUpError as gave_up:
             how = "" if patience.left_s else f"gave up after {format_duration(timeout_s)}: "
-            raise SendError(f"{how}{gave_up}{_so_far(outbox, way, name)}") from None
+            raise SendError(f"{how}{gave_up}{_so_far(outbox, name)}") from None
         except KeyboardInterrupt:
-            raise SendError(f"interrupted{_so_far(outbox, way, name)}") from None
+            raise SendError(f"interrupted{_so_far(outbox, name)}") from None
     return outbox.taken_events
 
 
-def _so_far(outbox: ReportOutbox, way: SendWay, name: str | None) -> str:
+def _so_far(outbox: ReportOutbox, name: str | None) -> str:
     """Return what may be relied upon, where not all was done."""
     if name is None:
         return ""
     line = outbox.first_unsettled_line()
     rest = "" if line is None or line < 2 else f", all good ones before line {line} among them"
-    return f"; {counted(outbox.taken_events, 'event')} {way.done}{rest}"
+    return f"; {counted(outbox.taken_events, 'event')} on disk{rest}"
 
 
-def _say(job: SendJob, way: SendWay, sent: int) -> None:
+def _say(job: SendJob, sent: int) -> None:
     if not job.quiet:
-        click.echo(f"{counted(sent, 'event')} {way.done}")
+        click.echo(f"{counted(sent, 'event')} on disk")
 
 
 def _nothing(_: int) -> None:

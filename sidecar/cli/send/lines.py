@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from sidecar.cli.send.event import Given, Item, complete
-from sidecar.cli.send.report import Pipe
+from sidecar.cli.send.outbox import Pipe
 from sidecar.core.errors import Place, Rejected
 from sidecar.report import describe, foreign, mended, open_envelope, valid_utf8
 
