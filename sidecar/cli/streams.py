@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 
-from sidecar.config import Loaded
+from sidecar.config import Loaded, stream_name
 from sidecar.core.errors import StartError
-from sidecar.intake import Router
 from sidecar.queue import Lookup, QueueStream
 from sidecar.service.paths import queue_file
 
@@ -19,8 +18,8 @@ def open_lookup(loaded: Loaded) -> Lookup:
 
 def names_of(loaded: Loaded, streams: Mapping[int, QueueStream]) -> dict[int, str]:
     """Return the name of each stream, by its number in the file."""
-    router = Router(loaded.config)
-    return {number: router.name(stream.key) for number, stream in streams.items()}
+    names = loaded.config.names_by_data_id
+    return {number: stream_name(stream.key, names) for number, stream in streams.items()}
 
 
 def numbers_of(loaded: Loaded, streams: Mapping[int, QueueStream], wanted: tuple[str, ...]) -> tuple[int, ...] | None:

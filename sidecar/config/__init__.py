@@ -21,6 +21,7 @@ from sidecar.config.model import (
     Stream,
     Tail,
     TailTest,
+    stream_name,
 )
 from sidecar.config.readers import parse_address, parse_url, read_secret
 from sidecar.config.reload import merge_reloadable
@@ -58,6 +59,7 @@ __all__ = [
     "parse_address",
     "parse_url",
     "read_secret",
+    "stream_name",
     "tail_warnings",
     "tls_context",
     "user_id",

@@ -3,12 +3,13 @@
 A value's meaning is its type: `readers.py` has one reader for each type named here.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NewType
 
 import msgspec
 
-from sidecar.core.model import Kind
+from sidecar.core.model import FORGOTTEN, Kind, StreamKey
 from sidecar.core.units import BodyBytes, ByteRate, Bytes, Interval, LineBytes, QueueBytes, Rate, Seconds, Share
 from sidecar.parsing import Span
 from sidecar.text.regexes import Pattern
@@ -281,6 +282,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     sockets: dict[str, Socket] = {}
     tails: dict[str, Tail] = {}
     tests: dict[str, TailTest] = {}
+
+    @property
+    def names_by_data_id(self) -> dict[int, str]:
+        """Return the names of the configured streams."""
+        return {stream.data_id: name for name, stream in self.streams.items()}
+
+
+def stream_name(key: StreamKey, names_by_data_id: Mapping[int, str]) -> str:
+    """Return what people call a stream, all of one data_id alike: its configured name, else the `data_id`."""
+    return "forgotten" if key == FORGOTTEN else names_by_data_id.get(key.data_id, str(key.data_id))
 
 
 # A single value, or a list where the key takes one, may stand for the map of these, and then means this key.

@@ -20,6 +20,8 @@ from sidecar.core.model import Checkpoint
 Place = tuple[str | int, ...]
 Scope = Literal["event", "report", "stream"]
 _PLACE_CHARACTERS = 120
+REJECTION_HEADER = "x-sidecar-rejection"
+"""Of an HTTP answer of ours: a rejection as data, beside the body in the proxy's words."""
 
 
 def in_words(error: Exception) -> str:

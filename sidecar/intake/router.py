@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from sidecar.config import Config, Raw, Stream
+from sidecar.config import Config, Raw, Stream, stream_name
 from sidecar.core.errors import Rejected
-from sidecar.core.model import FORGOTTEN, StreamKey
+from sidecar.core.model import StreamKey
 from sidecar.report import Envelope, Rules, TextRule, check_item
 
 
@@ -37,7 +37,7 @@ class Router:
     def reload(self, config: Config) -> None:
         """From now on `config` counts."""
         self._by_name: Mapping[str, Stream] = config.streams
-        self._by_data_id: dict[int, str] = {stream.data_id: name for name, stream in config.streams.items()}
+        self._by_data_id: dict[int, str] = config.names_by_data_id
         self._rules = {name: _rules(config, stream) for name, stream in config.streams.items()}
         self._pass_through = Rules(default_target=config.defaults.target, max_ahead_ms=int(config.queue.max_age * 1000))
         self._own_target = config.defaults.own_target
@@ -95,9 +95,7 @@ class Router:
 
     def name(self, key: StreamKey) -> str:
         """Return what people call a stream, all of one data_id alike: its configured name, else the `data_id`."""
-        if key == FORGOTTEN:
-            return "forgotten"
-        return self._by_data_id.get(key.data_id, str(key.data_id))
+        return stream_name(key, self._by_data_id)
 
     def is_configured(self, key: StreamKey) -> bool:
         """Return True if this is the token that is configured for the data_id."""

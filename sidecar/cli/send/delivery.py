@@ -18,6 +18,10 @@ class NoSidecarError(SidecarError):
     """Nothing that is tried is a sidecar."""
 
 
+class NoSidecarThereError(SidecarError):
+    """Something else answers at the address; the text says what it is, as far as that is known."""
+
+
 class BrokenError(SidecarError):
     """The connection is lost; what is open may be sent again over another. `silent`: it never gave an answer."""
 
@@ -55,6 +59,8 @@ class SendLink(Protocol):
     """An open way to where reports go."""
 
     name: str
+    last_answer: bytes
+    """The body of the last acknowledgement; empty where there are no bodies."""
 
     def carry(self, outbox: ReportOutbox, patience: Patience) -> None:
         """Send until all is settled. Raises BrokenError, GaveUpError, StoppedError."""

@@ -9,9 +9,7 @@ from pathlib import Path
 import msgspec
 
 from sidecar.cli.send.beat import Beat
-from sidecar.cli.send.delivery import NoSidecarError, SendError, SendLink
-from sidecar.cli.send.direct import open_proxy
-from sidecar.cli.send.http_link import HttpLink, NoSidecarThereError, open_sidecar
+from sidecar.cli.send.delivery import NoSidecarError, NoSidecarThereError, SendError, SendLink
 from sidecar.cli.send.line_socket import LineSocket, open_line_socket
 from sidecar.cli.send.outbox import SendLimits
 from sidecar.config import ENVELOPE_BYTES, Listen, Readable, is_loopback, parse_url
@@ -20,7 +18,7 @@ from sidecar.core.errors import in_words
 WELL_KNOWN = "unix:/run/sidecar/sidecar.sock"
 _EVENTS, _BYTES = 200, 200_000
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where somebody listens, not we
-Way = tuple[str, Callable[[], LineSocket | HttpLink]]
+Way = tuple[str, Callable[[], SendLink]]
 
 
 class SendWay(msgspec.Struct, frozen=True):
@@ -69,6 +67,8 @@ def find_way_of_beat(where: Where, beat: Beat) -> SendWay:
         url = parse_url(f"http://{server}")
     except ValueError:
         raise SendError(f"report.http.server: expected HOST:PORT such as 10.0.0.1:10205, got {server}") from None
+    from sidecar.cli.send.direct import open_proxy  # noqa: PLC0415  # half of the start, for where no sidecar runs
+
     limits = SendLimits(1, where.readable.config.proxy.max_body)  # of one report, which is not divided
     return SendWay(open_proxy(url, where.readable.config), None, lambda _: None, limits)
 
@@ -79,7 +79,7 @@ class Finder:
     def __init__(self, readable: Readable, *, only: str | None = None, first: str | None = None) -> None:
         self._ways = list(_socket_ways(readable, [only]) if only else _ways(readable, first))
 
-    def find(self) -> LineSocket | HttpLink:
+    def find(self) -> SendLink:
         """Return an open way. Raises NoSidecarError, which says what was tried."""
         tried = []
         for name, open_way in self._ways:
@@ -122,12 +122,18 @@ def _ways(readable: Readable, first: str | None) -> Iterator[Way]:
     if listen.port:
         host = _HERE.get(listen.host, listen.host)
         listen = msgspec.structs.replace(listen, host=host)
-        yield f"http://{listen}", lambda: open_sidecar(host, listen.port, readable.config.defaults.own_target)
+        yield f"http://{listen}", lambda: _open_http(host, listen.port, readable.config.defaults.own_target)
 
 
 def _socket_ways(readable: Readable, addresses: Iterable[str]) -> Iterator[Way]:
     for address in addresses:
         yield address, _opener(address, _target_for(address, readable))
+
+
+def _open_http(host: str, port: int, own_target: str) -> SendLink:
+    from sidecar.cli.send.http_link import open_sidecar  # noqa: PLC0415  # half of the start, where there is no socket
+
+    return open_sidecar(host, port, own_target)
 
 
 def _opener(address: str, own_target: str | None) -> Callable[[], LineSocket]:

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from sidecar.cli.send.delivery import BrokenError, GaveUpError, Patience
+from sidecar.cli.send.delivery import BrokenError, GaveUpError, NoSidecarThereError, Patience
 from sidecar.cli.send.outbox import Report, ReportOutbox, StoppedError, rejected_as
-from sidecar.core.errors import Rejected, Rejection, in_words
+from sidecar.core.errors import REJECTION_HEADER, Rejected, Rejection, in_words
 from sidecar.forward import (
     Busy,
     DataFault,
@@ -28,7 +28,6 @@ from sidecar.forward import (
     judge,
     words_of,
 )
-from sidecar.inputs.http import REJECTION_HEADER
 
 PUSH = "/v2/push/"
 _ANSWER_BYTES = 65_536
@@ -101,10 +100,6 @@ def _rejected(reply: Reply, token: str, scope: str) -> Rejection:
     except msgspec.MsgspecError:
         return rejected_as(words, (), scope)
     return rejected_as(said.problem or words, said.place, said.scope or scope)
-
-
-class NoSidecarThereError(Exception):
-    """Something else answers at the address; the text says what it is, as far as that is known."""
 
 
 class HttpLink:

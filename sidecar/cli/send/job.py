@@ -13,7 +13,6 @@ from sidecar.cli.send.beat import Beat, make_message, make_report
 from sidecar.cli.send.delivery import GaveUpError, Patience, SendError, deliver
 from sidecar.cli.send.destination import SendWay, Where, find_way, find_way_of_beat
 from sidecar.cli.send.event import Given, Item
-from sidecar.cli.send.http_link import HttpLink
 from sidecar.cli.send.lines import Line, items_of
 from sidecar.cli.send.outbox import Complain, Pipe, Report, ReportOutbox, StoppedError, gather
 from sidecar.cli.send.reading import opened, read_lines
@@ -92,8 +91,7 @@ def send_as_beat(job: SendJob, beat: Beat) -> None:
     if complaints.count:
         raise click.exceptions.Exit(1)
     if beat.over_http and not job.quiet:
-        answer = way.link.last_answer if isinstance(way.link, HttpLink) else b""
-        click.echo(printable(answer.decode(errors="replace").strip()) or _acknowledgement())
+        click.echo(printable(way.link.last_answer.decode(errors="replace").strip()) or _acknowledgement())
 
 
 def _found(

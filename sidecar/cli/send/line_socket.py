@@ -64,6 +64,8 @@ class ReportLines:
 class LineSocket:
     """An open connection to a line socket, called `name`; `own_target` as for `ReportLines`."""
 
+    last_answer = b""
+
     def __init__(self, name: str, sock: socket.socket, own_target: str | None) -> None:
         self.name = name
         self._sock, self._own_target = sock, own_target

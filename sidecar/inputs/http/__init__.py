@@ -4,7 +4,6 @@
 route is the Starlette application of `routes.py`.
 """
 
-from sidecar.inputs.http.answers import REJECTION_HEADER
 from sidecar.inputs.http.bounded import bounded_protocol
 from sidecar.inputs.http.guard import Guard
 from sidecar.inputs.http.protocol import intake_protocol
@@ -12,7 +11,6 @@ from sidecar.inputs.http.push import Shared
 from sidecar.inputs.http.routes import SEEN_PATH, Views, make_app
 
 __all__ = [
-    "REJECTION_HEADER",
     "SEEN_PATH",
     "Guard",
     "Shared",

@@ -6,9 +6,8 @@ from http import HTTPStatus
 
 import msgspec
 
-from sidecar.core.errors import Rejection
+from sidecar.core.errors import REJECTION_HEADER, Rejection
 
-REJECTION_HEADER = "x-sidecar-rejection"
 _HEADER_CHARACTERS = 4096
 _IDS_AT_ONCE = 256
 
