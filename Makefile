@@ -58,7 +58,7 @@ test: debian-packages lint
 	$(PYTEST) tests/packaging
 
 check: lint
-	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not debian" tests/unit tests/contract tests/project
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not debian" tests/unit tests/component tests/contract tests/project
 
 lint: .venv/installed-test
 	$(BIN)/ruff check
@@ -73,7 +73,7 @@ soak: .venv/installed-test
 	SIDECAR_SOAK_S=3600 $(PYTEST) tests/acceptance/test_soak.py
 
 fuzz: .venv/installed-test
-	HYPOTHESIS_PROFILE=fuzz $(PYTEST) tests/unit -m property --timeout 0
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) tests/unit tests/component -m property --timeout 0
 
 fleet: .venv/installed-test
 	$(BIN)/python -m tests.fleet.report

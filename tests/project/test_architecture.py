@@ -218,3 +218,12 @@ def test_a_command_that_only_asks_does_not_load_the_daemon(command: str, most: i
     assert len(loaded) < most, sorted(loaded)
     assert not {"sidecar.service.app", "sidecar.forward.client", "sidecar.intake"} & set(loaded)
     assert ("sidecar.queue.writer" in loaded) is (most == 90)
+
+
+def test_unit_tests_touch_no_disk_thread_process_or_socket() -> None:
+    touching = re.compile(
+        r"^(?:import|from) (?:socket|threading|subprocess|tempfile|shutil)\b|\btmp_path\b", re.MULTILINE
+    )
+    files = sorted((ROOT / "tests" / "unit").glob("test_*.py"))
+    assert files
+    assert [file.name for file in files if touching.search(file.read_text())] == []

@@ -21,7 +21,7 @@ from sidecar.standin.faults import MODES, Faults
 from sidecar.status.figures import figures_of
 from sidecar.status.prometheus import PARTS
 from tests.support.queues import direct_queue
-from tests.unit.test_status import samples, status
+from tests.support.statuses import samples, status
 
 ROOT = Path(__file__).parents[2]
 DOCS = {

@@ -100,6 +100,14 @@ class FakeClient:
         self.before_turn()
         yield True
 
+    deadline_s = 1.0
+
+    def dismiss(self, base_url: str | None = None) -> None:
+        pass
+
+    async def probe(self, base_url: str) -> Reply | Failure:
+        return GOOD
+
     def is_contended(self, base_url: str) -> bool:
         return False
 

@@ -16,6 +16,7 @@ from sidecar.queue.writer import Job, Results, Writer
 
 T = TypeVar("T")
 KEY = StreamKey(1500006, "token")
+OTHER = StreamKey(1500007, "other")
 ENOUGH = Capacity(10**12, "max_size")
 
 

@@ -10,7 +10,7 @@ import pytest
 from sidecar.core.units import format_moment
 from sidecar.status.document import LaneStatus, ProxyStatus, Status, StreamStatus
 from sidecar.status.explain import explain
-from tests.unit.test_status import DOWN, PROXY, STREAM, TAIL, status
+from tests.support.statuses import DOWN, PROXY, STREAM, TAIL, status
 
 NOW_MS = 1_700_000_000_000
 LANE = LaneStatus(

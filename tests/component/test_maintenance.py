@@ -1,4 +1,4 @@
-"""Drained streams are forgotten, and their counters go on in those of another one: totals never fall."""
+"""The regular jobs. Drained streams are forgotten, and their counters go on in those of another: totals never fall."""
 
 import asyncio
 from pathlib import Path
@@ -6,61 +6,20 @@ from typing import Any
 
 import pytest
 
-from sidecar.config import Config, Proxy
-from sidecar.config.model import DataId, Secret, Stream, Url
-from sidecar.core.hops import Hops
-from sidecar.core.model import FORGOTTEN, Block, Books, StreamKey
+from sidecar.core.model import FORGOTTEN, Books, StreamKey
 from sidecar.host.clock import wall_ms
-from sidecar.host.scheduler import Schedule
-from sidecar.host.systemd import Notifier
-from sidecar.intake.router import Router
-from sidecar.queue import Acknowledge, Bury, Expire, Queue, QueueStream, books_on_disk
+from sidecar.queue import Acknowledge, Bury, Expire, QueueStream
 from sidecar.service import maintenance as maintenance_module
-from sidecar.service.forwarders import Forwarders
-from sidecar.service.maintenance import Maintenance
 from tests.support.fakes import Clock
-from tests.support.queues import ENOUGH
-
-CONFIGURED = StreamKey(7, "new", "event")
+from tests.support.service_parts import CONFIGURED, ServiceParts
 
 
-class Parts:
-    """A real queue with the jobs that forget, on a clock that stands still."""
+class Parts(ServiceParts):
+    """On a clock that stands still."""
 
     def __init__(self, directory: Path, clock: Clock) -> None:
-        stream = Stream(data_id=DataId(7), access_token=Secret("new"), kind="event")
-        self.config = Config(state=directory, proxy=Proxy(urls=(Url("http://127.0.0.1:1"),)), streams={"app": stream})
+        super().__init__(directory)
         self.clock = clock
-        self.path = directory / "queue.db"
-
-    async def __aenter__(self) -> "Parts":
-        self.queue = Queue(self.path, durability="full", chunk_bytes=1000, capacity=ENOUGH)
-        self.queue.open()
-        self.routes = Router(self.config)
-        self.forwarders = Forwarders(self.config, self.routes, self.queue, Schedule(), Hops("0" * 16))
-        self.maintenance = Maintenance(self.config, self.routes, self.queue, self.forwarders, Notifier({}))
-        self.gone: list[QueueStream] = []
-        self.maintenance.on_forgotten = self.gone.extend
-        self.queue.stream(CONFIGURED, configured=True)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.queue.close(5)
-        books, wrong = books_on_disk(self.path)
-        assert books.balanced
-        assert wrong == []
-
-    async def accept(self, key: StreamKey, events: int = 1) -> QueueStream:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def settled(error: Exception | None) -> None:
-            assert error is None
-            done.set_result(None)
-
-        stream = self.queue.stream(key)
-        self.queue.append(stream, [Block(b"1" + b",1" * (events - 1), events)], 2 * events, 1000, settled)
-        await done
-        return stream
 
     async def deliver(self, key: StreamKey, events: int = 1) -> QueueStream:
         stream = await self.accept(key, events)
@@ -185,5 +144,33 @@ def test_kept_deliveries_hold_their_stream(parts: Parts) -> None:
         await parts.queue.commit(Acknowledge(stream.fresh, 1 << 30, wall_ms(), keep=True))
         assert await parts.queue.forget({stream: parts.queue.stream(FORGOTTEN, configured=True)}) == []
         assert StreamKey(20, "kept") in parts.known()
+
+    play(parts, scenario)
+
+
+def test_what_is_due_is_released_and_the_rest_waits(parts: Parts) -> None:
+    async def scenario() -> None:
+        stream = await parts.accept(CONFIGURED, 2, due_ms=1500)
+        await parts.accept(CONFIGURED, 1, due_ms=10**15)
+        assert (stream.fresh.events, stream.lane("scheduled").events) == (0, 3)
+        await parts.maintenance.look()  # the time is 2,000 ms
+        assert (stream.fresh.events, stream.lane("scheduled").events) == (2, 1)
+
+    play(parts, scenario)
+
+
+def test_it_is_alive_as_long_as_the_writer_answers(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance_module, "_ALIVE_WITHIN_S", 0.05)
+
+    async def scenario() -> None:
+        assert await parts.maintenance.alive()
+
+        async def never(_: object) -> None:
+            await asyncio.Event().wait()
+
+        commit = parts.queue.commit
+        monkeypatch.setattr(parts.queue, "commit", never)
+        assert not await parts.maintenance.alive()
+        monkeypatch.setattr(parts.queue, "commit", commit)
 
     play(parts, scenario)

@@ -25,9 +25,7 @@ from sidecar.queue import Queue, schema
 from sidecar.queue.codec import CHECKED, RAW, ZSTD, Codec
 from sidecar.queue.operations import Acknowledge, Append, Expire, Ping, SaveQuotas, Tidy
 from sidecar.service.state_lock import StateLock
-from tests.support.queues import ENOUGH, KEY, DirectQueue, direct_queue
-
-OTHER = StreamKey(1500007, "other")
+from tests.support.queues import ENOUGH, KEY, OTHER, DirectQueue, direct_queue
 
 
 def tidy(**limits: int) -> Tidy:

@@ -10,8 +10,7 @@ import pytest
 from sidecar.core.model import Books
 from sidecar.queue.operations import Acknowledge, Forget, Ping
 from sidecar.queue.reader import books_on_disk
-from tests.support.queues import KEY, DirectQueue, direct_queue
-from tests.unit.test_queue import OTHER
+from tests.support.queues import KEY, OTHER, DirectQueue, direct_queue
 
 
 class Broken:
