@@ -141,6 +141,55 @@ def test_pure_modules_are_pure(module: str) -> None:
         assert call not in text.replace("def open_envelope(", "").replace("open_envelope(", ""), call
 
 
+@functools.cache
+def defined_in(module: str, name: str) -> str:
+    """Return the module that `name`, imported from `module`, comes from: through faces, down to where it is made."""
+    if f"{module}/{name}" in MODULES:
+        return f"{module}/{name}"
+    for node in ast.parse(MODULES[module].read_text()).body:
+        if isinstance(node, ast.ImportFrom) and any((each.asname or each.name) == name for each in node.names):
+            return defined_in(own_module(node), name) if own_module(node) else module
+    return module
+
+
+def own_module(node: ast.ImportFrom) -> str:
+    """Return the module of ours that is imported from; empty if it is a library."""
+    first, *rest = (node.module or "").split(".")
+    return ("/".join(rest) or "__init__") if first == "sidecar" else ""
+
+
+@functools.cache
+def reached(module: str) -> frozenset[str]:
+    """Return all modules of ours whose names a module uses, also through others, and itself."""
+    found: set[str] = set()
+    to_look_at = [module]
+    while to_look_at:
+        each = to_look_at.pop()
+        if each in found:
+            continue
+        found.add(each)
+        for node in ast.walk(ast.parse(MODULES[each].read_text())):
+            if isinstance(node, ast.ImportFrom) and own_module(node):
+                to_look_at += [defined_in(own_module(node), alias.name) for alias in node.names]
+    return frozenset(found)
+
+
+ONLY_FOR_A_TYPE = {"config/model": {"pathlib"}}
+"""Paths are values of the configuration; who opens them is another."""
+
+
+@pytest.mark.parametrize("module", sorted(PURE_INSIDE | {each for each in MODULES if part_of(each) in PURE_PARTS}))
+def test_pure_modules_use_only_what_is_pure_all_the_way_down(module: str) -> None:
+    impure = {
+        each: found
+        for each in reached(module)
+        if (
+            found := {name.split(".")[0] for name in imports(MODULES[each])} & IMPURE - ONLY_FOR_A_TYPE.get(each, set())
+        )
+    }
+    assert impure == {}
+
+
 def test_what_is_said_to_be_pure_exists() -> None:
     assert set(MODULES) >= PURE_INSIDE
 
