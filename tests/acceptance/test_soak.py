@@ -18,7 +18,7 @@ import pytest
 
 from sidecar.cli.control import command
 from sidecar.core.filters import DeadFilter, Moved
-from sidecar.service.control_api import DeadRound, Reload, Reloaded
+from sidecar.service.control_messages import DeadRound, Reload, Reloaded
 from tests.support import agent, census
 from tests.support.process import TOKEN, Proxy, Sidecar
 from tests.support.reports import DATA_ID, event, report

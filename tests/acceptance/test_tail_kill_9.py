@@ -42,7 +42,7 @@ class Logger(threading.Thread):
             file.write(lines[place:])
             self.written += count
             if self._random.random() < 0.01:
-                file = self._rotate(file)
+                file = self._rotate(file)  # type: ignore[assignment]
             due_s = max(due_s + count / LINES_PER_S, time.monotonic() - 1)
             self.ended.wait(max(0.0, due_s - time.monotonic()))
         file.close()

@@ -584,7 +584,7 @@ def test_at_the_exit_it_waits_no_longer_than_it_may(make: Make) -> None:
     handler = make(close_timeout_s=2.0)
     LOGGER.info("nobody is there")
     began_s = time.monotonic()
-    logging.shutdown([lambda: handler])  # type: ignore[list-item]
+    logging.shutdown([lambda: handler])
     assert 2.0 <= time.monotonic() - began_s < 4.0  # once, not twice
     assert handler.counts.undelivered == 1
 

@@ -38,7 +38,7 @@ class Parts(ServiceParts):
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parts:
     clock = Clock()
     monkeypatch.setattr(maintenance_module, "boot_clock", clock)
-    monkeypatch.setattr(maintenance_module.time, "time", lambda: 2.0)
+    monkeypatch.setattr(maintenance_module.time, "time", lambda: 2.0)  # type: ignore[attr-defined]
     return Parts(tmp_path, clock)
 
 

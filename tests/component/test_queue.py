@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.errors import StartError, Unavailable
-from sidecar.core.model import Block, Books, Order, StreamKey
+from sidecar.core.model import Block, Books, Done, Order, StreamKey
 from sidecar.queue import Queue, schema
 from sidecar.queue.codec import CHECKED, RAW, ZSTD, Codec
 from sidecar.queue.operations import Acknowledge, Append, Expire, Ping, SaveQuotas, Tidy
@@ -31,6 +31,15 @@ from tests.support.queues import ENOUGH, KEY, OTHER, DirectQueue, direct_queue
 def tidy(**limits: int) -> Tidy:
     usual = {"kept_before_ms": 0, "dead_before_ms": 0, "dead_max_bytes": 10**9, "pages": 10_000}
     return Tidy(**{**usual, **limits})
+
+
+def waits_for(event: threading.Event) -> Done:
+    """Return what keeps the writer waiting, for up to five seconds."""
+
+    def done(_: Exception | None) -> None:
+        event.wait(5)
+
+    return done
 
 
 @pytest.fixture
@@ -76,7 +85,7 @@ def test_appends_of_one_commit_share_chunks_and_keep_their_order(queue: DirectQu
     settled = threading.Semaphore(0)
     blocks = [Block(b"%04d" % n, 1) for n in range(500)]
     hold = threading.Event()
-    queue.submit(Ping(), lambda _: hold.wait(5) and None)  # the writer waits here while the others gather
+    queue.submit(Ping(), waits_for(hold))  # the writer waits here while the others gather
     for block in blocks:
         queue.submit(Append(queue.stream(), [block], 0), lambda _: settled.release())
     hold.set()
@@ -353,7 +362,7 @@ def test_one_bad_operation_cannot_fail_another(queue: DirectQueue) -> None:
         def apply(self, tx: Any) -> None:
             raise OverflowError("on purpose")
 
-    queue.submit(Ping(), lambda _: hold.wait(5) and None)
+    queue.submit(Ping(), waits_for(hold))
     queue.submit(Append(queue.stream(), [Block(b"1", 1)], 0), settle("first"))
     queue.submit(Bad(), settle("bad"))
     queue.submit(Append(queue.stream(), [Block(b"2", 1)], 0), settle("second"))

@@ -169,7 +169,7 @@ def test_when_the_clock_is_set_held_jobs_look_again(monkeypatch: pytest.MonkeyPa
         schedule.wake("job")
         await until(lambda: runs == 1)
         real = time.time
-        monkeypatch.setattr(scheduler_module.time, "time", lambda: real() - 7200)
+        monkeypatch.setattr(scheduler_module.time, "time", lambda: real() - 7200)  # type: ignore[attr-defined]
         await until(lambda: runs == 2)
 
     play(scenario)
@@ -271,7 +271,7 @@ def test_a_clock_that_is_set_again_and_again_keeps_no_job_from_its_turn(monkeypa
         real = time.time
         while not runs and steps < 200:
             steps += 1
-            monkeypatch.setattr(scheduler_module.time, "time", lambda ahead_s=3600.0 * (steps % 2): real() + ahead_s)
+            monkeypatch.setattr(scheduler_module.time, "time", lambda ahead_s=3600.0 * (steps % 2): real() + ahead_s)  # type: ignore[attr-defined]
             await asyncio.sleep(0.05)
         assert runs
 
@@ -287,6 +287,6 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, by_s: float) -> None:
         def now(cls, tz: tzinfo | None = None) -> Self:
             return cls.fromtimestamp(wall() + by_s, tz)
 
-    monkeypatch.setattr(scheduler_module.time, "time", lambda: wall() + by_s)
+    monkeypatch.setattr(scheduler_module.time, "time", lambda: wall() + by_s)  # type: ignore[attr-defined]
     monkeypatch.setattr(scheduler_module, "datetime", Set)
     monkeypatch.setattr("apscheduler.schedulers.base.datetime", Set)

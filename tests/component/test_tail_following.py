@@ -45,7 +45,7 @@ def log(logs: Path) -> Path:
     return logs / "app.log"
 
 
-def tailer(logs: Path, **settings: object) -> Tailer:
+def tailer(logs: Path, **settings: Any) -> Tailer:
     made = Tailer(logs, **settings)
     made.turn()
     return made
@@ -78,7 +78,7 @@ def age(path: Path, seconds: float) -> None:
 
 def compress_when_listed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the listing of its directory and the look at it."""
-    listed = rotated_files.list_directory
+    listed = rotated_files.list_directory  # type: ignore[attr-defined]
 
     def list_and_compress(directory: str) -> list[os.DirEntry[str]]:
         entries = listed(directory)
@@ -790,7 +790,7 @@ def test_a_small_file_that_is_shifted_while_it_is_looked_for_is_found_at_the_sec
     write(log, "2\n")
     made.worker.changed(str(log), True)
     log.rename(f"{log}.1")
-    looked = rotated_files.look_at
+    looked = rotated_files.look_at  # type: ignore[attr-defined]
 
     def shift(path: str, known: Any) -> Any:
         if path == f"{log}.1" and not Path(f"{log}.2").exists():

@@ -202,5 +202,5 @@ class Model(RuleBasedStateMachine):
 
 
 @pytest.mark.property
-class TestModel(Model.TestCase):  # type: ignore[name-defined,misc]
+class TestModel(Model.TestCase):  # type: ignore[misc,valid-type]
     settings = settings(max_examples=5000 if FUZZ else 40, stateful_step_count=25)

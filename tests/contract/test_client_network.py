@@ -185,9 +185,9 @@ def test_a_failure_of_one_request_leaves_those_under_way_alone(play: Callable[..
         async with proxies(ONE) as (post, (one,)):
             names.addresses = [ONE]
             one.frozen = True
-            early = asyncio.create_task(post())
+            early = asyncio.create_task(post())  # type: ignore[arg-type,var-annotated]
             await asyncio.sleep(0.3)
-            late = asyncio.create_task(post())
+            late = asyncio.create_task(post())  # type: ignore[arg-type,var-annotated]
             assert await early == "ReadTimeout: not within 0.6 s"
             for writer in one._writers:
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")

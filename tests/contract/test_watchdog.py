@@ -140,7 +140,7 @@ def test_a_limit_is_named_with_what_to_raise(tmp_path: Path, heard: Heard, monke
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
-    monkeypatch.setattr(watcher_module.InotifyFD, "add_callback", refuse)
+    monkeypatch.setattr(watcher_module.InotifyFD, "add_callback", refuse)  # type: ignore[attr-defined]
     watcher = Watcher()
     try:
         assert "fs.inotify.max_user_watches" in str(watcher.watch(str(tmp_path), heard))

@@ -84,7 +84,7 @@ def test_kill_9_in_the_middle_of_a_search_loses_nothing_and_repeats_at_most_the_
             post_all(sidecar, events(bad, 3_000))
             proxy.fault("none", poison=["POISON"])
             for buried in (2, 5, 9):
-                wait_until(lambda buried=buried: sidecar.books()["dead"] >= buried)
+                wait_until(lambda buried=buried: sidecar.books()["dead"] >= buried)  # type: ignore[misc]
                 sidecar.kill()
                 sidecar.start()
             sidecar.wait_empty(60)

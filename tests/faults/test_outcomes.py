@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.cli.control import command
 from sidecar.core.model import Books
-from sidecar.service.control_api import Retry
+from sidecar.service.control_messages import Retry
 from tests.support.process import Proxy, Sidecar, wait_until
 from tests.support.reports import event, report
 

@@ -55,10 +55,10 @@ def test_fail_over_under_load_loses_nothing_and_delays_little(tmp_path: Path, pa
             for mode in ("down", "503", "hang", "html"):
                 first.fault("none")
                 before = len(first.documents())
-                wait_until(lambda before=before: len(first.documents()) > before, 20, "the preferred proxy")
+                wait_until(lambda before=before: len(first.documents()) > before, 20, "the preferred proxy")  # type: ignore[misc]
                 first.fault(mode)
                 before = len(second.documents())
-                wait_until(lambda before=before: len(second.documents()) > before, 20, f"the other, while {mode}")
+                wait_until(lambda before=before: len(second.documents()) > before, 20, f"the other, while {mode}")  # type: ignore[misc]
                 time.sleep(0.5)
                 assert sidecar.stream()["oldest_age_s"] < 2
         first.fault("none")

@@ -57,7 +57,7 @@ def test_the_documentations_requests_example(proxy: Proxy, sidecar: Sidecar) -> 
     with requests.Session() as session:
         session.trust_env = False
         for response in (
-            session.post(sidecar.push_url, json=series),
+            session.post(sidecar.push_url, json=series),  # type: ignore[arg-type]
             session.post(sidecar.push_url, data=json.dumps(document)),
             session.post(sidecar.push_url.rstrip("/"), data=json.dumps(document)),
         ):

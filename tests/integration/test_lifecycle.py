@@ -262,7 +262,7 @@ def stuck(tmp_path: Path, proxy: Proxy) -> Iterator[Sidecar]:
     (tmp_path / "sitecustomize.py").write_text(
         "import time\nfrom sidecar.inputs.tail.tracker import Tracker\nTracker.look = lambda *_: time.sleep(60)\n"
     )
-    settings = {"tails": {"app": {"paths": ["/var/log/x.log"], "stream": "app-events"}}}
+    settings: dict[str, Any] = {"tails": {"app": {"paths": ["/var/log/x.log"], "stream": "app-events"}}}
     settings["http"] = {"listen": f"127.0.0.1:{free_port()}"}
     with Sidecar(tmp_path, proxy.url, settings, env={"PYTHONPATH": str(tmp_path)}) as made:
         made.spawn()

@@ -95,7 +95,7 @@ def test_the_status_as_a_monitoring_plugin(proxy: Proxy, sidecar: Sidecar) -> No
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 def test_a_user_who_may_not_use_the_control_socket_is_answered_over_http(sidecar: Sidecar) -> None:
     public = {"state": str(sidecar.state), "http": {"listen": f"127.0.0.1:{sidecar.port}"}}
-    public["proxy"] = {"urls": ["http://127.0.0.1:1"]}  # type: ignore[dict-item]
+    public["proxy"] = {"urls": ["http://127.0.0.1:1"]}
     config = sidecar.state.parent / "public.yml"
     config.write_text(json.dumps(public))
     config.chmod(0o644)

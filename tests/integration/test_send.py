@@ -420,7 +420,7 @@ def test_it_says_how_many_are_on_disk_when_it_gives_up(run: Send, path: str, tmp
 
     def refuses(line: bytes) -> bool:
         taken.append(line)
-        fake.acks = len(taken) < 3
+        fake.acks = len(taken) < 3  # type: ignore[attr-defined]
         return False
 
     with LineSidecar(path, refuses=refuses) as fake:
@@ -455,7 +455,7 @@ def test_a_full_queue_over_http(run: Send, tmp_path: Path) -> None:
 
 # In the words of bkmonitorbeat.
 
-BODY = {"data_id": 1500006, "access_token": "", "data": [event(metrics={"field1": 1.1})]}
+BODY: dict[str, Any] = {"data_id": 1500006, "access_token": "", "data": [event(metrics={"field1": 1.1})]}
 
 
 def beat(*arguments: str, kind: str = "event", type_: str = "agent") -> list[str]:

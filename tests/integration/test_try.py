@@ -82,7 +82,7 @@ TEST = {
 
 
 def test_the_tests_of_a_configuration(tmp_path: Path) -> None:
-    wrong = TEST | {"events": [{**TEST["events"][0], "event_name": "other"}]}  # type: ignore[dict-item,index]
+    wrong = TEST | {"events": [{**TEST["events"][0], "event_name": "other"}]}  # type: ignore[dict-item]
     config = write(tmp_path, tests={"good": TEST, "wrong": wrong})
     done = run_command("test", "--config", str(config), "good")
     assert (done.returncode, done.stdout) == (0, "passed  good\n1 test, 0 failed\n"), done.stdout

@@ -208,4 +208,11 @@ def test_the_example_of_a_queue_verb_works(tmp_path: Path) -> None:
     with direct_queue(tmp_path / "queue.db", chunk_bytes=1) as queue:
         queue.append("1")
         queue.append("2")
-        assert queue.get(names["Count"](queue.stream().fresh)) == 2
+        assert queue.get(names["Count"](queue.stream().fresh)) == 2  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "decisions").glob("*.md")), ids=lambda page: page.stem)
+def test_every_decision_has_a_status_and_a_date(page: Path) -> None:
+    if page.name != "README.md":
+        third = page.read_text().splitlines()[2]
+        assert re.match(r"Status: (in force|replaced by \[.*\]\(.*\))\. \d{4}-\d\d-\d\d\.", third), third

@@ -73,7 +73,7 @@ class DirectQueue:
     def get(self, operation: Operation[T]) -> T:
         """Return what the operation returns."""
         assert self.do(operation) is None
-        return self.result  # type: ignore[no-any-return]
+        return self.result
 
     def stream(self, key: StreamKey = KEY) -> QueueStream:
         streams = self.writer.streams

@@ -81,7 +81,7 @@ class TailQueue:
 
     def _advance_all(self, advances: Sequence[Advance]) -> None:
         rows = dict(self.rows or {})
-        losses = []
+        losses: list[Loss] = []
         for advance in advances:
             now = rows.get(advance.checkpoint.number)
             if (None if now is None else now.offset) != advance.before:

@@ -374,7 +374,11 @@ def test_while_it_waited_for_its_turn_the_quota_may_have_gone_or_the_proxy() -> 
     assert bench.source.spent == []
     bench = Bench(urls=("http://a", "http://b")).add(b"1")
     first = bench.endpoints.all[0]
-    bench.client.before_turn = lambda: bench.endpoints.failed(first, "refused", started_s=2000, now_s=2000)
+
+    def fail() -> None:
+        bench.endpoints.failed(first, "refused", started_s=2000, now_s=2000)
+
+    bench.client.before_turn = fail
     assert bench.run() is None
     assert [url for url, _ in bench.client.posts] == ["http://b"]
 
@@ -411,7 +415,7 @@ def test_no_request_leaves_if_the_quota_cannot_be_written_down() -> None:
     async def full(*_: Any) -> None:
         raise Unavailable("storage: disk full", retry_after_s=5)
 
-    bench.source.save_quota = full  # type: ignore[method-assign]
+    bench.source.save_quota = full  # type: ignore[assignment,method-assign]
     assert bench.run() == 0.5
     assert bench.client.posts == []
     assert bench.forwarder.hold.last_error == "storage: disk full"
@@ -424,7 +428,7 @@ def test_an_acknowledgement_that_cannot_be_stored_is_tried_again() -> None:
     async def broken(_: int) -> None:
         raise Unavailable("storage: disk full", retry_after_s=5)
 
-    bench.source.acknowledge = broken  # type: ignore[method-assign]
+    bench.source.acknowledge = broken  # type: ignore[assignment,method-assign]
     wait_s = bench.run()
     assert wait_s == 0.5
     bench.source.acknowledge = acknowledge  # type: ignore[method-assign]
@@ -440,7 +444,7 @@ def test_a_failure_that_nobody_foresaw_holds_this_stream_and_raises_nothing() ->
     async def damaged(*_: Any) -> Any:
         raise ValueError("damaged chunk")
 
-    bench.source.read = damaged  # type: ignore[method-assign]
+    bench.source.read = damaged  # type: ignore[assignment,method-assign]
     assert bench.run() == 4
     assert bench.forwarder.hold.state == "held"
     assert bench.forwarder.hold.last_error == "ValueError: damaged chunk"
@@ -455,7 +459,7 @@ def test_a_stream_that_cannot_be_read_does_not_use_up_the_attempt_for_all() -> N
     async def damaged(*_: Any) -> Any:
         raise ValueError("damaged chunk")
 
-    bench.source.read = damaged  # type: ignore[method-assign]
+    bench.source.read = damaged  # type: ignore[assignment,method-assign]
     bench.run()
     assert bench.endpoints.wait_s(bench.clock.now_s, {}) == 0
 
@@ -467,11 +471,11 @@ def test_if_another_stream_took_the_one_attempt_it_waits() -> None:
     bench.clock.now_s += wait_s
     spend = bench.source.save_quota
 
-    async def slowly(digest: str, state: bytes) -> None:
+    async def slowly(digest: bytes, state: bytes) -> None:
         await spend(digest, state)
         assert bench.endpoints.claim(bench.endpoints.all[0], bench.clock.now_s, {"http://a": bench.clock.now_s})
 
-    bench.source.save_quota = slowly  # type: ignore[method-assign]
+    bench.source.save_quota = slowly  # type: ignore[assignment,method-assign]
     assert bench.run() == 5
     assert len(bench.client.posts) == 1
 
@@ -522,7 +526,7 @@ def test_after_a_small_batch_it_gathers_for_a_moment_and_after_a_full_one_it_goe
     bench.add(b"2")
     wait_s = bench.run()
     assert wait_s == pytest.approx(0.006)
-    bench.clock.now_s += wait_s
+    bench.clock.now_s += wait_s  # type: ignore[operator]
     bench.add(*[b"3" * 400] * 3)
     assert bench.run() is None
     assert [len(batch) for batch in bench.sent()] == [1, 2, 1, 1]

@@ -312,7 +312,7 @@ def test_a_client_that_is_gone_is_answered_nothing_and_its_timer_ends() -> None:
     made = Connection()
     made.send(CHUNKED + POST[:30])  # in one piece: the second has begun before the first is answered
     made.protocol.connection_lost(ConnectionResetError())
-    made.transport.write = _closed  # type: ignore[method-assign]  # as uvloop's does
+    made.transport.write = _closed  # type: ignore[assignment,method-assign]  # as uvloop's does
     made.answer()
     assert made.loop.live == []
 

@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.config import Config, Stream
 from sidecar.config import QueueSettings as QueueConfig
-from sidecar.config.model import Defaults, Secret
+from sidecar.config.model import DataId, Defaults, Secret
 from sidecar.core.errors import Rejected, Unavailable
 from sidecar.core.hops import Hops
 from sidecar.core.model import THIS_HOST, Block, Capacity, Done, Order, Sender, StreamKey
@@ -23,7 +23,7 @@ CONFIG = Config(
     state=Path("x"),
     queue=QueueConfig(max_size=1_000_000),  # type: ignore[arg-type]
     defaults=Defaults(ip="10.0.0.1"),
-    streams={"app": Stream(data_id=5, access_token=Secret("secret"), kind="event")},
+    streams={"app": Stream(data_id=DataId(5), access_token=Secret("secret"), kind="event")},
 )
 
 

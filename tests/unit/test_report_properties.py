@@ -22,7 +22,8 @@ from sidecar.report.careful import CheckedItem, check_item, kind_of, without_twi
 from sidecar.report.fast import judge_plain
 from sidecar.report.strings import strings_decoded, strings_written
 from sidecar.standin.behind import decode_again
-from sidecar.standin.judge import PipeRules, SlidingWindows, _document, judge
+from sidecar.standin.judge import PipeRules, _document, judge
+from sidecar.standin.rates import SlidingWindows
 from tests.support.reports import NOW_MS, dump, event, report
 from tests.support.strategies import reports, weird
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.config import Config, Stream
-from sidecar.config.model import Secret
+from sidecar.config.model import DataId, Secret
 from sidecar.core.errors import Rejected
 from sidecar.core.model import FORGOTTEN, StreamKey
 from sidecar.intake.router import Router
@@ -15,8 +15,8 @@ from tests.support.reports import NOW_MS, dump, event
 CONFIG = Config(
     state=Path("state"),
     streams={
-        "app-events": Stream(data_id=1500006, access_token=Secret("right"), kind="event"),
-        "app-load": Stream(data_id=1500101, access_token=Secret("other"), timestamps="convert"),
+        "app-events": Stream(data_id=DataId(1500006), access_token=Secret("right"), kind="event"),
+        "app-load": Stream(data_id=DataId(1500101), access_token=Secret("other"), timestamps="convert"),
     },
 )
 DIRECTORY = Router(CONFIG)

@@ -17,7 +17,7 @@ SERIES = {"metrics": {"m": 1}, "target": "127.0.0.1", "dimension": {}, "timestam
 
 def split(*arguments: str) -> tuple[dict[str, str] | None, list[str]]:
     beat, others = split_arguments(arguments, ["--content", "--socket"])
-    return beat and beat.options, others
+    return beat.options if beat else None, others
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,8 @@ def test_fields_are_put_in_front_of_any_object(event: dict[str, int], more: dict
 def test_lines_come_out_the_same_in_whatever_pieces_they_come_in(parts: list[bytes], cuts: list[int]) -> None:
     text = b"\n".join(parts)
     expected = [Line(n, part.strip() if len(part) <= 9 else None) for n, part in enumerate(text.split(b"\n"), 1)]
-    cutter, found, rest = LineCutter(max_bytes=9), [], text
+    cutter, rest = LineCutter(max_bytes=9), text
+    found: list[Line] = []
     for cut in cuts:
         found += cutter.feed(rest[:cut])
         rest = rest[cut:]

@@ -303,7 +303,7 @@ def test_a_line_is_given_up_only_when_its_own_thread_used_the_time(of: int, monk
     for needs_s, late in ((0.002, 0), (0.034, 0), (1000.0, 1)):
         starved = Starved(of, needs_s)
         monkeypatch.setattr(regexes, "_compiled", lambda _, starved=starved: starved)
-        assert search_all(pattern, ["a"], lambda starved=starved: starved.thread_s).late == late
+        assert search_all(pattern, ["a"], lambda starved=starved: starved.thread_s).late == late  # type: ignore[misc]
         assert starved.thread_s < 10 * 0.05
 
 
@@ -439,7 +439,7 @@ def test_times_by_a_unit(unit: Any, text: str, expected: int | None) -> None:
     assert by_unit(unit)(text, NOW_MS) == expected
 
 
-PARSED = {
+PARSED: dict[str, Any] = {
     "parse": {"regex": r"^(?P<time>\S+ \S+) (?P<level>\w+) (?P<message>.*)$"},
     "where": {"level": ["ERROR", "FATAL"]},
     "where_not": {"message": "known trouble"},
@@ -485,7 +485,7 @@ def test_a_line_that_does_not_parse_may_be_a_dead_letter() -> None:
 
 
 def test_an_event_of_the_future_waits_and_one_of_the_far_future_is_of_now() -> None:
-    rule = {"parse": "json", "event": {"timestamp": {"field": "t", "unit": "ms"}}}
+    rule: dict[str, Any] = {"parse": "json", "event": {"timestamp": {"field": "t", "unit": "ms"}}}
     soon, never = NOW_MS + 2 * 3_600_000, NOW_MS + 365 * 86_400_000
     made = make(maker(**rule), f'{{"t":{NOW_MS}}}\n{{"t":{soon}}}\n{{"t":{never}}}\n')
     due = {block.due_ms: json.loads(b"[" + block.body + b"]") for block in made.blocks}
@@ -495,7 +495,7 @@ def test_an_event_of_the_future_waits_and_one_of_the_far_future_is_of_now() -> N
     assert made.counts.untimed == 1
 
 
-METRICS = {
+METRICS: dict[str, Any] = {
     "parse": "json",
     "event": {
         "metrics": {"load1": "{cpu.load1}", "procs": "{procs}"}, "dimension": {"host": "{host}"},
@@ -620,7 +620,7 @@ def test_a_line_of_utf_16_may_begin_with_a_zero_byte() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("units", [False, True])
 def test_numbers_of_metrics(text: str, plain: float | None, with_units: float | None, *, units: bool) -> None:
-    settings = {"parse": "json", "event": {"metrics": {"a": "{a}", "b": "{b}"}, "units": units}}
+    settings: dict[str, Any] = {"parse": "json", "event": {"metrics": {"a": "{a}", "b": "{b}"}, "units": units}}
     made = make(maker(**settings), json.dumps({"a": text, "b": 1}) + "\n")
     expected = with_units if units else plain
     assert [item["metrics"] for item in made.events] == [{"b": 1} if expected is None else {"a": expected, "b": 1}]
