@@ -80,7 +80,7 @@ async def _reload_and_say(sidecar: Sidecar) -> None:
         logger.warning("not reloaded, since it is starting or stopping")
         return
     with contextlib.suppress(Rejected):  # which it has logged
-        await sidecar.reload()
+        await sidecar.reloader.reload()
 
 
 def hold_standard_descriptors() -> None:

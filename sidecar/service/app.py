@@ -10,15 +10,14 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from sidecar import __version__
-from sidecar.config import Address, Config, Loaded, host_address, merge_reloadable
-from sidecar.core.errors import ConfigError, Rejected, StartError, in_words
+from sidecar.config import Address, Config, Loaded, host_address
+from sidecar.core.errors import StartError, in_words
 from sidecar.core.hops import Hops
 from sidecar.core.model import Capacity
 from sidecar.host import log
@@ -30,18 +29,18 @@ from sidecar.host.process import keep_freed_memory, raise_file_limit, spare_the_
 from sidecar.host.scheduler import Schedule
 from sidecar.host.systemd import Notifier
 from sidecar.inputs.http import Guard, Shared, bounded_protocol, intake_protocol, make_app
-from sidecar.inputs.socket import Sockets, configuration
+from sidecar.inputs.socket import Sockets
 from sidecar.inputs.tail import Tails, make_makers
 from sidecar.intake import Intake, Router
 from sidecar.queue import Queue
 from sidecar.service.control_api import ControlApi
-from sidecar.service.control_messages import Reloaded
 from sidecar.service.control_socket import ControlSocket
 from sidecar.service.forwarders import Forwarders
 from sidecar.service.instance import own_id
 from sidecar.service.maintenance import Maintenance
 from sidecar.service.paths import control_socket, queue_file
-from sidecar.service.run_state import ConfigState, RunState
+from sidecar.service.reloader import Reloader, agent_configuration, secrets_of
+from sidecar.service.run_state import RunState
 from sidecar.service.state_lock import StateLock
 from sidecar.service.status_collector import StatusCollector
 
@@ -50,8 +49,6 @@ _ADDRESS_EVERY_S = 1.0
 _SOCKETS_EVERY_S = 1.0
 _FEW_CONNECTIONS = 256
 """To a listener that only shows."""
-_EXAMPLES = ("192.0.2.1", "192.0.2.2")
-"""Addresses that nobody has; what differs between them names this host's address."""
 logger = structlog.get_logger("sidecar")
 
 
@@ -61,15 +58,10 @@ class Sidecar:
     def __init__(self, load: Callable[[], Loaded], environ: Mapping[str, str]) -> None:
         """`load` reads the configuration, now and whenever it is to be reloaded. Raises ConfigError."""
         loaded = load()
-        self._load = load
         self.listens_on: Address = loaded.config.http.listen
-        self._loaded = loaded  # what `config` was made of
-        self._naming: frozenset[str] | None = None  # the tails whose events name the address; None: not looked at yet
-        self._address = OwnAddress(loaded.address, host_address, boot_clock)
-        self._run = RunState(loaded.config, self._address)
-        self._reloaders: list[Callable[[Config], None]] = []
-        self._forwarders: Forwarders | None = None
-        self._reloading = asyncio.Lock()
+        address = OwnAddress(loaded.address, host_address, boot_clock)
+        self._run = RunState(loaded.config, address)
+        self.reloader = Reloader(load, loaded, self._run, address)
         self._notifier = Notifier(environ)
         self._running = contextlib.AsyncExitStack()
 
@@ -102,85 +94,11 @@ class Sidecar:
             logger.error("stopped by force; what was acknowledged is on disk", error=str(error))
         logger.info("stopped", after_s=round(boot_clock() - self._run.started_s, 1))
 
-    async def reload(self) -> Reloaded:
-        """Put the configuration of now in force, but for what needs a restart. Raises Rejected with what is wrong."""
-        async with self._reloading:
-            try:
-                loaded = self._load()
-                address = self._address.known or loaded.address
-                wanted = loaded.with_address(address) if loaded.with_address and address else loaded.config
-                config, at_restart = merge_reloadable(self.config, wanted)
-            except ConfigError as error:
-                self._note_config(error=str(error))
-                raise Rejected(400, str(error)) from None
-            before, self._loaded, self._naming = self._loaded, loaded, None
-            if not await self._put_in_force(config):
-                self._loaded, self._naming = before, None
-                self._note_config(error="requests under way did not end")
-                raise Rejected(503, "requests under way did not end in time; try again")
-            self._address.took(address)
-            self._note_config(error=None)
-        logger.info(
-            "configuration reloaded", generation=self._run.config_state.generation, at_restart=",".join(at_restart)
-        )
-        return Reloaded(self._run.config_state.generation, at_restart)
-
-    async def _put_in_force(self, config: Config) -> bool:
-        assert self._forwarders is not None
-        log.mask(_secrets(config))
-        for reload in self._reloaders:
-            reload(config)
-        done = await self._forwarders.reload(config)
-        if done:
-            if self._run.tails is not None and _tails_differ(self.config, config):
-                await self._run.tails.reload(config.tails, make_makers(config))
-            self._run.config = config
-        else:
-            for reload in self._reloaders:
-                reload(self.config)
-        return done
-
-    def _expect_address(self, tail: str) -> None:
-        """Expect the address, if events of `tail` name it. Raises Unavailable while it is not known yet."""
-        if self._address.known is None:
-            naming = self._naming
-            if naming is None:
-                naming = self._naming = _naming_address(self._loaded)
-            if tail in naming:
-                self._address.expect()
-
-    async def _look_for_address(self) -> None:
-        """Let all that names this host go by its new address."""
-        if self._loaded.with_address is None or self._address.another() is None:
-            return
-        async with self._reloading:
-            found, with_address = self._address.another(), self._loaded.with_address
-            if found is None or with_address is None or self._run.stopping:
-                return
-            config = _named_anew(self.config, with_address(found))
-            logger.info("this host has another address", address=found, was=self._address.known or "none")
-            for reload in self._reloaders:
-                reload(config)
-            if self._run.sockets is not None:
-                self._run.sockets.configuration = _agent_configuration(config)
-            if self._run.tails is not None and _tails_differ(self.config, config):
-                await self._run.tails.reload(config.tails, make_makers(config))
-            self._run.config = config
-            self._address.took(found)
-
-    def _note_config(self, *, error: str | None) -> None:
-        now = self._run.config_state
-        if error is not None:
-            logger.error("configuration not reloaded, the old one stays in force", error=error)
-            self._run.config_state = ConfigState(now.generation, now.loaded_s, error)
-        else:
-            self._run.config_state = ConfigState(now.generation + 1, boot_clock(), None)
-
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
         config = self.config
         raise_file_limit()
         keep_freed_memory()
-        log.mask(_secrets(config))
+        log.mask(secrets_of(config))
         undo.callback(StateLock(config.state).acquire().release)
         hops = Hops(_own_id(config.state))
 
@@ -221,8 +139,8 @@ class Sidecar:
         )
         maintenance.on_forgotten = intake.forget
         views = StatusCollector(router, queue, forwarders, maintenance, intake, self._run)
-        self._forwarders = forwarders
-        self._reloaders = [
+        self.reloader.forwarders = forwarders
+        self.reloader.parts = [
             router.reload,
             maintenance.reload,
             lambda _: intake.reload(),
@@ -233,15 +151,15 @@ class Sidecar:
             queue.checkpoints,
             host=socket.gethostname(),
             skew_ms=lambda: int(forwarders.skew_s * 1000),
-            expect=self._expect_address,
+            expect=self.reloader.expect_address,
         )
-        control = ControlApi(router, queue, forwarders, tails, self.reload)
+        control = ControlApi(router, queue, forwarders, tails, self.reloader.reload)
         await self._open_control(views, control, schedule, undo)
         await self._open_sockets(intake, schedule, undo)
         await self._open_http(intake, views, control, hops, undo)
         undo.push_async_callback(tails.stop)
         undo.callback(intake.stop)
-        schedule.add_every("address", _ADDRESS_EVERY_S, self._look_for_address)
+        schedule.add_every("address", _ADDRESS_EVERY_S, self.reloader.look_for_address)
         await tails.start(config.tails, make_makers(config))
         self._run.starting = False
 
@@ -259,7 +177,7 @@ class Sidecar:
         schedule.add_every("control", _SOCKETS_EVERY_S, opened.look)
 
     async def _open_sockets(self, intake: Intake, schedule: Schedule, undo: contextlib.AsyncExitStack) -> None:
-        self._run.sockets = sockets = Sockets(self.config.sockets, intake, _agent_configuration(self.config))
+        self._run.sockets = sockets = Sockets(self.config.sockets, intake, agent_configuration(self.config))
         undo.push_async_callback(sockets.stop)
         await sockets.start()
         schedule.add_every("sockets", _SOCKETS_EVERY_S, sockets.look)
@@ -311,56 +229,11 @@ class Sidecar:
             listen=f"http://{self.listens_on}",
             state=str(self.config.state),
             proxies=",".join(self.config.proxy.urls),
-            config=",".join(map(str, self._loaded.files)) or "none",
+            config=",".join(map(str, self.reloader.loaded.files)) or "none",
             queued=books.queued,
         )
         if not books.balanced:
             logger.error("the books do not balance; please report this bug", books=str(books))
-
-
-def _naming_address(loaded: Loaded) -> frozenset[str]:
-    """Return the tails whose events name this host's address: what differs if that is another one."""
-    if loaded.with_address is None:
-        return frozenset()
-    one, other = (loaded.with_address(address) for address in _EXAMPLES)
-    by_default = one.defaults.own_target != other.defaults.own_target
-    return frozenset(
-        name
-        for name, tail in one.tails.items()
-        if (by_default and tail.event.target is None) or tail != other.tails[name]
-    )
-
-
-def _named_anew(config: Config, named: Config) -> Config:
-    """Return `config`, with what `named`, from the same files, says where an address may stand, and nothing else."""
-    streams = {
-        name: msgspec.structs.replace(stream, raw=named.streams[name].raw if name in named.streams else stream.raw)
-        for name, stream in config.streams.items()
-    }
-    return msgspec.structs.replace(config, defaults=named.defaults, tails=named.tails, streams=streams)
-
-
-def _agent_configuration(config: Config) -> bytes:
-    """Return what clients of the agent's socket are told about this host."""
-    defaults = config.defaults
-    return configuration(
-        ip=defaults.ip,
-        cloud_id=defaults.cloud_id,
-        biz_id=defaults.biz_id,
-        hostname=socket.gethostname(),
-        agent_id=defaults.agent_id,
-    )
-
-
-def _tails_differ(old: Config, new: Config) -> bool:
-    return (old.tails, old.defaults, old.queue.max_age) != (new.tails, new.defaults, new.queue.max_age)
-
-
-def _secrets(config: Config) -> Iterator[str]:
-    yield from (stream.access_token for stream in config.streams.values())
-    yield from config.http.tokens
-    for entry in config.sockets.values():
-        yield from entry.tokens
 
 
 def _own_id(state: Path) -> str:

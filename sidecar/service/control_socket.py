@@ -2,23 +2,23 @@
 
 from pathlib import Path
 
-import structlog
 from starlette.types import ASGIApp
 
 from sidecar.core.errors import StartError
 from sidecar.host.http_server import HttpServer
 from sidecar.host.listeners import SocketFile, listen_unix
+from sidecar.host.reopening import Reopening
 from sidecar.inputs.http import bounded_protocol
+from sidecar.service.paths import CONTROL_SOCKET
 
 _CONNECTIONS = 256
-log = structlog.get_logger("control")
 
 
 class ControlSocket:
     """An application at `path`, for the same user and root only."""
 
     def __init__(self, path: Path, app: ASGIApp) -> None:
-        self.lost: str | None = None  # why no command can connect
+        self._reopening = Reopening(CONTROL_SOCKET)
         self._path, self._app = path, app
         self._file: SocketFile | None = None
         self._server: HttpServer | None = None
@@ -31,27 +31,24 @@ class ControlSocket:
         self._server = HttpServer(self._app, listener, bounded_protocol(_CONNECTIONS))
         await self._server.start()
 
+    @property
+    def lost(self) -> str | None:
+        """Return why no command can connect; None: they can."""
+        return self._reopening.lost
+
     async def look(self) -> None:
         """Notice what has become of the file, and listen anew where it was lost; once a second."""
         why = self._file.lost() if self._file is not None and not self._stopped else None
-        if why is None:
-            self.lost = None
-            return
-        if self.lost is None:
-            log.warning("no command can connect, the file of the control socket is lost", reason=why)
-        self.lost = why
+        await self._reopening.look(why, self._start_again)
+
+    async def _start_again(self) -> str:
         if not self._path.parent.is_dir():  # the state itself is gone; nobody is to make another one
-            return
+            raise StartError(f"{self._path.parent} is no directory")
         before = self._server
-        try:
-            await self.start()
-        except StartError as error:
-            self.lost = f"{why}; {error}"
-            return
-        self.lost = None
-        log.info("listening again", socket=self._path.name)
+        await self.start()
         if before is not None:
             await before.stop()
+        return str(self._path)
 
     async def stop(self) -> None:
         """Answer what was asked, close, and remove the file if it is still this one; may be called twice."""

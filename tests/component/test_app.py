@@ -80,10 +80,10 @@ def test_a_bad_configuration_changes_nothing_and_a_good_one_counts_at_once(host:
     async def scenario(sidecar: Sidecar) -> None:
         host.settings["queue"] = {"max_size": "much"}
         with pytest.raises(Rejected, match=r"queue\.max_size"):
-            await sidecar.reload()
+            await sidecar.reloader.reload()
         host.settings["queue"] = {"max_age": "1d"}
         host.settings["http"]["max_connections"] = 7
-        done = await sidecar.reload()
+        done = await sidecar.reloader.reload()
         assert (done.generation, done.at_restart) == (2, ["http"])
         assert sidecar.config.queue.max_age == 86400
         async with httpx.AsyncClient(trust_env=False) as client:

@@ -445,7 +445,7 @@ def test_the_control_socket_is_opened_anew_where_its_file_was_taken_away(tmp_pat
         assert "there is something that is no socket" in reason
         path.unlink()
         wait_until(lambda: sidecar.status()["state"] == "ok")
-        assert sidecar.text().count("no command can connect") == 2
+        assert sidecar.text().count("nobody can connect to a socket") == 2
         assert sidecar.stop() == 0
         assert not path.exists()
 

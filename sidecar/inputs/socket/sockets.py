@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from sidecar.config import Socket
-from sidecar.core.errors import StartError
+from sidecar.host.reopening import Reopening
 from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.socket.backpressure import Backpressure
 from sidecar.inputs.socket.datagram_input import DatagramInput
@@ -39,11 +39,11 @@ class Sockets:
     def __init__(self, settings: Mapping[str, Socket], intake: SocketIntake, configuration: bytes) -> None:
         self.configuration = configuration
         self._intake = intake
-        self.lost: dict[str, str] = {}  # sockets that nobody can connect to, by name, with the reason
         self._stopped = False
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._backpressure = Backpressure(asyncio.get_running_loop(), max(_FEWEST, files - _OTHER_FILES))
         self._counts = [InputCounts(name, "socket") for name in settings]
+        self._reopening = [Reopening(name) for name in settings]
         self._inputs = [
             self._make(counts, socket) for counts, socket in zip(self._counts, settings.values(), strict=True)
         ]
@@ -63,22 +63,15 @@ class Sockets:
             where = await entry.start()
             log.info("listening", socket=entry.counts.name, on=where)
 
+    @property
+    def lost(self) -> dict[str, str]:
+        """Return the sockets that nobody can connect to, by name, with the reason."""
+        return {each.name: each.lost for each in self._reopening if each.lost is not None}
+
     async def look(self) -> None:
         """Notice what has become of the files, and listen anew where one was lost; once a second."""
-        for entry in self._inputs:
-            name, why = entry.counts.name, entry.lost_file()
-            if why is None or self._stopped:
-                self.lost.pop(name, None)
-                continue
-            if name not in self.lost:
-                log.warning("nobody can connect to a socket, whose file is lost", socket=name, reason=why)
-            self.lost[name] = why
-            try:
-                where = await entry.start()
-            except StartError as error:
-                self.lost[name] = f"{why}; {error}"
-            else:
-                log.info("listening again", socket=name, on=where)
+        for reopening, entry in zip(self._reopening, self._inputs, strict=True):
+            await reopening.look(None if self._stopped else entry.lost_file(), entry.start)
 
     async def stop(self) -> None:
         """End all connections, after answering what is in flight; may be called twice."""

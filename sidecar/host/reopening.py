@@ -1,0 +1,33 @@
+"""Opens a Unix socket anew whose file was lost, and says so once. How it is opened is its owner's business."""
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from sidecar.core.errors import StartError
+
+log = structlog.get_logger("host")
+
+
+class Reopening:
+    """Belongs to the socket called `name`; `lost` is why nobody can connect to it, None while all is well."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lost: str | None = None
+
+    async def look(self, why: str | None, reopen: Callable[[], Awaitable[str]]) -> None:
+        """Act on `why` the file is lost, if it is; once a second. `reopen` returns where, or raises StartError."""
+        if why is None:
+            self.lost = None
+            return
+        if self.lost is None:
+            log.warning("nobody can connect to a socket, whose file is lost", socket=self.name, reason=why)
+        self.lost = why
+        try:
+            where = await reopen()
+        except StartError as error:
+            self.lost = f"{why}; {error}"
+            return
+        self.lost = None
+        log.info("listening again", socket=self.name, on=where)
