@@ -18,8 +18,7 @@ import asyncio
 import hashlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -32,27 +31,22 @@ from sidecar.forward.batch import fitting, room_bytes, splice
 from sidecar.forward.byte_limiter import Weight, weigh
 from sidecar.forward.client import Client
 from sidecar.forward.endpoints import Endpoint, Endpoints
-from sidecar.forward.fair_queue import Standing
 from sidecar.forward.hold import Hold, HoldState
 from sidecar.forward.isolation import Isolation, is_single
 from sidecar.forward.outcome import (
     Busy,
     DataFault,
     Delivered,
-    Failure,
     Looped,
     Misrouted,
     Outcome,
     ProxyDown,
     RefusedUnknown,
-    Reply,
     Throttled,
     TooLarge,
     Unauthorized,
-    is_own,
-    judge,
-    skew_s,
 )
+from sidecar.forward.poster import Poster
 from sidecar.forward.quota import LaneQuota, Spent
 from sidecar.forward.routing import Routing
 from sidecar.forward.source import LaneSource, Settings
@@ -98,7 +92,7 @@ class Forwarder:
         self.quota = quota
         self.isolation = Isolation(name, lane, source, quota, clock=settings.clock, wall_clock=settings.wall_clock)
         self.routing = Routing(endpoints, self.hold, settings.backoff, clock=settings.clock, wake_all=wake_all)
-        self._headers = headers  # what is said beside the usual ones, of the way that the events came
+        self._poster = Poster(client, settings, headers, secret=key.token)
         self._key, self._source, self._client, self._settings = key, source, client, settings
         self._lingers_until_s = float("-inf")  # after a small batch: when the next one may be read
         self.waits_for: str | None = None  # which limit of bytes it waits for, in words; None: for none
@@ -107,7 +101,6 @@ class Forwarder:
         self._sent_seq = BEFORE_ALL  # of the last chunk that was delivered in this run; what is read next stands behind
         self._too_large_in_a_row = 0  # events that alone are too large for every proxy, since the last delivery
         self._stopping = False  # `run` ends after the request that is under way
-        self._standing: Standing = "new"  # how its last request ended
 
     def stop(self) -> None:
         """End `run` after the request that is under way."""
@@ -175,7 +168,7 @@ class Forwarder:
             if endpoint is None:
                 continue
             size = min(self._source.queued_bytes, self._room(endpoint))
-            async with self._client.turn(endpoint.url, self, size, self._standing) as granted:
+            async with self._client.turn(endpoint.url, self, size, self._poster.standing) as granted:
                 # Only now is anything read or spent: while it waited for its turn, all may have changed.
                 if granted and not self._stopping and self.routing.pick() is endpoint and self._pause() is None:
                     chunks = await self._choose(endpoint, ahead)
@@ -278,7 +271,7 @@ class Forwarder:
         self.requests.count(started_s)
         reading = self._read_ahead(endpoint, chunks)
         try:
-            outcome = await self._post(endpoint, body)
+            outcome = await self._poster.post(endpoint, body)
             spent.landed(self._settings.clock(), accepted=_accepted(outcome))
             delivered = await self._act(outcome, endpoint, chunks, len(body), started_s)
             # What was cut in two stands ahead of where it was: look from the beginning.
@@ -305,39 +298,6 @@ class Forwarder:
         if self._client.is_contended(endpoint.url):  # it would be kept in memory while others have their turns
             return None
         return asyncio.create_task(self._source.read(chunks[-1].seq, self._room(endpoint)))
-
-    async def _post(self, endpoint: Endpoint, body: bytes) -> Outcome:
-        sent_s = self._settings.wall_clock()
-        answer = await self._patiently(endpoint, self._client.post(endpoint.url, body, self._headers()))
-        if isinstance(answer, Reply):
-            self._standing = "proven"
-            endpoint.answered(self._settings.wall_clock() - sent_s)
-        elif answer.hung:
-            self._standing = "hung"
-        if isinstance(answer, Reply) and is_own(answer):
-            learned = skew_s(answer, sent_s, self._settings.wall_clock())
-            endpoint.skew_s = endpoint.skew_s if learned is None else learned
-        return judge(answer, datetime.now(UTC), secret=self._key.token)
-
-    async def _patiently(self, endpoint: Endpoint, post: Awaitable[Reply | Failure]) -> Reply | Failure:
-        """Wait for the answer; a stream that was never answered lets others have its connection if that takes long.
-
-        How long that is, the answers to other streams say. A slow proxy that answers is no hanging one.
-        """
-        patience_s = endpoint.patience_s(self._settings.clock())
-        if self._standing != "new" or patience_s is None:
-            return await post
-        asking = asyncio.ensure_future(post)
-        try:
-            await asyncio.wait((asking,), timeout=patience_s)
-            if not asking.done() and self._client.is_contended(endpoint.url):
-                why = f"no answer within {patience_s:.1f} s, while other streams wait to be sent"
-                return Failure(why, hung=True, gave_way=True)
-            return await asking
-        finally:
-            if not asking.done():
-                asking.cancel()
-                await asyncio.wait((asking,))
 
     async def _act(
         self, outcome: Outcome, endpoint: Endpoint, chunks: Sequence[Chunk], size: int, started_s: float
