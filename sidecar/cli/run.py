@@ -77,7 +77,7 @@ def _reload(sidecar: Sidecar, reloads: set[asyncio.Task[None]]) -> None:
 
 async def _reload_and_say(sidecar: Sidecar) -> None:
     if not sidecar.is_running:
-        logger.warning("not reloaded, since it is starting or stopping")
+        logger.warning("reload ignored while starting or stopping")
         return
     with contextlib.suppress(Rejected):  # which it has logged
         await sidecar.reloader.reload()
@@ -94,7 +94,7 @@ def hold_standard_descriptors() -> None:
 
 def _signalled(stop: asyncio.Event) -> None:
     if stop.is_set():
-        logger.warning("forced to stop; what was acknowledged is on disk")
+        logger.warning("second signal: stopping at once; acknowledged events are on disk")
         log.flush(_LAST_LINES_S)
         os._exit(1)
     stop.set()

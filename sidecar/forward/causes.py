@@ -52,7 +52,7 @@ class Causes:
         if cause is None:
             cause = self._causes[key] = _Cause(self._clock(), reason)
             cure = {"cure": _CURES[kind]} if kind in _CURES else {}
-            log.log(level, "not delivered, will be tried again", stream=stream, error=reason, **cure)
+            log.log(level, "delivery failed, will be retried", stream=stream, error=reason, **cure)
         cause.failures += 1
         if before == key:
             return False
@@ -68,7 +68,7 @@ class Causes:
         if cause is not None and not cause.lanes:
             seconds = round(self._clock() - cause.since_s, 1)
             streams = {"stream": next(iter(cause.met))} if len(cause.met) == 1 else {"streams": len(cause.met)}
-            log.info("delivering again", **streams, was=cause.reason, failures=cause.failures, after_s=seconds)
+            log.info("delivery resumed", **streams, was=cause.reason, failures=cause.failures, after_s=seconds)
 
     def forget(self, lane: Hashable) -> None:
         """Let go of a lane that is gone, or fails for something else now."""

@@ -146,7 +146,7 @@ class Forwarder:
             self.hold.failed(error.message, "storage")
             wait_s = self.hold.back_off("held", self._settings.backoff)
         except Exception as error:  # a lane that fails in a way nobody foresaw must not stop the others
-            log.exception("forwarding failed", stream=self.name)
+            log.exception("unexpected error in forwarder, will be retried", stream=self.name)
             self.hold.failed(f"{type(error).__name__}: {error}", "internal")
             wait_s = self.hold.back_off("held", self._settings.slow_backoff)
         self.next_attempt_s = None if wait_s is None else self._settings.clock() + wait_s
@@ -346,7 +346,12 @@ class Forwarder:
                 self._brake(reason)
             return
         endpoint.body.too_large(size, self._settings.clock())
-        log.warning("body too large for the way to the proxy", stream=self.name, proxy=endpoint.url, bytes=size)
+        log.warning(
+            "body too large for the proxy or a gateway, sending smaller ones",
+            stream=self.name,
+            proxy=endpoint.url,
+            bytes=size,
+        )
         if len(chunks) == 1:
             await self._source.split(chunks[0].seq, chunks[0].events // 2)
 

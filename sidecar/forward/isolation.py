@@ -114,7 +114,12 @@ class Isolation:
         )
         self._burials += 1
         if self._clock() - self._logged_s >= _LOG_EVERY_S:
-            log.error("buried, see `sidecar dead`", stream=self._name, events=self._burials, error=reason)
+            log.error(
+                "proxy refused events for good, they are dead letters; see `sidecar dead`",
+                stream=self._name,
+                events=self._burials,
+                error=reason,
+            )
             self._burials, self._logged_s = 0, self._clock()
 
     def _now_ms(self) -> int:

@@ -61,7 +61,7 @@ class Routing:
         self._failed_at.pop(endpoint.url, None)
         if self.endpoints.worked(endpoint, self._clock()):
             if endpoint.tell_up():
-                log.info("proxy is back", proxy=endpoint.url)
+                log.info("proxy is up again", proxy=endpoint.url)
             self._wake_all()
 
     def failed(self, endpoint: Endpoint, outcome: ProxyDown | Misrouted, started_s: float) -> None:
@@ -81,7 +81,7 @@ class Routing:
         self.endpoints.failed(endpoint, reason, started_s=started_s, now_s=now_s, at_least_s=at_least_s)
         if endpoint.tell_down(now_s):
             if isinstance(outcome, Misrouted):
-                log.error("not a proxy's address, events wait", proxy=endpoint.url, error=reason)
+                log.error("not a proxy at this address, events wait in the queue", proxy=endpoint.url, error=reason)
             else:
                 log.warning("proxy is down, events wait in the queue", proxy=endpoint.url, error=reason)
         if (wait_s := self.wait_s()) > 0:

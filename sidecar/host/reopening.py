@@ -22,7 +22,7 @@ class Reopening:
             self.lost = None
             return
         if self.lost is None:
-            log.warning("nobody can connect to a socket, whose file is lost", socket=self.name, reason=why)
+            log.warning("socket file lost, nobody can connect", socket=self.name, reason=why)
         self.lost = why
         try:
             where = await reopen()

@@ -162,7 +162,7 @@ class Schedule:
         """Give every job a new time when the wall clock was set; else one due in a second might wait for hours."""
         offset_s = time.time() - time.monotonic()
         if abs(offset_s - self._offset_s) > _CLOCK_JUMP_S:
-            log.info("the clock was set", by_s=round(offset_s - self._offset_s, 1))
+            log.info("wall clock was set", by_s=round(offset_s - self._offset_s, 1))
             self._offset_s = offset_s
             for name, due_s in self._due_s.items():
                 self._run_in(name, max(0.0, due_s - time.monotonic()))

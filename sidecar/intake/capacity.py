@@ -59,13 +59,13 @@ class CapacityCheck:
         verdict = self._verdict(size)
         if isinstance(verdict, Refuse):
             if not self._refused:
-                log.error("reports are refused", reason=verdict.reason)
+                log.error("refusing reports", reason=verdict.reason)
             self._refused += 1
             self.refused_by[verdict.reason] += 1
             self._refused_s = self._boot_clock()
             raise Unavailable(verdict.reason, retry_after_s=verdict.retry_after_s)
         if self._refused and self._boot_clock() - self._refused_s > SETTLED_S:
-            log.info("reports are taken again", refused=self._refused)
+            log.info("accepting reports again", refused=self._refused)
             self._refused = 0
 
     @property

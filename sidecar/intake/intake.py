@@ -144,7 +144,7 @@ class Intake:
             done(Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S))
             raise
         except Exception as error:  # a client must not wait for ever for what nobody foresaw
-            log.exception("a large report could not be taken")
+            log.exception("unexpected error in a large report")
             done(Unavailable(f"{type(error).__name__}: {error}", retry_after_s=_STOPPING_RETRY_S))
 
     def _unless_stopping(self, work: Callable[[bytes], T], data: bytes) -> T:

@@ -146,9 +146,11 @@ class Queue:
         lost, before = self._writer.watch.look(), self._writer.lost
         self._writer.lost = lost
         if lost and not before:
-            log.error("nothing is accepted any more; what the open file holds is still delivered", error=lost)
+            log.error(
+                "queue file lost: nothing more is accepted; what the open file holds is still delivered", error=lost
+            )
         elif before and not lost:
-            log.info("the file of the queue is back", was=before)
+            log.info("queue file is back", was=before)
 
     def streams(self) -> list[QueueStream]:
         """Return all streams that were ever used."""
@@ -232,7 +234,7 @@ class Queue:
     async def _set_damaged_aside(self, row: DamagedRow) -> None:
         await self.commit(SetDamagedAside([row], wall_ms()))
         log.error(
-            "events cannot be read from the disk, and are set aside; see `sidecar dead list --reason damaged`",
+            "events unreadable on disk, set aside; see `sidecar dead list --reason damaged`",
             data_id=next(stream.key.data_id for stream in self.streams() if stream.id == row.stream),
             events=row.events,
             problem=row.problem,
@@ -296,7 +298,7 @@ class Queue:
             try:
                 job.done(error)
             except Exception:  # one client's trouble must keep no other from its answer, nor the events from leaving
-                log.exception("whoever waited for a commit could not be told")
+                log.exception("unexpected error while settling a commit")
         if grown:
             self.on_commit(grown)
 

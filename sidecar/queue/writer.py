@@ -65,7 +65,7 @@ _KEPT_YIELDS = 0.9
 
 _SEARCH_DAMAGE_EVERY_S = 600
 _DAMAGED_AT_ONCE = 100
-_DAMAGED = "rows of the queue cannot be read from the disk, and are set aside; see `sidecar dead list --reason damaged`"
+_DAMAGED = "rows unreadable on disk, set aside; see `sidecar dead list --reason damaged`"
 
 
 class Job(msgspec.Struct):
@@ -170,7 +170,9 @@ class Writer:
         if self._connection is not None:
             self._close(self._connection)
         elif self.lost:
-            log.error("what the lost file holds could not be saved", events=self._books().queued, error=self.broken)
+            log.error(
+                "events of the lost queue file could not be saved", events=self._books().queued, error=self.broken
+            )
 
     def _close(self, connection: sqlite3.Connection) -> None:
         self._record.close()
@@ -184,9 +186,9 @@ class Writer:
         try:
             saved = save_copy(connection, self._path, before_it_has_its_name=self.watch.remove_log)
         except (OSError, sqlite3.Error) as error:
-            log.error("what the lost file holds could not be saved", events=queued, error=str(error))
+            log.error("events of the lost queue file could not be saved", events=queued, error=str(error))
         else:
-            log.warning("what the lost file holds is saved", events=queued, file=str(saved))
+            log.warning("events of the lost queue file are saved", events=queued, file=str(saved))
 
     def _books(self) -> Books:
         return sum((stream.books for stream in list(self.streams.values())), Books())
@@ -256,10 +258,10 @@ class Writer:
         try:
             rows = find_damaged(self._connection.execute, self._codec, _DAMAGED_AT_ONCE)
         except sqlite3.Error as error:
-            log.error("queue.db is damaged, and cannot be read", error=str(error))
+            log.error("queue.db is damaged and cannot be read", error=str(error))
         else:
             if not rows:
-                log.error("queue.db is damaged, though each row is good")
+                log.error("queue.db is damaged, but every row is readable")
             elif self._attempt([Job(SetDamagedAside(rows, wall_ms()), lambda _: None)], grown) is None:
                 log.error(_DAMAGED, rows=len(rows))
                 return True
@@ -317,7 +319,7 @@ class Writer:
         ):
             self._measure()
         if self.broken and (tx.appends or not self._broken_for_appends):
-            log.info("storage works again", was=self.broken)
+            log.info("commits succeed again", was=self.broken)
             self.broken = None
             self._broken_for_appends = False
         return tx.grown
@@ -345,7 +347,7 @@ class Writer:
 
     def _say_broken(self, error: Exception) -> None:
         if not self.broken:
-            log.error("cannot commit, nothing is acknowledged", error=str(error))
+            log.error("commit failed: nothing is acknowledged until one succeeds", error=str(error))
         self.broken = str(error)
 
     def _recover(self, error: Exception) -> None:

@@ -91,7 +91,7 @@ class Sidecar:
         try:
             await self._running.aclose()
         except TimeoutError as error:
-            logger.error("stopped by force; what was acknowledged is on disk", error=str(error))
+            logger.error("stop timed out; acknowledged events are on disk", error=str(error))
         logger.info("stopped", after_s=round(boot_clock() - self._run.started_s, 1))
 
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
@@ -208,7 +208,7 @@ class Sidecar:
         """Show the status, and nothing else, to whoever can reach that address."""
         guard = Guard(listen.host, self.config.http.allowed_hosts)
         listener = listen_tcp(listen.host, listen.port, "http.status_listen")
-        logger.info("status is shown", on=f"http://{Address(*listener.getsockname()[:2])}")
+        logger.info("status listener open", on=f"http://{Address(*listener.getsockname()[:2])}")
         http = HttpServer(make_app(views, guard, to_other_hosts=True), listener, bounded_protocol(_FEW_CONNECTIONS))
         await http.start()
         undo.push_async_callback(http.stop)
@@ -233,7 +233,7 @@ class Sidecar:
             queued=books.queued,
         )
         if not books.balanced:
-            logger.error("the books do not balance; please report this bug", books=str(books))
+            logger.error("books do not balance; please report this bug", books=str(books))
 
 
 def _own_id(state: Path) -> str:

@@ -134,7 +134,7 @@ class Maintenance:
         gone = await self._queue.forget({s: heir for s, heir in heirs.items() if heir not in heirs})
         self.on_forgotten(gone)
         await self._forwarders.forget(gone)
-        log.info("drained streams are forgotten, their counters go on", streams=len(gone))
+        log.info("drained streams forgotten, their counters moved to another stream", streams=len(gone))
 
     def _heir_of(self, stream: QueueStream, streams: Sequence[QueueStream]) -> QueueStream:
         """Choose who takes the counters over: the configured stream of the data_id, its newest, or the one for all."""
@@ -150,14 +150,14 @@ class Maintenance:
         for reasons in (await self._queue.dropped()).values():
             counted.update(reasons)
         for reason, events in (counted - (self._dropped if self._dropped is not None else counted)).items():
-            log.error("events were dropped under the policy", reason=reason, events=events)
+            log.error("events dropped by the configured limits", reason=reason, events=events)
         self._dropped = counted
 
     async def audit(self) -> None:
         """Compare books and rows."""
         self.mismatches = await self._queue.audit()
         for line in self.mismatches:
-            log.error("the books do not balance", mismatch=line)
+            log.error("books do not balance", mismatch=line)
 
     async def alive(self) -> bool:
         """Return whether a round through the event loop and the writer's thread succeeds in time."""

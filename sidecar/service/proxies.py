@@ -65,7 +65,7 @@ class Proxies:
     async def _probe_one(self, endpoint: Endpoint) -> None:
         alive = is_alive(await self.client.probe(endpoint.url))
         if self.endpoints.probed(endpoint, alive, boot_clock()):
-            logger.info("proxy has been well for a while, and is used again", proxy=endpoint.url)
+            logger.info("proxy passed its probes and is used again", proxy=endpoint.url)
 
     def status(self) -> list[ProxyStatus]:
         """Return how each proxy stands."""

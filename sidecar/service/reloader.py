@@ -99,7 +99,7 @@ class Reloader:
             if found is None or with_address is None or self._run.stopping:
                 return
             config = _named_anew(self._run.config, with_address(found))
-            logger.info("this host has another address", address=found, was=self._address.known or "none")
+            logger.info("address of this host changed", address=found, was=self._address.known or "none")
             for reload in self.parts:
                 reload(config)
             if self._run.sockets is not None:
@@ -112,7 +112,7 @@ class Reloader:
     def _note_config(self, *, error: str | None) -> None:
         now = self._run.config_state
         if error is not None:
-            logger.error("configuration not reloaded, the old one stays in force", error=error)
+            logger.error("reload failed, the old configuration stays in force", error=error)
             self._run.config_state = ConfigState(now.generation, now.loaded_s, error)
         else:
             self._run.config_state = ConfigState(now.generation + 1, boot_clock(), None)

@@ -38,7 +38,7 @@ def errors(*, books: BooksStatus, queue: QueueStatus, broken: str | None, refusi
     if broken:
         found.append(f"storage: {broken}")
     if not books.balanced:
-        found.append("the books do not balance; please report this bug")
+        found.append("books do not balance; please report this bug")
     if refusing:
         found.append(f"{refusing} ({queue.bytes} of {queue.max_bytes} bytes)")
     return found
@@ -59,7 +59,7 @@ def warnings(
     """Things to look at before they become a failure. `crowded`: peers with as many streams as they may.
 
     `nameless`: the address that stands for this host's own, which is not known."""
-    found = [f"sockets wait, nothing of theirs is lost: {sockets_wait}"] if sockets_wait else []
+    found = [f"sockets are paused, nothing is lost: {sockets_wait}"] if sockets_wait else []
     found += [
         f"socket {name}: nobody can connect: {why}; it is opened anew as soon as its place is free"
         for name, why in sockets_lost.items()
@@ -93,7 +93,7 @@ def warnings(
         for tail in inputs
         if tail.unreadable
     ]
-    found += [f"tail {tail.name} looks at its files every second: {tail.polling}" for tail in inputs if tail.polling]
+    found += [f"tail {tail.name} polls its files every second: {tail.polling}" for tail in inputs if tail.polling]
     found += [
         f"tail {tail.name}: {_AMISS[name].format(n=count)}, in the last 10 to 20 minutes"
         for tail in inputs

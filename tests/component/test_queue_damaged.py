@@ -323,7 +323,7 @@ def test_where_nothing_can_be_appended_any_more_that_is_said_until_it_can(tmp_pa
         with path.open("r+b") as file:
             file.seek(page)
             file.write(bytes([good]))
-    assert [entry["event"] for entry in logs].count("cannot commit, nothing is acknowledged") == 1
+    assert [entry["event"] for entry in logs].count("commit failed: nothing is acknowledged until one succeeds") == 1
 
 
 def test_a_search_for_damage_that_finds_nothing_is_not_repeated_at_once(tmp_path: Path) -> None:
@@ -338,4 +338,4 @@ def test_a_search_for_damage_that_finds_nothing_is_not_repeated_at_once(tmp_path
         for _ in range(3):
             assert queue.do(Stuck()) is corrupt
         assert queue.append("1") is None
-    assert [entry["event"] for entry in logs].count("queue.db is damaged, though each row is good") == 1
+    assert [entry["event"] for entry in logs].count("queue.db is damaged, but every row is readable") == 1

@@ -258,7 +258,7 @@ def test_a_full_queue_stops_the_reading_and_room_starts_it_again(
         socket_input.intake.settle()
         assert client.heard() == [{"line": 2, "error": "bad"}, {"acked": 1}]
         loop.pass_time(10)
-    assert [line["event"] for line in lines] == ["sockets wait, nothing is lost", "sockets are read again"]
+    assert [line["event"] for line in lines] == ["sockets paused, nothing is lost", "sockets resumed"]
     assert lines[1]["after_s"] > 59
 
 

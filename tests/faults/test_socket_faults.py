@@ -58,7 +58,7 @@ def test_a_full_queue_holds_the_sockets_up_and_nothing_is_lost(proxy: Proxy, sid
     with LineClient(f"unix:{tmp_path}/s.sock") as client, socket.socket(socket.AF_UNIX) as agent:
         sender = Sender(client, items)
         sender.start()
-        wait_until(lambda: "sockets wait, nothing of theirs is lost: the queue is full" in sidecar.status()["reasons"])
+        wait_until(lambda: "sockets are paused, nothing is lost: the queue is full" in sidecar.status()["reasons"])
         with LineClient(f"unix:{tmp_path}/s.sock") as hasty:  # sends and goes away
             hasty.send(*forgotten)
         agent.connect(f"{tmp_path}/s.sock")
@@ -70,7 +70,7 @@ def test_a_full_queue_holds_the_sockets_up_and_nothing_is_lost(proxy: Proxy, sid
         held = sidecar.books()["accepted"]
         assert 0 < held < 200
         assert sidecar.status()["queue"]["refused_by"] == {}
-        assert sidecar.text().count('event="sockets wait, nothing is lost" reason="the queue is full"') == 1
+        assert sidecar.text().count('event="sockets paused, nothing is lost" reason="the queue is full"') == 1
 
         proxy.fault("none")
         client.wait_settled(len(items))
@@ -104,7 +104,7 @@ def test_datagrams_that_find_the_queue_full_are_dropped_and_counted(
     dropped = entry()["dropped_by"]
     assert set(dropped) == {"the queue is full"}
     assert sidecar.books()["accepted"] == 300 - dropped["the queue is full"]
-    sidecar.wait_for('event="datagrams are dropped" socket=dgram reason="the queue is full"')
+    sidecar.wait_for('event="datagrams dropped" socket=dgram reason="the queue is full"')
     labels = 'input="dgram",kind="socket",reason="the queue is full"'
     lost = dropped["the queue is full"]
     assert f"sidecar_input_dropped_total{{{labels}}} {lost}" in sidecar.get("/metrics").text
@@ -126,7 +126,7 @@ def test_a_disk_that_fails_holds_the_sockets_up_and_nothing_is_lost_or_repeated(
         limit_files(20_000)
         sender = Sender(client, items[10:])
         sender.start()
-        wait_until(lambda: any("sockets wait" in reason for reason in sidecar.status()["reasons"]))
+        wait_until(lambda: any("sockets are paused" in reason for reason in sidecar.status()["reasons"]))
         time.sleep(0.5)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
             datagrams.connect(f"{tmp_path}/d.sock")
@@ -141,7 +141,7 @@ def test_a_disk_that_fails_holds_the_sockets_up_and_nothing_is_lost_or_repeated(
     sidecar.wait_empty()
     assert ids(proxy.items()) == ids(items)
     assert sidecar.books()["accepted"] == 5000
-    assert sidecar.text().count("sockets wait, nothing is lost") == 1
+    assert sidecar.text().count("sockets paused, nothing is lost") == 1
 
 
 def test_unfinished_lines_of_one_client_do_not_keep_others_out(sidecar: Sidecar, tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def test_a_disk_that_takes_no_more(proxy: Proxy, sidecar: Sidecar) -> None:
     last = event()
     assert sidecar.post(report(last)).status_code == 200
     assert sidecar.get("/readyz").status_code == 200
-    assert sidecar.text().count("cannot commit, nothing is acknowledged") == 1
-    sidecar.wait_for("storage works again")
+    assert sidecar.text().count("commit failed: nothing is acknowledged until one succeeds") == 1
+    sidecar.wait_for("commits succeed again")
     proxy.fault("none")
     sidecar.wait_empty()
     assert [item["dimension"]["id"] for item in proxy.items()] == [i["dimension"]["id"] for i in [*taken, last]]
@@ -88,7 +88,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(proxy: Proxy, small: S
     assert status["queue"]["bytes"] < 1_300_000
     assert status["inputs"][0]["rejected"] == [answer.status_code for answer in answers].count(503)
     assert small.get("/readyz").status_code == 503
-    assert small.text().count('level=error logger=intake event="reports are refused" reason="the queue is full"') == 1
+    assert small.text().count('level=error logger=intake event="refusing reports" reason="the queue is full"') == 1
     proxy.fault("none")
     small.wait_empty()
     wait_until(lambda: small.get("/readyz").status_code == 200)
@@ -96,7 +96,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(proxy: Proxy, small: S
 
     def settled() -> bool:
         small.post(report(event()))
-        return 'level=info logger=intake event="reports are taken again"' in small.text()
+        return 'level=info logger=intake event="accepting reports again"' in small.text()
 
     wait_until(settled, 20)
     assert small.text().count("logger=intake") == 2
@@ -129,7 +129,7 @@ def test_what_is_too_old_is_dropped_and_counted(tmp_path: Path, proxy: Proxy) ->
         sidecar.start()
         wait_until(lambda: sidecar.books()["dropped"] == 1, 10, "the maintenance jobs")
         sidecar.wait_for(
-            'level=error logger=maintenance event="events were dropped under the policy" reason=max_age events=1'
+            'level=error logger=maintenance event="events dropped by the configured limits" reason=max_age events=1'
         )
         assert sidecar.books()["balanced"]
         assert sidecar.stream()["dropped_by"] == {"max_age": 1}

@@ -190,7 +190,7 @@ def test_status_of_a_running_sidecar(proxy: Proxy, sidecar: Sidecar) -> None:
 def test_status_shows_a_long_error_whole_and_as_text(proxy: Proxy, sidecar: Sidecar) -> None:
     proxy.fault("html")
     sidecar.post(report(event()))
-    sidecar.wait_for("not delivered")
+    sidecar.wait_for("delivery failed")
     done = run_command("status", "--config", str(sidecar.config))
     assert done.stdout.startswith("degraded  ")
     assert "<p>Please log in to use this network.</p></body></html>: not a proxy's acknowledgement" in done.stdout

@@ -243,7 +243,7 @@ def test_a_client_cannot_black_out_the_log(sidecar: Sidecar, proxy: Proxy) -> No
         sidecar.post(report(event(), data_id=3100 + n, token=token))
     proxy.fault("401")
     sidecar.post(report(event(), data_id=3110, token="refused-token"))
-    sidecar.wait_for(r'ts=20\S+ level=error logger=forward event="not delivered.*" stream=3110 ')
+    sidecar.wait_for(r'ts=20\S+ level=error logger=forward event="delivery failed.*" stream=3110 ')
     proxy.fault("none")
 
 

@@ -39,7 +39,7 @@ def test_json_logs(tmp_path: Path, proxy: Proxy) -> None:
         sidecar.start()
         proxy.fault("401")
         sidecar.post(report(event()))
-        sidecar.wait_for("not delivered")
+        sidecar.wait_for("delivery failed")
         assert sidecar.stop() == 0
         lines = [json.loads(line) for line in sidecar.text().splitlines()]
         assert {"ts", "level", "logger", "event"} <= set(lines[0])
@@ -119,7 +119,7 @@ def test_a_second_signal_forces(proxy: Proxy, sidecar: Sidecar) -> None:
     sidecar.wait_for("event=stopping")
     sidecar.signal(signal.SIGINT)
     assert sidecar.wait() == 1  # a stop in order would end with 0
-    assert "forced to stop" in sidecar.text()
+    assert "second signal" in sidecar.text()
     proxy.fault("none")
     sidecar.start()
     sidecar.wait_empty()
@@ -242,7 +242,7 @@ def test_the_books_are_checked_at_the_start(proxy: Proxy, sidecar: Sidecar) -> N
     with sqlite3.connect(sidecar.state / "queue.db") as vandal:
         vandal.execute("UPDATE lane SET events = 1")
     sidecar.start()
-    sidecar.wait_for("the books do not balance.*2 fresh events in the queue, 1 in the books")
+    sidecar.wait_for("books do not balance.*2 fresh events in the queue, 1 in the books")
     status = sidecar.status()
     assert status["state"] == "failing"
     assert status["books"]["balanced"] is False
@@ -282,7 +282,7 @@ def test_a_tail_that_hangs_at_the_start_holds_up_no_report_and_readiness_only_fo
     assert stuck.get("/readyz").status_code == 503
     assert stuck.get("/readyz").json()["reasons"] == ["starting: the tails look for their files"]
     assert stuck.post(report(event())).status_code == 200
-    stuck.wait_for("a tail still looks for its files.*\n.*event=ready", 20)
+    stuck.wait_for("initial scan not finished.*\n.*event=ready", 20)
     assert stuck.get("/readyz").status_code == 200
     assert stuck.stop() == 0
 

@@ -54,7 +54,7 @@ def test_lines_wait_for_the_address_and_then_name_it_and_the_next_one_too(host: 
         assert host.arrived("early") == "0:10.20.30.40"
         wait_until(lambda: not sidecar.status()["reasons"], what="no reason any more")
         host.network.write_text("2001:db8::7")
-        sidecar.wait_for("another address.*2001:db8::7")
+        sidecar.wait_for("address of this host changed.*2001:db8::7")
         wait_until(lambda: sidecar.status()["state"] == "ok")
         host.write("moved")
         assert host.arrived("moved") == "0:2001:db8::7"

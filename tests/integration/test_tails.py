@@ -375,7 +375,7 @@ def test_a_pattern_that_never_ends_stops_nothing_else(tailed: Tailed) -> None:
         assert [item["dimension"]["word"] for item in tailed.proxy.items()] == ["", "good"]
         tail = next(entry for entry in sidecar.status()["inputs"] if entry["name"] == "app")
         assert tail["lines"]["late"] == 1
-        wait_until(lambda: "takes too long" in sidecar.text(), 20, "a line in the log")
+        wait_until(lambda: "exceeded its time limit" in sidecar.text(), 20, "a line in the log")
 
 
 def test_polling_where_nothing_is_told(tailed: Tailed) -> None:
@@ -433,8 +433,8 @@ def test_directories_that_live_a_second_are_no_fault_of_inotify(tailed: Tailed) 
             (place / "0.log").write_text(f"pod {number}\n")
             if number >= 20:
                 shutil.rmtree(tailed.logs / f"pod{number - 20}")
-            assert not any("looks at its files every second" in reason for reason in sidecar.status()["reasons"])
-        assert "changes are not told" not in sidecar.text()
+            assert not any("polls its files every second" in reason for reason in sidecar.status()["reasons"])
+        assert "inotify unavailable" not in sidecar.text()
 
 
 def test_the_limits_of_events_are_those_of_the_running_sidecar(tailed: Tailed) -> None:

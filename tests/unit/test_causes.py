@@ -37,14 +37,14 @@ def test_many_streams_of_one_cause_are_one_line_and_so_is_its_end(log: Log) -> N
     causes = Causes(clock)
     for lane in "abc" * 10:
         fail(causes, lane)
-    assert [line for line, _ in log.lines] == ["WARNING not delivered, will be tried again"]
+    assert [line for line, _ in log.lines] == ["WARNING delivery failed, will be retried"]
     assert "sidecar reload" in log.lines[0][1]["cure"]
     clock.now_s += 90
     for lane in "abc":
         causes.recovered(lane)
     assert log.lines[1:] == [
         (
-            "INFO delivering again",
+            "INFO delivery resumed",
             {"streams": 3, "was": "HTTP 401: bad token", "failures": 30, "after_s": 90.0},
         )
     ]

@@ -92,7 +92,7 @@ def test_worries_name_what_to_look_at() -> None:
     held = msgspec.structs.replace(STREAM, state="held", last_error="HTTP 500")
     assert worried(streams=[STREAM], proxies=[PROXY]) == []
     assert worried(streams=[held], proxies=[DOWN], sockets_wait="the queue is full") == [
-        "sockets wait, nothing of theirs is lost: the queue is full",
+        "sockets are paused, nothing is lost: the queue is full",
         "proxy http://a is down: refused; 1 stream waits for it",
     ]
     nearly = msgspec.structs.replace(QUEUE, bytes=81)
@@ -142,7 +142,7 @@ def test_a_tail_that_waits_or_polls_for_want_of_watches_is_named() -> None:
     polls = msgspec.structs.replace(TAIL, polling="the limit is reached")
     assert worried(inputs=[waits, polls]) == [
         "tail app waits, nothing is lost: the queue is full",
-        "tail app looks at its files every second: the limit is reached",
+        "tail app polls its files every second: the limit is reached",
     ]
 
 

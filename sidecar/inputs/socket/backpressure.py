@@ -115,7 +115,7 @@ class Backpressure:
         if self._told is None:
             self._since_s = self._loop.time()
         if self._told != why.message:
-            log.warning("sockets wait, nothing is lost", reason=why.message)
+            log.warning("sockets paused, nothing is lost", reason=why.message)
         self.reason = self._told = why.message
         self._waiting[member] = None
         self._try_later()
@@ -172,5 +172,5 @@ class Backpressure:
                 self._over = self._loop.call_later(_SETTLED_S, self._be_done, self._loop.time())
 
     def _be_done(self, at_s: float) -> None:
-        log.info("sockets are read again", after_s=round(at_s - self._since_s, 1))
+        log.info("sockets resumed", after_s=round(at_s - self._since_s, 1))
         self._told = self._over = None

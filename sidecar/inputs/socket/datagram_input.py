@@ -101,18 +101,18 @@ class DatagramInput:
         except BlockingIOError:
             return None
         except OSError as error:
-            self._refuse("a datagram cannot be read", reason=in_words(error))
+            self._refuse("datagram cannot be read", reason=in_words(error))
             return None
         close_passed_files(ancillary)
         self._count_lost(ancillary)
         if not self._allowed.everybody:
             sender = sender_of(ancillary, with_groups=bool(self._allowed.groups))
             if sender is None or not self._allowed.allows(sender):
-                self._refuse("a datagram is refused: not one of allow_users or allow_groups",
+                self._refuse("datagram refused: not in allow_users or allow_groups",
                              pid=sender.pid if sender else 0, uid=sender.uid if sender else -1)  # fmt: skip
                 return b""
         if flags & socket.MSG_TRUNC or size > self._settings.max_line:
-            self._refuse("a datagram is refused: longer than max_line")
+            self._refuse("datagram refused: longer than max_line")
             return b""
         datagram = bytes(memoryview(self._buffer)[:size])
         return without_blank_lines(datagram + b"\n") if size else b""
@@ -129,7 +129,7 @@ class DatagramInput:
             self._submit_each(each_line(block), error)
             return
         for _, rejected in checked.rejected:
-            self._refuse("a line of a datagram is refused", reason=rejected.message)
+            self._refuse("line of a datagram refused", reason=rejected.message)
         if checked.prepared is not None:
             self._backpressure.reserve(len(block))
             checked.prepared.submit(partial(self._settled, checked.prepared, len(block)))
@@ -139,7 +139,7 @@ class DatagramInput:
             for line in lines:
                 self._submit(line)
         else:
-            self._refuse("a line of a datagram cannot be treated; please report this bug", error=repr(error)[:200])
+            self._refuse("unexpected error in a line of a datagram; please report this bug", error=repr(error)[:200])
 
     def _settled(self, prepared: Prepared, size: int, error: Exception | None) -> None:
         self._backpressure.reserve(-size)
@@ -158,7 +158,7 @@ class DatagramInput:
 
     def _drop(self, reason: str, lines: int) -> None:
         self.counts.dropped[reason] += lines
-        self._throttle.say("datagrams are dropped", reason=reason, lines=lines)
+        self._throttle.say("datagrams dropped", reason=reason, lines=lines)
 
     def _refuse(self, what: str, **facts: object) -> None:
         self.counts.rejected += 1

@@ -75,11 +75,11 @@ class FrameSession:
             self._refuse(data_id, refused.why.message)
             return None
         for reason, events in checked.dead.items():
-            self._throttle.say("events of an agent's client are dead letters", data_id=data_id, reason=reason,
+            self._throttle.say("events of an agent client became dead letters", data_id=data_id, reason=reason,
                                  events=events, pid=self._peer.pid, uid=self._peer.uid)  # fmt: skip
         return checked.prepared
 
     def _refuse(self, data_id: int, reason: str) -> None:
         self._counts.rejected += 1
-        self._throttle.say("a frame is refused", data_id=data_id, reason=reason, pid=self._peer.pid,
+        self._throttle.say("frame refused", data_id=data_id, reason=reason, pid=self._peer.pid,
                              uid=self._peer.uid)  # fmt: skip

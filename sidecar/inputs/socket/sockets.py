@@ -79,7 +79,9 @@ class Sockets:
         not_taken = sum(await asyncio.gather(*(entry.stop() for entry in self._inputs)))
         self._backpressure.stop()
         if not_taken:
-            log.warning("lines were read that were not acknowledged any more", blocks=not_taken)
+            log.warning(
+                "lines read but not acknowledged before the stop; their clients will send them again", blocks=not_taken
+            )
 
     def _make(self, counts: InputCounts, socket: Socket) -> StreamInput | DatagramInput:
         prepare_lines = partial(

@@ -102,9 +102,9 @@ class StreamInput:
         connection.uid = peer.uid
         why = None
         if not self._allowed.allows(peer):
-            why = "a connection is refused: not one of allow_users or allow_groups"
+            why = "connection refused: not in allow_users or allow_groups"
         elif self._is_full() and not self._make_place(peer.uid):
-            why = "a connection is refused: there are max_connections already"
+            why = "connection refused: max_connections reached"
         if why is not None:
             self.counts.connections_refused += 1
             self._throttle.say(why, pid=peer.pid, uid=peer.uid)
@@ -133,7 +133,7 @@ class StreamInput:
         if not idle:
             return False
         oldest = min(idle, key=lambda connection: connection.heard_s)
-        self._throttle.say("an idle connection is closed to make place for another user", uid=most)
+        self._throttle.say("idle connection closed to make room for another user", uid=most)
         self.leave(oldest)
         oldest.close()
         return True
@@ -168,11 +168,11 @@ class StreamInput:
         if connection.uid >= 0:  # over TCP the client was told
             self.counts.rejected += 1
         peer = self._connections[connection]
-        self._throttle.say("a connection is closed", reason=why, pid=peer.pid, uid=peer.uid)
+        self._throttle.say("connection closed", reason=why, pid=peer.pid, uid=peer.uid)
 
     def fail_unexpected(self, connection: SocketConnection, error: Exception) -> str:
         """Return what its client is told; the log says more, since this is a bug."""
-        self._throttle.say("an item cannot be treated; please report this bug", error=repr(error)[:200],
+        self._throttle.say("unexpected error in a line or frame; please report this bug", error=repr(error)[:200],
                              uid=connection.uid)  # fmt: skip
         return "it cannot be treated"
 

@@ -46,5 +46,5 @@ class TailCounts(InputCounts):
         now_s = time.monotonic()
         if now_s >= self._tell_late_s:
             self._tell_late_s = now_s + _TELL_EVERY_S
-            log.warning("a pattern takes too long; such lines count as not parsed", tail=self.name,
+            log.warning("pattern exceeded its time limit, such lines count as unparsed", tail=self.name,
                         pattern=",".join(sorted(counts.late_in)), lines=self.lines["late"])  # fmt: skip

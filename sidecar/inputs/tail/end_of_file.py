@@ -126,13 +126,18 @@ class EndOfFile:
             self._following.lose(file, why, now_ms)
             self._register.end(file)
         elif why != file.why:
-            log.warning("a file cannot be read", tail=file.reached.tail, path=file.at, reason=why)
+            log.warning("file cannot be read", tail=file.reached.tail, path=file.at, reason=why)
         file.why, file.unreadable = why, isinstance(error, OSError)
         file.close()
 
     def puzzled(self, file: TailedFile, error: Exception) -> None:
         """It cannot be read, and nobody knows why; it is tried again when it changes."""
-        log.exception("a file has met something unexpected", tail=file.reached.tail, path=file.at, error=str(error))
+        log.exception(
+            "unexpected error while reading a file, retrying when it changes",
+            tail=file.reached.tail,
+            path=file.at,
+            error=str(error),
+        )
         file.why = f"unexpected: {type(error).__name__}: {error}"
         self._register.active.pop(file.number, None)
         file.close()
@@ -192,7 +197,7 @@ class EndOfFile:
                 there = target(file, action, self._settings.max_line, self._settings.encoding)
             except (OSError, EOFError, Changed) as error:
                 why = str(error) or "it is not where it was"
-                log.warning("a file cannot be moved", tail=file.reached.tail, path=file.at, reason=why)
+                log.warning("reset or skip of a file failed", tail=file.reached.tail, path=file.at, reason=why)
                 self._look_again()
                 continue
             if action == "skip" and there != file.committed:

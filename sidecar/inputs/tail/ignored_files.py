@@ -24,7 +24,7 @@ class Refusals:
         for path, why in new[:_MOST_TOLD]:
             self._tell(path, why)
         if found.more:
-            log.warning("too many files match; not all are followed", tail=self._tail)
+            log.warning("too many files match, some are not followed", tail=self._tail)
         self._here = {path: why for path, why in self._here.items() if path in found.files}
         self.shown = found.refused | self._here
         self.closed = found.closed

@@ -178,7 +178,7 @@ class Tails:
                 task.cancel()
         for task in late:
             log.warning(
-                "a tail still looks for its files; what comes before it has seen them counts as there before",
+                "initial scan not finished after 10 s; files created before it ends are treated as pre-existing",
                 tail=task.get_name(),
             )
 
@@ -188,7 +188,7 @@ class Tails:
             worker.stop()
         ended = await asyncio.gather(*(asyncio.to_thread(worker.join, _STOP_S) for worker in workers))
         for worker in (worker for worker, done in zip(workers, ended, strict=True) if not done):
-            log.warning("a tail did not stop; its files do not answer", tail=worker.name)
+            log.warning("tail did not stop: its file system does not answer", tail=worker.name)
 
     def _may_read(self) -> bool:
         return self._in_memory < _IN_MEMORY_BYTES

@@ -90,7 +90,7 @@ class Watcher:
                 for event in reader.read_events():
                     reader.handle_event(event)
             except Exception as error:  # the slow look at everything goes on
-                log.error("changes of files are no longer heard of", error=str(error))
+                log.error("inotify failed", error=str(error))
                 return
             self._ended.wait(_PAUSE_S)
 

@@ -27,9 +27,9 @@ class Watching:
         self._directories = set(directories)
         why = next((why for one in directories if (why := self._watcher.watch(one, self._changed))), None)
         if why is not None and self.polling is None:
-            log.warning("files are looked at every second, since changes are not told", tail=self._tail, reason=why)
+            log.warning("inotify unavailable, polling every second", tail=self._tail, reason=why)
         elif why is None and self.polling is not None:
-            log.info("changes of files are told again", tail=self._tail)
+            log.info("inotify available again", tail=self._tail)
         self.polling = why
 
     def stop(self) -> None:

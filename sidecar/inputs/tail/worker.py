@@ -126,7 +126,7 @@ class Worker:
                 self._wake.wait(max(0.0, self._pause_s()))
                 self.turn()
             except Exception as error:  # a thread must not die silently, and the next look may be luckier
-                log.exception("a tail has met something unexpected, and looks again", tail=self.name, error=str(error))
+                log.exception("unexpected error in tail, rescanning", tail=self.name, error=str(error))
                 self._stopping.wait(_STARTING_S)
                 self._structure = True
         for file in list(self.register.files.values()):
@@ -289,7 +289,7 @@ class Worker:
             try:
                 command.done(self._ending.move(files, command.action, self._now_ms()))
             except (Stale, Unavailable) as error:
-                log.error("files could not be moved", tail=self.name, error=str(error))
+                log.error("reset or skip of files failed", tail=self.name, error=str(error))
                 command.done(-1)
 
     def _now_ms(self) -> int:
