@@ -69,7 +69,7 @@ class Selection:
         return self.lookup.count_dead(self.filter)
 
     def document(self, letter: DeadLetter) -> dict[str, Any]:
-        """For programs; without the token."""
+        """Return a dead letter for programs; without the token."""
         stream = self.lookup.streams[letter.stream]
         return {"stream": self.names[letter.stream], "data_id": stream.key.data_id, "kind": stream.key.kind} | {
             field: getattr(letter, field) for field in letter.__struct_fields__ if field != "stream"

@@ -58,7 +58,7 @@ class _Process:
                 self.kill()
 
     def start(self) -> None:
-        """Raises StartError with the end of the log if the process does not become ready."""
+        """Start it. Raises StartError with the end of the log if the process does not become ready."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  # our own command
                 [sys.executable, "-m", "sidecar", *self.command()],
@@ -111,7 +111,7 @@ class StandInProcess(_Process):
             return False
 
     def fault(self, mode: str) -> None:
-        """Switches a fault on, or off with `none`."""
+        """Switch a fault on, or off with `none`."""
         with self._ask("PUT", "/faults", json.dumps({"mode": mode}).encode()):
             pass
 
@@ -172,7 +172,7 @@ class SidecarProcess(_Process):
             return False
 
     def status(self) -> Status:
-        """Raises NotRunningError."""
+        """Return the status. Raises NotRunningError."""
         return msgspec.json.decode(ask(self._state, "/status"), type=Status)
 
     def has_delivered(self, events: int) -> bool:
@@ -181,7 +181,7 @@ class SidecarProcess(_Process):
         return status is not None and status.books.delivered >= events and status.books.queued == 0
 
     def status_if_up(self) -> Status | None:
-        """None while it is gone."""
+        """Return the status; None while it is gone."""
         try:
             return self.status()
         except (NotRunningError, msgspec.DecodeError):

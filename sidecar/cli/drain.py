@@ -50,10 +50,10 @@ def drain(loaded: Loaded, timeout: str | None) -> None:
 
 
 def waiting(status: Status) -> int:
-    """Events that could be sent now."""
+    """Return how many events could be sent now."""
     return sum(lane.queued for stream in status.streams for lane in stream.lanes if lane.name != "scheduled")
 
 
 def settled(status: Status) -> int:
-    """Events that wait no longer."""
+    """Return how many events wait no longer."""
     return status.books.delivered + status.books.dead + status.books.dropped

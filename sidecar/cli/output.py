@@ -29,17 +29,17 @@ def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 event`, `2 events`."""
+    """Return a number with its noun: `1 event`, `2 events`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def printable(text: str) -> str:
-    """`text` without what could drive a terminal: events and proxies may hold anything."""
+    """Return `text` without what could drive a terminal: events and proxies may hold anything."""
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
 def print_json(document: Any) -> None:
-    """For programs, and still readable."""
+    """Print JSON for programs, and still readable."""
     encoded = document if isinstance(document, bytes) else msgspec.json.encode(document)
     click.echo(msgspec.json.format(encoded).decode())
 

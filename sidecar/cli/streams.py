@@ -23,7 +23,7 @@ def names_of(loaded: Loaded, streams: Mapping[int, QueueStream]) -> dict[int, st
 
 
 def numbers_of(loaded: Loaded, streams: Mapping[int, QueueStream], wanted: tuple[str, ...]) -> tuple[int, ...] | None:
-    """The numbers of the streams that go by these names or data_ids; None if all are meant. Raises StartError."""
+    """Return the numbers of the streams called by these names or data_ids; None if all are meant. Raises StartError."""
     if not wanted:
         return None
     names = names_of(loaded, streams)

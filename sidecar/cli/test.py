@@ -63,7 +63,7 @@ def _run(config: Config, name: str, wanted: TailTest) -> Result:
 
 
 def _completed(event: dict[str, Any], got: list[Any], number: int, now_ms: int) -> dict[str, Any]:
-    """With what may be left out, and numbers as numbers: YAML's fractions are text to the configuration."""
+    """Return it with what may be left out, and numbers as numbers: YAML's fractions are text to the configuration."""
     actual = got[number] if number < len(got) else {}
     free = ("target", "timestamp") if actual.get("timestamp") == now_ms else ("target",)
     filled = {name: actual[name] for name in free if name in actual} | event

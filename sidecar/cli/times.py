@@ -13,7 +13,7 @@ EXPECTED = "a time such as 2026-01-31T08:00, 2026-01-31 08:00:00+08:00, 2h (ago)
 
 
 def parse_when(text: str, now_s: float) -> int:
-    """Milliseconds since 1970. A time without a zone is this host's.
+    """Return milliseconds since 1970. A time without a zone is this host's.
 
     Raises ValueError that says what would be right.
     """

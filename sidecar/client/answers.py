@@ -58,7 +58,7 @@ class Answers:
 
 
 def _parse(line: bytes) -> Answer | None:
-    """None for an answer of a kind that is not known here: a later sidecar may say more."""
+    """Return one answer; None for an answer of a kind that is not known here: a later sidecar may say more."""
     try:
         answer = json.loads(line)
     except (ValueError, RecursionError):

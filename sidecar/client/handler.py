@@ -36,7 +36,9 @@ class SidecarHandler(logging.Handler):
         max_line_bytes: int = 400_000,
         close_timeout_s: float = 2.0,
     ) -> None:
-        """Raises ValueError for an `address` or `event_name` that will not do; connects only at the first record.
+        """Connect nothing yet.
+
+        Raises ValueError for an `address` or `event_name` that will not do; connects only at the first record.
 
         `address`: a path, `unix:/path`, `unix:@name` (abstract) or `tcp:HOST:PORT`. `stream`: a stream of the sidecar;
         None where the socket has one. `target` None: the sidecar's default. `event_name` may contain `{level}`, in
@@ -75,7 +77,7 @@ class SidecarHandler(logging.Handler):
         return False
 
     def close(self) -> None:
-        """Flushes for `close_timeout_s` at most and ends. May be called again."""
+        """Flush for `close_timeout_s` at most and ends. May be called again."""
         try:
             # Before 3.12 logging flushes right before it closes; in vain once is long enough for an exit.
             just_now = time.monotonic() - self._gave_up_s < 0.1
@@ -85,7 +87,7 @@ class SidecarHandler(logging.Handler):
 
     @property
     def counts(self) -> Counts:
-        """As of now, in this process."""
+        """Return the counts as of now, in this process."""
         return self._link.counts()
 
     def _is_locked_here(self) -> bool:

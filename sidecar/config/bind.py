@@ -123,7 +123,7 @@ class Binder:
         return self._beside(node, value) if kind is File else value
 
     def _secret_file(self, kind: Any, node: Node, name: str) -> Any:
-        """One secret, or one in each line."""
+        """Read one secret, or one in each line."""
         self.origins[name] = node.place
         if not isinstance(node, Leaf) or not isinstance(node.value, str):
             return self._problem(node.place, name, "expected the path of a file", node)
@@ -150,7 +150,7 @@ class Binder:
 
 
 def plain(node: Node) -> Any:
-    """`node` as Python's own values."""
+    """Return `node` as Python's own values."""
     if isinstance(node, Leaf):
         return node.value
     if isinstance(node, List):

@@ -48,7 +48,10 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_config(options: Options, environ: Mapping[str, str], *, need_proxy: bool = True) -> Loaded:
-    """Raises ConfigError with every problem. Without `need_proxy` a missing `proxy.urls` is none of them."""
+    """Load the configuration.
+
+    Raises ConfigError with every problem. Without `need_proxy` a missing `proxy.urls` is none of them.
+    """
     problems: list[str] = []
     texts: dict[Path, str] = {}
     address = environ["HOST_IP"] if "HOST_IP" in environ else host_address()
@@ -70,7 +73,10 @@ def load_config(options: Options, environ: Mapping[str, str], *, need_proxy: boo
 
 
 def load_good_parts(options: Options, environ: Mapping[str, str]) -> Loaded:
-    """For commands that only ask a sidecar whose state directory is given: what is right; the rest is as by default."""
+    """Load what is right, for commands that only ask a sidecar whose state directory is given.
+
+    The rest is as by default.
+    """
     assert options.state is not None
     files, tree = _tree(options, environ, [])
     binder = Binder(environ)
@@ -91,7 +97,7 @@ class Readable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_readable(options: Options, environ: Mapping[str, str]) -> Readable:
-    """For commands that any user may call: the files, and more so those with tokens, may be closed to them.
+    """Load what can be read, for commands that any user may call: files with tokens may be closed to them.
 
     Never raises, and complains about nothing. The state directory is not looked for.
     """

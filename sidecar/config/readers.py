@@ -140,7 +140,7 @@ def _rate(value: Scalar) -> Rate | None:
 
 
 def parse_address(value: Scalar) -> Address:
-    """`HOST:PORT`, an IPv6 address in brackets. Raises ValueError that says what would be right."""
+    """Read `HOST:PORT`, an IPv6 address in brackets. Raises ValueError that says what would be right."""
     expected = "HOST:PORT such as 127.0.0.1:10205 or [::1]:10205"
     host, colon, port = str(value).rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")

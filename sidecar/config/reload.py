@@ -12,7 +12,7 @@ _AT_RESTART = (
 
 
 def merge_reloadable(old: Config, new: Config) -> tuple[Config, list[str]]:
-    """`new`, but with what needs a restart as it is in `old`; and the names of what would have changed."""
+    """Return `new`, but with what needs a restart as it is in `old`; and the names of what would have changed."""
     changed = []
     for name in _AT_RESTART:
         part, _, key = name.partition(".")

@@ -104,7 +104,7 @@ def _timestamp_problems(rule: Timestamp) -> Iterator[Problem]:
 
 
 def _unknown_fields(tail: Tail) -> Iterator[Problem]:
-    """With a pattern, or without parsing, it is known which fields there are."""
+    """Find fields that cannot be: with a pattern, or without parsing, it is known which fields there are."""
     if tail.parse.regex is not None:
         known = [*tail.parse.regex.groups, *ALWAYS]
     elif tail.parse.format == "raw":

@@ -16,6 +16,9 @@ def latest_ms(now_ms: int) -> int:
 
 
 def due_ms(stamp_ms: int) -> int:
-    """When the proxy will take an event of `stamp_ms`, by its own clock; rounded up, so that many wait together."""
+    """Return when the proxy will take an event of `stamp_ms`, by its own clock.
+
+    Rounded up, so that many wait together.
+    """
     valid_ms = stamp_ms - FUTURE_S * 1000
     return valid_ms - valid_ms % -_DUE_STEP_MS

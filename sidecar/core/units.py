@@ -62,7 +62,7 @@ class ByteRate(msgspec.Struct, frozen=True):
 
 
 def parse_size(text: str | int) -> Bytes:
-    """`500KB` is 500,000 and `2GiB` is 2**31 bytes. Raises ValueError that says what would be right."""
+    """Read a size: `500KB` is 500,000 and `2GiB` is 2**31 bytes. Raises ValueError that says what would be right."""
     found = _QUANTITY.fullmatch(str(text))
     if found is None or found[2].upper() not in _SIZES:
         raise ValueError("a size such as 500KB, 64MiB or 2GiB")
@@ -70,7 +70,10 @@ def parse_size(text: str | int) -> Bytes:
 
 
 def parse_duration(text: str | int) -> Seconds:
-    """`250ms` is 0.25, `7d` is 604,800 seconds; zero needs no unit. Raises ValueError that says what would be right."""
+    """Read a duration: `250ms` is 0.25, `7d` is 604,800 seconds; zero needs no unit.
+
+    Raises ValueError that says what would be right.
+    """
     found = _QUANTITY.fullmatch(str(text))
     if found is None or (found[2] not in _TIMES and float(found[1]) != 0):
         raise ValueError("a duration such as 250ms, 10s, 5min, 12h or 7d")
@@ -81,7 +84,7 @@ def parse_duration(text: str | int) -> Seconds:
 
 
 def parse_rate(text: str) -> Rate | None:
-    """`1000/min` as a Rate, `unlimited` as None. Raises ValueError that says what would be right."""
+    """Read `1000/min` as a Rate, `unlimited` as None. Raises ValueError that says what would be right."""
     if text == "unlimited":
         return None
     found = _RATE.fullmatch(text)
@@ -91,7 +94,7 @@ def parse_rate(text: str) -> Rate | None:
 
 
 def parse_byte_rate(text: str) -> ByteRate | None:
-    """`2.5MB/s` as a ByteRate, `unlimited` as None. Raises ValueError that says what would be right."""
+    """Read `2.5MB/s` as a ByteRate, `unlimited` as None. Raises ValueError that says what would be right."""
     expected = "bytes a second such as 2.5MB/s or 500KB/s, or unlimited"
     if text == "unlimited":
         return None
@@ -111,7 +114,7 @@ def parse_byte_rate(text: str) -> ByteRate | None:
 
 
 def parse_share(text: str) -> Share:
-    """`5%` is 0.05. Raises ValueError that says what would be right."""
+    """Read a share: `5%` is 0.05. Raises ValueError that says what would be right."""
     found = _SHARE.fullmatch(text)
     if found is None or not 0 < float(found[1]) <= 100:
         raise ValueError("a percentage above 0% and up to 100%, such as 5%")

@@ -15,7 +15,7 @@ def head(key: StreamKey) -> bytes:
 
 
 def room_bytes(key: StreamKey, max_body_bytes: int) -> int:
-    """Bytes of comma-joined events that fit a body of `max_body_bytes`."""
+    """Return the bytes of comma-joined events that fit a body of `max_body_bytes`."""
     return max_body_bytes - len(head(key)) - len(_TAIL)
 
 

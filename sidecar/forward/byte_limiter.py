@@ -154,7 +154,10 @@ class ByteLimiter:
         self.limit_bytes = 0 if per_s is None else min(int(per_s * _WINDOW_S), _MOST_BYTES)
 
     def wait_s(self, now_s: float, weight: Weight, lane: Hashable = None) -> float:
-        """Seconds until `lane` may send a request of this weight; 0: now. An estimate while others are under way."""
+        """Return the seconds until `lane` may send a request of this weight; 0: now.
+
+        An estimate while others are under way.
+        """
         if self.per_s is None:
             return 0.0
         self._forget(now_s)

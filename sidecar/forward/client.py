@@ -81,7 +81,7 @@ class Client:
         return self._turns_of(base_url).contended
 
     def dismiss(self, base_url: str | None = None) -> None:
-        """Those who wait for a turn at this proxy, or at any, shall think again."""
+        """Let those think again who wait for a turn at this proxy, or at any."""
         for url, turns in self._turns.items():
             if base_url in (None, url):
                 turns.dismiss()

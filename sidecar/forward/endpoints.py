@@ -193,5 +193,5 @@ def _untried(endpoint: Endpoint, failed_at: FailedAt) -> bool:
 
 
 def _weight(host: str, url: str) -> bytes:
-    """Rendezvous hashing: every host has its own order, and losing a proxy moves only that proxy's hosts."""
+    """Rank a proxy by rendezvous hashing: every host has its own order, and a lost one moves only its own hosts."""
     return hashlib.sha256(f"{host}\n{url}".encode()).digest()

@@ -76,7 +76,10 @@ class Limiter:
     """What one token may still send."""
 
     def __init__(self, rate: Rate | None, *, random: Callable[[], float]) -> None:
-        """`random` draws from [0, 1). A `rate` of None has no ceiling, but 429s slow it down all the same."""
+        """Begin unused.
+
+        `random` draws from [0, 1). A `rate` of None has no ceiling, but 429s slow it down all the same.
+        """
         scale = rate or _USUAL
         self._limited, self._random = rate is not None, random
         self._burst = max(1, scale.count // 100)
@@ -127,7 +130,7 @@ class Limiter:
         return min(self._ceiling_per_s, (steady + _JUMP * self._ceiling_per_s) * grown)
 
     def wait_s(self, now_s: float) -> float:
-        """Seconds until the next request may leave; 0: now."""
+        """Return the seconds until the next request may leave; 0: now."""
         ceiling_s = self.spent_until_s - (self._burst - 1) * self._interval_s if self._limited else now_s
         return max(0.0, ceiling_s - now_s, self._next_s - now_s)
 
@@ -140,14 +143,20 @@ class Limiter:
             self._next_s = self._one_later(now_s)
 
     def accepted(self, now_s: float) -> None:
-        """The proxy took one. Who sends less than the share, in a hold or by itself, is credited with the time."""
+        """Note that the proxy took one.
+
+        Who sends less than the share, in a hold or by itself, is credited with the time.
+        """
         run = self._run()
         credit = min(run, max(1.0, (now_s - self._accepted_s) * self.share_per_s))
         self.share_per_s = min(self._ceiling_per_s, self.share_per_s * (1 + self._gain() * credit / run))
         self._accepted_s = now_s
 
     def refused(self, now_s: float, sent_s: float, retry_after_s: float | None) -> None:
-        """The proxy answered 429 to the request that left at `sent_s`; those on their way together count once."""
+        """Note that the proxy answered 429 to the request that left at `sent_s`.
+
+        Those on their way together count once.
+        """
         if sent_s <= self._signal_s:
             self._next_s = max(self._next_s, now_s + (retry_after_s or 0.0))
             return

@@ -122,7 +122,7 @@ Outcome = (
 
 
 def judge(answer: Reply | Failure, now: datetime, *, secret: str) -> Outcome:
-    """The one place where an answer is given its meaning. `now` (aware) turns a date in Retry-After into seconds.
+    """Give an answer its meaning, which happens nowhere else. `now` (aware) turns a date in Retry-After into seconds.
 
     Words of the other side that hold a part of `secret`, the access token, are not repeated.
     """
@@ -170,7 +170,7 @@ def is_own(reply: Reply) -> bool:
 
 
 def is_alive(answer: Reply | Failure) -> bool:
-    """Whether the answer to an empty document came from a proxy: it refuses in its own words, and spends no rate."""
+    """Return True if the answer to an empty document came from a proxy: it refuses in its own words, at no cost."""
     return isinstance(answer, Reply) and answer.status < 500 and is_own(answer)
 
 
@@ -190,7 +190,10 @@ def skew_s(reply: Reply, sent_s: float, received_s: float) -> float | None:
 
 
 def retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Seconds from a Retry-After header in either of its forms (RFC 9110, 10.2.3), capped; None if there is none."""
+    """Return the seconds from a Retry-After header in either of its forms (RFC 9110, 10.2.3), capped.
+
+    None if there is none.
+    """
     if value is None:
         return None
     if value.strip().isdecimal():
@@ -220,7 +223,7 @@ def words_of(body: bytes, secret: str) -> str:
 
 
 def _one_line(text: str, secret: str) -> str:
-    """The beginning of `text` in printable characters, unless it gives away eight characters of `secret` in a row."""
+    """Return the beginning of `text` in printable characters; nothing if eight characters of `secret` are in it."""
     text = text[:_LOOK_AT]
     squeezed, hidden = "".join(text.split()).casefold(), secret.casefold()
     length = min(len(hidden), _SECRET_PART)

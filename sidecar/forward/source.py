@@ -16,7 +16,7 @@ class LaneSource(Protocol):
 
     @property
     def queued(self) -> int:
-        """Events that wait."""
+        """Return how many events wait."""
 
     @property
     def queued_bytes(self) -> int:

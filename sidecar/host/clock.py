@@ -8,7 +8,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_clock() -> float:
-    """Seconds on a clock that never jumps and goes on across restarts of the process, until the next boot."""
+    """Return seconds on a clock that never jumps and goes on across restarts of the process, until the next boot."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

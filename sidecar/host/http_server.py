@@ -20,7 +20,7 @@ class _Server(uvicorn.Server):
         self.stopping = asyncio.Event()
 
     async def main_loop(self) -> None:
-        """uvicorn's own looks ten times a second whether it should end."""
+        """Wait until it is told to end; uvicorn's own looks ten times a second."""
         await self.stopping.wait()
 
     @contextlib.contextmanager

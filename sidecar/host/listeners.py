@@ -38,7 +38,7 @@ def listen_udp(host: str, port: int, key: str = "") -> socket.socket:
 def listen_unix(
     path: str, kind: SocketKind = "stream", *, mode: int = 0o600, uid: int = -1, gid: int = -1
 ) -> socket.socket:
-    """A Unix socket at `path`, or `@name` in the abstract namespace. Raises StartError that says why it cannot be.
+    """Open a Unix socket at `path`, or `@name` in the abstract namespace. Raises StartError that says why it cannot be.
 
     From its first moment nobody can use it who may not: it is given away, and opened to others, before it listens.
     """
@@ -62,7 +62,7 @@ class SocketFile:
     """The file of a Unix socket that this process has just opened at `path`."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError if it is not there."""
+        """Remember which file it is. Raises OSError if it is not there."""
         self.path = path
         self._opened = _identity(path)  # its device and inode; another one there is somebody else's
 
@@ -82,7 +82,7 @@ class SocketFile:
 
 @contextlib.contextmanager
 def short_path(path: Path) -> Iterator[str]:
-    """`path` spelled in few enough bytes for a Unix socket's address."""
+    """Spell `path` in few enough bytes for a Unix socket's address."""
     if len(os.fsencode(path)) <= _UNIX_PATH_MAX:
         yield str(path)
         return
@@ -196,7 +196,7 @@ def _process(pid: int) -> str:
 
 
 def _pid_by_inode(path: str) -> int:
-    """For sockets that do not say it themselves; 0 if it cannot be found out."""
+    """Find the process of a socket that does not say it itself; 0 if it cannot be found out."""
     return _pid_with({row[6] for row in _rows("unix") if len(row) > 7 and row[7] == path})
 
 

@@ -45,7 +45,7 @@ class OwnAddress:
         return found
 
     def took(self, address: str | None) -> None:
-        """All that names this host goes by `address` from now on."""
+        """Note that all that names this host goes by `address` from now on."""
         self.known, self._other, self.loopback_used = address, None, False
 
     def expect(self) -> None:

@@ -18,8 +18,10 @@ def raise_file_limit() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Blocks and bodies of half a megabyte come and go all the time. To give each back to the system, and get it anew
-    page by page, took two thirds of the time of making events of lines. Only glibc can be told.
+    """Keep memory that was freed: blocks and bodies of half a megabyte come and go all the time.
+
+    To give each back to the system, and get it anew page by page, took two thirds of the time of making events of
+    lines. Only glibc can be told.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -68,7 +68,7 @@ class Schedule:
         self._clock_watch: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Needs the running loop."""
+        """Start it; this needs the running loop."""
         self._scheduler.start()
         self._offset_s = time.time() - time.monotonic()
         self._watch_clock()
@@ -81,7 +81,7 @@ class Schedule:
             self._scheduler.shutdown(wait=False)
 
     def add_answering(self, name: str, job: Callable[[], Awaitable[float | None]]) -> None:
-        """A job that runs when woken, and then when its own answer says."""
+        """Add a job that runs when woken, and then when its own answer says."""
 
         async def run() -> float | None:
             self._woken[name] = False
@@ -93,7 +93,7 @@ class Schedule:
         self._scheduler.add_job(run, _Every(_LOOK_AGAIN_S), id=name, next_run_time=None)
 
     def add_every(self, name: str, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
-        """A job that runs every `seconds`."""
+        """Add a job that runs every `seconds`."""
 
         async def run() -> None:
             self._due_s[name] = time.monotonic() + seconds

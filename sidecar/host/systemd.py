@@ -17,7 +17,7 @@ class Notifier:
         """How long the service manager waits for a sign of life; None: it does not wait."""
 
     def tell(self, *states: str) -> None:
-        """A service manager that does not listen is not our trouble."""
+        """Tell the service manager; one that does not listen is not our trouble."""
         if not self._address:
             return
         try:

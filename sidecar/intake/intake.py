@@ -153,7 +153,7 @@ class Intake:
         return work(data)
 
     def _expect_going_on(self) -> None:
-        """Raises Unavailable."""
+        """Check that no stop has begun. Raises Unavailable."""
         if self._stopping:
             raise Unavailable("the sidecar is stopping", retry_after_s=_STOPPING_RETRY_S)
 
@@ -254,7 +254,7 @@ class Intake:
         self._queue.append(stream, blocks, size, self._now_ms(), done, dead, advance)
 
     def _check_bare(self, block: bytes, name: str, lines: "_LinesSoFar") -> None:
-        """Raises Rejected if there is no such stream."""
+        """Check bare events. Raises Rejected if there is no such stream."""
         route = self._router.bare(name)
         checked = check_lines(block, route.local_rules, now_ms=lines.now_ms, **self._limits())
         lines.reports, lines.rejected, lines.repaired = checked.reports, checked.rejected, checked.repaired

@@ -35,7 +35,7 @@ class Router:
         self.reload(config)
 
     def reload(self, config: Config) -> None:
-        """From now on `config` counts."""
+        """Let `config` count from now on."""
         self._by_name: Mapping[str, Stream] = config.streams
         self._by_data_id: dict[int, str] = config.names_by_data_id
         self._rules = {name: _rules(config, stream) for name, stream in config.streams.items()}
@@ -72,7 +72,7 @@ class Router:
         return self._route(name)
 
     def pipe(self, data_id: int) -> tuple[Route, TextRule]:
-        """Where goes what a client of the agent sends, and how text becomes an event; perhaps not `configured`."""
+        """Return the route and the text rule for a data_id sent by an agent client. `configured` may be False."""
         name = self._by_data_id.get(data_id)
         if name is None:
             return self._passing_through(data_id, ""), TextRule(event_name=Raw().event_name, target=self._own_target)
@@ -80,7 +80,10 @@ class Router:
         return self._route(name), TextRule(event_name=raw.event_name, target=raw.target or self._own_target)
 
     def fit(self, key: StreamKey, event: bytes, *, now_ms: int) -> bytes:
-        """`event` as it could be sent now. Raises Rejected if it could not: it is none, or nobody knows its token."""
+        """Return `event` as it could be sent now.
+
+        Raises Rejected if it could not: it is none, or nobody knows its token.
+        """
         name = self._by_data_id.get(key.data_id)
         if name is None and not key.token:
             raise Rejected.for_stream(401, "data_id", f"{key.data_id} is no configured stream")

@@ -86,7 +86,10 @@ class Streams:
         return stream
 
     def _expect_place(self, peer: str) -> None:
-        """Raises Unavailable if `peer` has as many streams of its own as one peer may."""
+        """Check that `peer` may have one more stream.
+
+        Raises Unavailable if it has as many streams of its own as one peer may.
+        """
         mine = sum(stream.peer == peer for stream in self._queue.streams())
         if mine >= MAX_STREAMS_OF_A_PEER:
             self._refused_by[TOO_MANY_STREAMS] += 1

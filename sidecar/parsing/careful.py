@@ -69,7 +69,7 @@ class LineCounts(msgspec.Struct):
     not_numbers: int = 0
 
     def too_late(self, lines: int, key: str) -> None:
-        """The pattern of `key` took too long for so many lines."""
+        """Count that the pattern of `key` took too long for so many lines."""
         if lines:
             self.late += lines
             self.late_in |= {key}
@@ -100,7 +100,7 @@ class LineParser:
     def make(
         self, records: Sequence[LineRecord], known: Mapping[str, Any], now_ms: int, skew_ms: int, counts: LineCounts
     ) -> tuple[dict[int | None, list[bytes]], list[tuple[bytes, str]]]:
-        """Events as JSON by when they are due (None: now), and what is dead, with the reason."""
+        """Return events as JSON by when they are due (None: now), and what is dead, with the reason."""
         shape = self._shape
         parsed = parse_lines([record.text for record in records], shape.parse, self._cpu_clock)
         counts.too_late(parsed.late, "parse.regex")

@@ -36,12 +36,12 @@ class Built(msgspec.Struct, frozen=True):
 
     @property
     def events(self) -> int:
-        """Events in all blocks."""
+        """Return the events in all blocks."""
         return sum([block.events for block in self.blocks])
 
     @property
     def size(self) -> int:
-        """Bytes on their way to the queue."""
+        """Return the bytes on their way to the queue."""
         return sum([len(block.body) for block in self.blocks]) + sum([len(body) for body, _ in self.dead])
 
 

@@ -29,7 +29,7 @@ class Grouped(msgspec.Struct, frozen=True):
 def group_lines(
     lines: Sequence[str], sizes: Sequence[int], rule: Grouping, clock: Callable[[], float], *, at_end: bool
 ) -> Grouped:
-    """`sizes` of the lines in bytes; `at_end`: no line will follow, so no group stays open."""
+    """Group lines. `sizes` of them are in bytes; `at_end`: no line will follow, so no group stays open."""
     pattern = rule.start or rule.continuation
     assert pattern is not None
     searched = search_all(pattern, lines, clock)

@@ -129,7 +129,7 @@ def _limit(data: bytes, start: int, codec: TextCodec) -> tuple[int, int]:
 
 
 def _count(data: bytes) -> int:
-    """How many ends of lines there are: bytes.count() takes four times as long, and would be half of all work."""
+    """Count the ends of lines: bytes.count() takes four times as long, and would be half of all work."""
     return len(data) - len(data.replace(b"\n", b""))
 
 

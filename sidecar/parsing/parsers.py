@@ -45,7 +45,7 @@ def _json(line: str) -> Fields | None:
 
 
 def _logfmt(line: str) -> Fields | None:
-    """`key=value key="a value" flag`; a line without any `=` is none."""
+    """Parse `key=value key="a value" flag`; a line without any `=` is none."""
     fields: Fields = {}
     place, pairs = 0, 0
     end = len(line.rstrip())

@@ -30,7 +30,9 @@ def frame_of(event: dict[str, object]) -> EventTemplate:
 
 
 def frame_lines(text: str, frame: EventTemplate, block_bytes: int) -> list[Block] | None:
-    """An event for each line of `text`, each with its end; None if a line is empty, or it cannot be done at once.
+    """Return an event for each line of `text`, each with its end.
+
+    None if a line is empty, or it cannot be done at once.
 
     JSON writes an end of line, and a backslash, as two characters, and the first of these is also that of others. So
     characters that are not in the text stand for both until all else is written.
@@ -73,5 +75,5 @@ def _framed(inside: bytes, frame: EventTemplate, block_bytes: int) -> Iterator[t
 
 
 def _inside(text: str) -> bytes:
-    """`text` as the inside of a string in JSON."""
+    """Return `text` as the inside of a string in JSON."""
     return _encode(text)[1:-1]

@@ -140,7 +140,7 @@ def _as_ms(found: datetime, zone: tzinfo | None) -> int:
 
 
 def _parse(text: str) -> _Form:
-    """Raises ValueError if it says neither a whole date nor only a time of day."""
+    """Parse a format. Raises ValueError if it says neither a whole date nor only a time of day."""
     form = _DIRECTIVE.sub(lambda found: _AS_IN_C.get(found[1], found[0]), text)
     parts = {found[1] for found in _DIRECTIVE.finditer(form)}
     date = (parts & _MONTH and parts & _DAY) or parts & _IN_YEAR

@@ -20,7 +20,10 @@ _LOOK_AHEAD_CHUNKS = 4096
 
 
 def books_on_disk(path: Path) -> tuple[Books, list[str]]:
-    """The books of all streams together, and what `Reader.audit` finds, while no sidecar runs. Raises StartError."""
+    """Return the books of all streams together, and what `Reader.audit` finds, while no sidecar runs.
+
+    Raises StartError.
+    """
     try:
         with Reader(path) as reader:
             return sum(reader.books().values(), Books()), reader.audit()

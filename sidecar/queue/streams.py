@@ -122,7 +122,10 @@ def dead_bytes(streams: Iterable[QueueStream]) -> int:
 
 
 def stream_of(streams: dict[StreamKey, QueueStream], key: StreamKey, *, configured: bool) -> QueueStream:
-    """The stream of `key`, new if need be. Raises Unavailable when there are too many that are not `configured`."""
+    """Return the stream of `key`, new if need be.
+
+    Raises Unavailable when there are too many that are not `configured`.
+    """
     found = streams.get(key)
     if found is None:
         if len(streams) >= MAX_STREAMS and not configured:

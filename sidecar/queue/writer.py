@@ -284,7 +284,7 @@ class Writer:
         return None
 
     def _reopen(self) -> None:
-        """Raises OSError rather than to open another file than before, or to make one."""
+        """Open the file again. Raises OSError rather than to open another file than before, or to make one."""
         lost = self.watch.look()
         if lost:
             raise OSError(lost)

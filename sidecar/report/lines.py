@@ -26,7 +26,7 @@ class CheckedLines(msgspec.Struct, frozen=True, gc=False):
 def check_lines(
     block: bytes, rules: Rules, *, now_ms: int, block_bytes: int, event_bytes: int, skew_ms: int = 0
 ) -> CheckedLines:
-    """`block` is whole lines, each with its end and none of them blank. Never raises."""
+    """Check bare events. `block` is whole lines, each with its end and none of them blank. Never raises."""
     if len(block) <= event_bytes:
         kind = judge_plain_lines(block, rules.kind, now_ms + skew_ms)
         if kind is not None:

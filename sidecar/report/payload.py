@@ -37,7 +37,7 @@ class CheckedPayload(msgspec.Struct, frozen=True, gc=False):
     repaired: bool
 
     def kinds(self) -> set[Kind]:
-        """Of what kinds the events are."""
+        """Return the kinds of the events."""
         return {*self.blocks, *(kind for kind, _, _ in self.dead)}
 
     def all_dead(self, reason: str) -> "CheckedPayload":

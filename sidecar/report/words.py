@@ -4,7 +4,10 @@ from typing import Any
 
 
 def describe(value: Any) -> str:
-    """`an array` for a list, `null` for None; short numbers are shown, since they are what the client looks for."""
+    """Return the name of a type: `an array` for a list, `null` for None.
+
+    Short numbers are shown, since they are what the client looks for.
+    """
     match value:
         case None:
             return "null"

@@ -56,7 +56,10 @@ class Sidecar:
     """One running sidecar."""
 
     def __init__(self, load: Callable[[], Loaded], environ: Mapping[str, str]) -> None:
-        """`load` reads the configuration, now and whenever it is to be reloaded. Raises ConfigError."""
+        """Start nothing yet.
+
+        `load` reads the configuration, now and whenever it is to be reloaded. Raises ConfigError.
+        """
         loaded = load()
         self.listens_on: Address = loaded.config.http.listen
         address = OwnAddress(loaded.address, host_address, boot_clock)

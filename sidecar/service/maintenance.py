@@ -73,7 +73,7 @@ class Maintenance:
             await self._release_due()
 
     def look_at_disk(self) -> None:
-        """Adapts the queue's room to the space that is left."""
+        """Adapt the queue's capacity to the space that is left."""
         try:
             disk = os.statvfs(self._config.state)  # of a local disk: it does not wait
         except OSError:  # the directory is gone, which the queue has noticed too

@@ -35,7 +35,10 @@ class Reloader:
     """Changes the configuration in force, which is `run.config`. On the event loop."""
 
     def __init__(self, load: Callable[[], Loaded], loaded: Loaded, run: RunState, address: OwnAddress) -> None:
-        """`load` reads the configuration; `loaded` is what it gave at the start. It raises ConfigError."""
+        """Change nothing yet.
+
+        `load` reads the configuration; `loaded` is what it gave at the start. It raises ConfigError.
+        """
         self.parts: list[Callable[[Config], None]] = []  # what is told of another configuration, in this order
         self.forwarders: Forwarders | None = None  # None until they are made
         self.loaded = loaded  # what the configuration in force was made of

@@ -111,7 +111,7 @@ def answer(status: int, message: str, headers: dict[str, str] | None = None, *, 
 
 
 def dated(app: ASGIApp, skew_s: Callable[[], float]) -> ASGIApp:
-    """`app` with a Date in every answer, by a clock that is ahead by `skew_s`."""
+    """Return `app` with a Date in every answer, by a clock that is ahead by `skew_s`."""
 
     async def with_date(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_dated(message: Message) -> None:

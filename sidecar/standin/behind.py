@@ -59,7 +59,7 @@ class Behind:
 
     @property
     def waiting(self) -> int:
-        """Items that no message has taken yet."""
+        """Return the items that no message has taken yet."""
         return sum(message.count for message in self._waiting.values())
 
     def accept(self, document: ReportDocument, now_s: float) -> None:

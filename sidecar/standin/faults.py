@@ -64,7 +64,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def parse_fault(text: str) -> Faults:
-    """`503`, `503:3` (three times) or `slow`. Raises ValueError that says what would be right."""
+    """Read a fault: `503`, `503:3` (three times) or `slow`. Raises ValueError that says what would be right."""
     name, colon, times = text.partition(":")
     try:
         if colon and not times.isdecimal():

@@ -69,7 +69,7 @@ class StandIn:
         self._control: HttpServer | None = None
 
     async def start(self) -> None:
-        """Raises StartError if an address is taken."""
+        """Start it. Raises StartError if an address is taken."""
         if self._control_address is not None:
             listener = listen_tcp(self._control_address.host, self._control_address.port)
             self._control_address = Address(*listener.getsockname()[:2])
@@ -79,7 +79,7 @@ class StandIn:
         self._passing_on = asyncio.create_task(self._pass_on(), name="stand-in-behind")
 
     async def stop(self) -> None:
-        """Loses what was not passed on yet, as the real proxy does; may be called twice."""
+        """Stop, and lose what was not passed on yet, as the real proxy does; may be called twice."""
         await self._down()
         if self._passing_on is not None:
             self._passing_on.cancel()

@@ -25,7 +25,7 @@ _PARTS = {
 
 
 def explain(status: Status, stream: StreamStatus, now_ms: int) -> list[str]:
-    """One line for each thing to know, the first about the stream as a whole."""
+    """Return one line for each thing to know, the first about the stream as a whole."""
     lines = [*_head(stream), *_left_out(status, stream)]
     for lane in stream.lanes:
         what = _LANES[lane.name].format(n=_events(lane.queued))

@@ -56,7 +56,7 @@ def warnings(
     nameless: str | None = None,
     now_ms: int,
 ) -> list[str]:
-    """Things to look at before they become a failure. `crowded`: peers with as many streams as they may.
+    """Return what to look at before it becomes an error. `crowded`: peers with as many streams as they may.
 
     `nameless`: the address that stands for this host's own, which is not known."""
     found = [f"sockets are paused, nothing is lost: {sockets_wait}"] if sockets_wait else []

@@ -12,7 +12,7 @@ ANY_DEPTH = "**"
 
 
 def split_pattern(pattern: str) -> tuple[str, tuple[str, ...]]:
-    """The directory that a pattern surely begins with, and the names below it, the last of them that of a file."""
+    """Return the directory that a pattern surely begins with, and the names below it, the last one a file's."""
     names = [name for name in pattern.split("/") if name]
     plain = next((number for number, name in enumerate(names) if _MAGIC.search(name)), len(names))
     plain = min(plain, len(names) - 1)

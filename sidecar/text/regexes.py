@@ -64,7 +64,7 @@ class Searched(msgspec.Struct, frozen=True):
 
 
 def parse_pattern(text: str) -> Pattern:
-    """Raises ValueError that says where it is wrong."""
+    """Read a regular expression. Raises ValueError that says where it is wrong."""
     try:
         _compiled(text)
     except regex.error as error:

@@ -41,7 +41,7 @@ class Template(msgspec.Struct, frozen=True):
 
 
 def parse_template(text: str) -> Template:
-    """Raises ValueError that says what is wrong."""
+    """Read a template. Raises ValueError that says what is wrong."""
     parts, place = [""], 0
     while place < len(text):
         if text[place : place + 2] in ("{{", "}}"):

@@ -113,7 +113,10 @@ def send(
 
 
 def _pipe(stream: str | None, data_id: int | None, token: str | None, token_file: Path | None) -> Pipe | None:
-    """Raises UsageError for what cannot be meant; a token of the environment may be there for another call."""
+    """Return where it goes.
+
+    Raises UsageError for what cannot be meant; a token of the environment may be there for another call.
+    """
     from_environment = _is_from_environment("token")
     if stream is not None and data_id is not None:
         raise click.UsageError("either --stream or --data-id")

@@ -40,7 +40,7 @@ class _Checked:
         self._own_target, self._event_bytes = config.defaults.own_target, config.proxy.event_bytes
 
     def __call__(self, report: Report) -> tuple[bytes, str]:
-        """Raises Rejected."""
+        """Return the body, and the token in it. Raises Rejected."""
         pipe = report.pipe
         route = self._router.resolve(Envelope(pipe.data_id, pipe.token, pipe.stream, b"", repaired=False))
         rules = msgspec.structs.replace(route.local_rules, max_ahead_ms=0)

@@ -62,7 +62,7 @@ def make_event(given: Given, now_ms: int) -> Item:
 
 
 def complete(text: bytes, event: dict[str, Any], given: Given, now_ms: int) -> Item:
-    """`event`, which was decoded from `text`, with what it leaves out. What it says itself stays as it was written."""
+    """Fill in what `event`, which was decoded from `text`, leaves out. What it says itself stays as it was written."""
     more: dict[str, Any] = {}
     if given.target is not None and "target" not in event:
         more["target"] = given.target
@@ -86,7 +86,7 @@ def with_fields(text: bytes, more: dict[str, Any]) -> bytes:
 
 
 def read_pairs(texts: Iterable[str]) -> dict[str, str]:
-    """`NAME=VALUE` each. Raises ValueError that says what would be right."""
+    """Read `NAME=VALUE` each. Raises ValueError that says what would be right."""
     pairs: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -99,7 +99,7 @@ def read_pairs(texts: Iterable[str]) -> dict[str, str]:
 
 
 def read_metrics(texts: Iterable[str]) -> dict[str, float]:
-    """`NAME=NUMBER` each; whole numbers stay whole. Raises ValueError that says what would be right."""
+    """Read `NAME=NUMBER` each; whole numbers stay whole. Raises ValueError that says what would be right."""
     return {name: _number(name, value) for name, value in read_pairs(texts).items()}
 
 

@@ -46,7 +46,10 @@ class Report(msgspec.Struct, frozen=True):
     divisible: bool = True
 
     def body(self, own_target: str | None) -> bytes:
-        """The report as JSON, in one line; `own_target` stands in where there is none, unless it is None itself."""
+        """Return the report as JSON, in one line.
+
+        `own_target` stands in where there is none, unless it is None itself.
+        """
         return self.pipe.head + self.events(own_target) + b"]}"
 
     def events(self, own_target: str | None) -> bytes:
@@ -140,14 +143,17 @@ class ReportOutbox:
         return self._exhausted and not self._waiting and not self._open
 
     def next(self) -> Report | None:
-        """What is to be sent now; None: nothing, until something is settled or, with nothing open, asked again."""
+        """Return what is to be sent now.
+
+        None: nothing, until something is settled or, with nothing open, asked again.
+        """
         report = self._waiting.popleft() if self._waiting else self._from_source()
         if report is not None:
             self._open[id(report)] = report
         return report
 
     def taken(self, report: Report) -> None:
-        """It is where it should be."""
+        """Note that it is where it should be."""
         del self._open[id(report)]
         self.taken_events += len(report.items)
         self._settled(report)
@@ -165,7 +171,7 @@ class ReportOutbox:
         self._moved()
 
     def take_back(self) -> None:
-        """The connection is lost: what is open is to be sent again."""
+        """Have what is open sent again, since the connection is lost."""
         self._waiting.extendleft(reversed(self._open.values()))
         self._open.clear()
 

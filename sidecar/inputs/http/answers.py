@@ -47,7 +47,10 @@ def refusal_body(status: int, message: str) -> bytes:
 
 
 def rejection(why: Rejection, *, close: bool) -> bytes:
-    """A whole HTTP response that says what is wrong with a report; as data in a header, which no proxy's answer has."""
+    """Return a whole HTTP response that says what is wrong with a report.
+
+    As data in a header, which no proxy's answer has.
+    """
     data = json.dumps({"place": why.place, "problem": why.problem, "scope": why.scope})  # in ASCII
     more = [f"{REJECTION_HEADER}: {data}"] if len(data) <= _HEADER_CHARACTERS else []
     return _response(why.status, why.message, more, close=close)

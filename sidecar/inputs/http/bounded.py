@@ -113,7 +113,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return bool(self._held) or self._hear_no_more()
 
     def pause_writing(self) -> None:
-        """A client that does not read its answers is not heard any more."""
+        """Hear a client no more that does not read its answers."""
         super().pause_writing()
         self._deaf_since_s = self.loop.time()
         self.flow.pause_reading()
@@ -321,7 +321,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = self.loop.call_at(due_s, self._time_out)
 
     def _time_out(self) -> None:
-        """The timer fired: end the connection if it is due, else wait for what is left."""
+        """End the connection if it is due, else wait for what is left."""
         self._timer = None
         now_s = self.loop.time()
         if self._due_s(now_s) <= now_s:

@@ -11,7 +11,10 @@ _MAX_MEMBERS = 32
 
 
 def decode(body: bytes, encoding: bytes, max_bytes: int) -> bytes:
-    """The body as it was before `encoding`. Raises Rejected: 413 beyond `max_bytes`, 400 if damaged or unknown."""
+    """Return the body as it was before `encoding`.
+
+    Raises Rejected: 413 beyond `max_bytes`, 400 if damaged or unknown.
+    """
     encoding = encoding.strip().lower()
     if encoding in (b"", b"identity"):
         return body

@@ -151,7 +151,7 @@ class IntakeProtocol(BoundedProtocol):
             self.pipeline.appendleft((push, self.app))
 
     def _decline_upgrade(self, push: Push, headers: dict[bytes, bytes]) -> None:
-        """An upgrade is an offer (RFC 9110, 7.8); we take the request as it is, without the parser, and then close."""
+        """Decline the upgrade, which is an offer (RFC 9110, 7.8): take the request as it is, and then close."""
         push.keep_alive = False
         length = headers.get(b"content-length", b"0")
         if b"transfer-encoding" in headers or not length.isdigit():

@@ -209,7 +209,7 @@ class Push:
         self._accepted = accepted
 
     def settled(self, error: Exception | None) -> None:
-        """The report is on disk, or could not be put there; a large one may also be refused."""
+        """Answer: the report is committed, or could not be put there; a large one may also be refused."""
         self._shared.buffered_bytes -= self._looked_at
         self._looked_at = 0
         if isinstance(error, Rejected):

@@ -52,7 +52,7 @@ class Views(Protocol):
         """Return whether a report, or a line of a file, would be taken now."""
 
     def metrics(self) -> Awaitable[bytes]:
-        """Prometheus text."""
+        """Return Prometheus text."""
 
 
 def make_app(views: Views, guard: Guard | None, more: Sequence[Route] = (), *, to_other_hosts: bool = False) -> ASGIApp:
@@ -137,7 +137,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 def _expect_host(scope: Scope) -> None:
-    """Raises Rejected (400) unless there is one Host, or none in HTTP/1.0 (RFC 9112, 3.2)."""
+    """Check the Host. Raises Rejected (400) unless there is one Host, or none in HTTP/1.0 (RFC 9112, 3.2)."""
     hosts = sum(name == b"host" for name, _ in scope["headers"])
     if hosts > 1 or (not hosts and scope["http_version"] == "1.1"):
         raise Rejected(400, "expected once, with the name or address of this endpoint", ("Host",))

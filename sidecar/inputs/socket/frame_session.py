@@ -56,7 +56,7 @@ class FrameSession:
         self._refuse(item.data_id if isinstance(item, Frame) else 0, reason)
 
     def committed(self, lines: int) -> None:
-        """These clients are not told."""
+        """Do nothing: these clients are not told."""
 
     def answer(self) -> bytes:
         asked, self._asked = self._asked, False

@@ -36,7 +36,7 @@ class LineFramer:
 
     @property
     def unfinished_bytes(self) -> int:
-        """Of the line that has no end yet."""
+        """Return the bytes of the line that has no end yet."""
         return len(self._unfinished)
 
     def feed(self, data: bytes) -> list[Piece]:
@@ -89,7 +89,7 @@ class LineFramer:
 
 
 def without_blank_lines(block: bytes) -> bytes:
-    """`block`, which ends with a line's end, without lines of nothing but white space."""
+    """Return `block`, which ends with a line's end, without lines of nothing but white space."""
     if b"\r" in block:
         block = block.replace(b"\r\n", b"\n")
     return _BLANK.sub(b"\n", block.lstrip(b" \t\r\n"))

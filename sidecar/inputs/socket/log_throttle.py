@@ -19,7 +19,7 @@ class LogThrottle:
         self._cases: Counter[str] = Counter()
 
     def say(self, what: str, **facts: Any) -> None:
-        """At level WARNING, with the facts of this one case."""
+        """Log at level WARNING, with the facts of this one case."""
         self._cases[what] += 1
         if self._cases[what] == 1:
             self._loop.call_later(_WINDOW_S, self._sum_up, what)

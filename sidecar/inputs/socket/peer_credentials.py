@@ -53,7 +53,7 @@ class Allowed(msgspec.Struct, frozen=True):
         return not self.users and not self.groups
 
     def allows(self, peer: PeerCredentials) -> bool:
-        """One of the users, or in one of the groups."""
+        """Return True if it is one of the users, or in one of the groups."""
         return self.everybody or peer.uid in self.users or bool(peer.groups & self.groups)
 
 

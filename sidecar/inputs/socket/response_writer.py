@@ -13,7 +13,7 @@ class ResponseWriter:
     __slots__ = ("_fd", "_rest", "mute")
 
     def __init__(self, fd: int) -> None:
-        """`fd` is the connection's, non-blocking, and somebody else's to close."""
+        """Write to `fd`, which is the connection's, non-blocking, and somebody else's to close."""
         self._fd = fd
         self._rest = b""
         self.mute = False
@@ -35,5 +35,5 @@ class ResponseWriter:
             self.end()
 
     def end(self) -> None:
-        """The descriptor is not to be used any more."""
+        """Use the descriptor no more."""
         self.mute, self._rest = True, b""

@@ -58,7 +58,7 @@ class Sockets:
         return self._backpressure.reason
 
     async def start(self) -> None:
-        """Raises StartError."""
+        """Listen on all of them. Raises StartError."""
         for entry in self._inputs:
             where = await entry.start()
             log.info("listening", socket=entry.counts.name, on=where)

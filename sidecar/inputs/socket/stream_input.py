@@ -139,7 +139,7 @@ class StreamInput:
         return True
 
     def leave(self, connection: SocketConnection) -> None:
-        """It has gone."""
+        """Note that it has gone."""
         peer = self._connections.pop(connection, None)
         if peer is not None:
             self._by_uid[peer.uid] -= 1
@@ -164,7 +164,7 @@ class StreamInput:
         )
 
     def lost(self, connection: SocketConnection, why: str) -> None:
-        """It is closed, since nothing that follows can be understood."""
+        """Say that it is closed, since nothing that follows can be understood."""
         if connection.uid >= 0:  # over TCP the client was told
             self.counts.rejected += 1
         peer = self._connections[connection]

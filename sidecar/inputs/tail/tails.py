@@ -128,7 +128,7 @@ class Tails:
         await asyncio.to_thread(self._watcher.stop)
 
     async def reload(self, tails: Mapping[str, Tail], makers: Mapping[str, EventBuilder]) -> None:
-        """From now on `tails` count: each goes on where it was."""
+        """Let `tails` count from now on: each goes on where it was."""
         await self._load(tails)  # if that fails, all goes on as it was
         await self._end(list(self._workers))
         if not self._stopped:

@@ -73,5 +73,5 @@ def _add_loss(tx: Transaction, loss: Loss) -> None:
 
 
 def _signed(number: int) -> int:
-    """SQLite's integers have a sign; some file systems number their files with 64 bits and none."""
+    """Return it with a sign, as SQLite's integers are; some file systems number their files with 64 bits and none."""
     return number - (1 << 64) if number >= 1 << 63 else number
