@@ -52,7 +52,7 @@ class Wake:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
-        self._signalled = False
+        self._signalled = False  # the thread has a signal that it has not seen
 
     def fileno(self) -> int:
         """Return what to poll for."""

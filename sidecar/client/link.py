@@ -66,7 +66,7 @@ class Link:
     def __init__(self, address: str, buffer_bytes: int) -> None:
         self._name, self._address = address, parse_address(address)
         self._buffer_bytes = buffer_bytes
-        self._closed = False
+        self._closed = False  # nothing more is taken
         self._begin()
         _links.add(self)
 

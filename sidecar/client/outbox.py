@@ -45,8 +45,8 @@ class Outbox:
         """The number of the latest line that was put in; the first is 1."""
         self._limit_bytes, self._tell = limit_bytes, settled
         self.held_bytes = 0  # of all lines that are not settled
-        self._waiting: deque[tuple[int, bytes]] = deque()
-        self._sent: deque[tuple[int, bytes]] = deque()
+        self._waiting: deque[tuple[int, bytes]] = deque()  # lines to be written, each with its number
+        self._sent: deque[tuple[int, bytes]] = deque()  # lines written, and not settled; the oldest first
         self._connection = _Connection()
 
     def __len__(self) -> int:

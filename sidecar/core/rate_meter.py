@@ -12,8 +12,8 @@ class RateMeter:
     __slots__ = ("_counts", "_second")
 
     def __init__(self) -> None:
-        self._counts = [0.0] * _SECONDS
-        self._second = 0
+        self._counts = [0.0] * _SECONDS  # of each of the last seconds, at the second modulo 60
+        self._second = 0  # the last one that was counted
 
     def count(self, now_s: float, amount: float = 1) -> None:
         """Add `amount` at `now_s`."""

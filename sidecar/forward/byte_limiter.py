@@ -94,7 +94,7 @@ class _Passed:
     def __init__(self) -> None:
         self.before_s = float("-inf")
         self._items: list[tuple[float, int]] = []  # by when they left: at most a message's, and one request's
-        self._count = 0
+        self._count = 0  # the items of all of them
 
     def add(self, left_s: float, items: int) -> None:
         """Note that so many items that left at `left_s` were accepted."""
@@ -132,8 +132,8 @@ class ByteLimiter:
 
     def __init__(self, per_s: float | None) -> None:
         self.per_s: float | None = None
-        self.limit_bytes = 0
-        self._under_way: set[Sent] = set()
+        self.limit_bytes = 0  # what may meet in one message; 0 without a limit
+        self._under_way: set[Sent] = set()  # requests without an answer
         self._landed: deque[Sent] = deque()  # by the time of their answers; of the oldest, none that cannot count
         self._counted_bytes = 0  # of both
         self._passed: dict[str, _Passed] = {}  # by proxy

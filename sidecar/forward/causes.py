@@ -41,7 +41,7 @@ class Causes:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._causes: dict[tuple[CauseKind, str], _Cause] = {}
+        self._causes: dict[tuple[CauseKind, str], _Cause] = {}  # those that at least one lane has
         self._of: dict[Hashable, tuple[CauseKind, str]] = {}  # the cause of each lane that fails
 
     def failed(self, lane: Hashable, stream: str, kind: CauseKind, reason: str, level: int) -> bool:

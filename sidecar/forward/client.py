@@ -67,8 +67,8 @@ class Client:
         self._tls: ssl.SSLContext | None = None
         self._find_expiry = certificate_expires_s
         self._expires_s: float | None = None  # when our own certificate does, in seconds since 1970
-        self._lines: dict[str, _Line] = {}
-        self._turns: dict[str, FairQueue] = {}
+        self._lines: dict[str, _Line] = {}  # open connections, by the URL of the proxy
+        self._turns: dict[str, FairQueue] = {}  # who may use them next, by the same
 
     def turn(
         self, base_url: str, stream: Hashable, size: int, standing: Standing = "proven"

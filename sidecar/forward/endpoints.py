@@ -42,7 +42,7 @@ class Endpoint:
         self.skew_s: float | None = None  # None: no answer has said what time it is there
         self.body = BodyLimit(max_body_bytes)
         self.told = False  # that it is down is in the log, and not yet that it is back
-        self._told_at_s = _NEVER
+        self._told_at_s = _NEVER  # when the log last said that it is down
         self._answer_s: float | None = None  # how long answers take, smoothed; None: there was none yet
 
     def tell_down(self, now_s: float) -> bool:

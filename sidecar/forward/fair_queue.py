@@ -35,7 +35,7 @@ class FairQueue:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._in_use: Counter[Standing] = Counter()
+        self._in_use: Counter[Standing] = Counter()  # requests under way
         self._circles: dict[Standing, _Circle] = {
             "proven": OrderedDict(), "new": OrderedDict(), "hung": OrderedDict(),
         }  # fmt: skip

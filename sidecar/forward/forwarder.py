@@ -87,8 +87,8 @@ class Forwarder:
     ) -> None:
         self.name, self.lane = name, lane
         self.hold = Hold(name, settings.clock, settings.random, settings.causes)
-        self.requests = RateMeter()
-        self.next_attempt_s: float | None = None
+        self.requests = RateMeter()  # those of the last minute, for the status
+        self.next_attempt_s: float | None = None  # when it wants to run; None: it runs, or waits for a commit
         self.quota = quota
         self.isolation = Isolation(name, lane, source, quota, clock=settings.clock, wall_clock=settings.wall_clock)
         self.routing = Routing(endpoints, self.hold, settings.backoff, clock=settings.clock, wake_all=wake_all)

@@ -87,9 +87,13 @@ class Limiter:
         self._interval_s = scale.window_s / flow if flow > 0 else scale.window_s * 1.01
         self._ceiling_per_s = 1 / self._interval_s
         self._floor_per_s = min(1 / _SLOWEST_S, self._ceiling_per_s / 4)
-        self.spent_until_s = self._owed_until_s = self._grows_from_s = self._next_s = _LONG_AGO_S
-        self._accepted_s = self._signal_s = _LONG_AGO_S
-        self.share_per_s = self._ceiling_per_s
+        self.spent_until_s = _LONG_AGO_S  # when the ceiling's bucket will be whole again
+        self._owed_until_s = _LONG_AGO_S  # when what was sent beyond the share is paid back
+        self._grows_from_s = _LONG_AGO_S  # when the hold ends, and the turn begins
+        self._next_s = _LONG_AGO_S  # no request before that
+        self._accepted_s = _LONG_AGO_S  # when the proxy last took one
+        self._signal_s = _LONG_AGO_S  # when it last refused one
+        self.share_per_s = self._ceiling_per_s  # what this host believes to be its part
 
     def snapshot(self) -> Snapshot:
         """Return what `restore` wants after a restart. Always the same of a token that nothing holds back."""

@@ -22,9 +22,9 @@ class LogWriter:
     def __init__(self, stream: TextIO | None, dropped_line: Callable[[int], str]) -> None:
         self._stream, self._dropped_line = stream, dropped_line
         self._lock = threading.Lock()  # for all that follows
-        self._lines: collections.deque[bytes] = collections.deque()
+        self._lines: collections.deque[bytes] = collections.deque()  # to be written; added by any thread
         self._bytes = 0
-        self._dropped = 0
+        self._dropped = 0  # lines, since the last one that said so
         self._writing = False  # the thread has taken lines that are not written yet
         self._work = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)

@@ -59,12 +59,12 @@ class Schedule:
             job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None},
         )
         self._scheduler.add_listener(self._ended, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
-        self._woken: dict[str, bool] = {}
+        self._woken: dict[str, bool] = {}  # jobs that answer: whether a wake came while they ran
         self._due_s: dict[str, float] = {}  # when jobs with an interval are to run next, on the monotonic clock
-        self._running: set[str] = set()
+        self._running: set[str] = set()  # names of jobs
         self._idle = asyncio.Event()
         self._idle.set()
-        self._offset_s = 0.0
+        self._offset_s = 0.0  # of the wall clock from the monotonic one; a jump shows in it
         self._clock_watch: asyncio.TimerHandle | None = None
 
     def start(self) -> None:

@@ -37,7 +37,7 @@ class Streams:
 
     def __init__(self, router: Router, queue: Queue, boot_clock: Callable[[], float], refused_by: Counter[str]) -> None:
         self._router, self._queue, self._boot_clock, self._refused_by = router, queue, boot_clock, refused_by
-        self._known: dict[_Names, KnownRoute] = {}
+        self._known: dict[_Names, KnownRoute] = {}  # routes that led to a stream, until the next reload
         self._crowded: dict[str, float] = {}  # peers with all the streams they may have, and when that was in the way
 
     @property

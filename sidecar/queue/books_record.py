@@ -20,7 +20,7 @@ class BooksRecord:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = -1  # its descriptor; -1: not open
-        self._totals = Books()
+        self._totals = Books()  # what was committed in all, as the record is to say
         self._is_stale = False  # what stands there was written by the last run
 
     def went_back(self, books: Books) -> int:

@@ -18,9 +18,9 @@ class GroupCommit:
     __slots__ = ("_before", "_last_commit_s", "_last_size", "_skip_next", "_skips")
 
     def __init__(self) -> None:
-        self._last_commit_s = float("-inf")
+        self._last_commit_s = float("-inf")  # when the last commit ended
         self._last_size = self._skips = self._skip_next = 0
-        self._before: int | None = None
+        self._before: int | None = None  # the size of the group before a pause was tried; None: none was
 
     def pause_s(self, now_s: float, waiting: int) -> float:
         """Return how long to wait before asking again; 0: commit the `waiting` appends. The first event never waits."""

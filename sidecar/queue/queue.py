@@ -57,7 +57,8 @@ class Queue:
         steady: SteadyClock | None = None,
     ) -> None:
         """Open nothing yet. `drop_oldest`: drop the oldest chunks to stay within the `room`. `steady`: else our own."""
-        self.pending_bytes = 0
+        self.pending_bytes = 0  # submitted and not settled; on the loop
+        # Told on the loop of the lanes that have more to send.
         self.on_commit: Callable[[set[QueueLane]], None] = lambda _: None
         self._path, self._chunk_bytes = path, chunk_bytes
         self._steady = steady or SteadyClock(boot_clock, boot_id(), time.time)
@@ -73,7 +74,7 @@ class Queue:
         self._reader = Reader(path)
         self._growth = Growth()
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="queue-reader")
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # None until `open`
         self.checkpoints = Checkpoints(self.commit, self._read, self._reader)
 
     def open(self) -> None:

@@ -45,7 +45,7 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._codec = Codec()
-        self._connection: sqlite3.Connection | None = None
+        self._connection: sqlite3.Connection | None = None  # None until the first look, and after `close`
 
     def chunks(self, lane: int, after_seq: int, max_bytes: int) -> list[Chunk]:
         """Return the chunks after `after_seq` that fit `max_bytes` joined by commas; at least one if there is any.

@@ -24,7 +24,7 @@ class QueueLane:
         self.stream = stream
         self.name: LaneName = LANES[number]
         self.id = stream.id << LANE_BITS | number
-        self.events = self.bytes = self.next_seq = 0
+        self.events = self.bytes = self.next_seq = 0  # what waits; the number of the next chunk
         self.target: str | None = None
 
 
@@ -42,11 +42,11 @@ class QueueStream:
     def __init__(self, id: int, key: StreamKey) -> None:  # noqa: A002
         self.id = id
         self.key = key
-        self.books = Books()
+        self.books = Books()  # as committed
         self.lanes = tuple(QueueLane(self, number) for number in range(len(LANES)))
-        self.dead_bytes = self.replayed = 0
-        self.last_delivered_ms: int | None = None
-        self.saved = False
+        self.dead_bytes = self.replayed = 0  # bytes of dead letters; events put in again by a replay
+        self.last_delivered_ms: int | None = None  # None: nothing ever was
+        self.saved = False  # it has a row
         self.peer: str | None = None
         self.pending = 0
 

@@ -104,8 +104,8 @@ class Writer:
         steady: SteadyClock,
         settle: Callable[[Results, set[QueueLane]], None],
     ) -> None:
-        self.streams: dict[StreamKey, QueueStream] = {}
-        self.size_bytes = self.file_bytes = 0
+        self.streams: dict[StreamKey, QueueStream] = {}  # every stream that was ever used; new ones come from the loop
+        self.size_bytes = self.file_bytes = 0  # in use, and with free pages; as of the last measuring
         self.capacity = capacity
         self.broken: str | None = None  # why nothing can be committed
         self._broken_for_appends = False  # the rest can be: what is damaged concerns only new rows
@@ -115,11 +115,11 @@ class Writer:
         self._path, self._durability, self._chunk_bytes = path, durability, chunk_bytes
         self._drop_oldest, self._steady = drop_oldest, steady
         self._settle = settle
-        self._inbox: SimpleQueue[Job | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Job | None] = SimpleQueue()  # None: the end
         self._codec = Codec()
-        self._connection: sqlite3.Connection | None = None
+        self._connection: sqlite3.Connection | None = None  # None before `start`, and while the file cannot be opened
         self._pace = GroupCommit()
-        self._unmeasured_bytes = 0
+        self._unmeasured_bytes = 0  # appended since the last measuring
         self._search_damage_after_s = 0.0  # by the monotonic clock; set when a search has found nothing
         self.watch = FileWatch(path)
         self._record = BooksRecord(path.with_name("books"))

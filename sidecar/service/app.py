@@ -66,7 +66,7 @@ class Sidecar:
         self._run = RunState(loaded.config, address)
         self.reloader = Reloader(load, loaded, self._run, address)
         self._notifier = Notifier(environ)
-        self._running = contextlib.AsyncExitStack()
+        self._running = contextlib.AsyncExitStack()  # what a stop undoes, the last first
 
     @property
     def config(self) -> Config:

@@ -20,9 +20,9 @@ class ControlSocket:
     def __init__(self, path: Path, app: ASGIApp) -> None:
         self._reopening = Reopening(CONTROL_SOCKET)
         self._path, self._app = path, app
-        self._file: SocketFile | None = None
+        self._file: SocketFile | None = None  # this and the next: None until started
         self._server: HttpServer | None = None
-        self._stopped = False
+        self._stopped = False  # it is not opened any more
 
     async def start(self) -> None:
         """Listen. Raises StartError."""

@@ -41,8 +41,8 @@ class Maintenance:
     ) -> None:
         self.mismatches: Sequence[str] = ()
         self._config, self._queue, self._forwarders, self._notifier = config, queue, forwarders, notifier
-        self._dropped: Counter[str] | None = None
-        self._first: asyncio.Task[None] | None = None
+        self._dropped: Counter[str] | None = None  # what is in the log already; None: not looked yet
+        self._first: asyncio.Task[None] | None = None  # the first round; None: not started
         self._router, self._drained = router, _Drained()
         self.on_forgotten: Callable[[Collection[QueueStream]], None] = lambda _: None
 

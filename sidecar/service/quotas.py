@@ -27,7 +27,7 @@ class Quotas:
     def __init__(self, settings: Proxy, queue: Queue) -> None:
         self._settings, self._queue = settings, queue
         self._tokens: dict[str, LaneQuota] = {}  # of each token, without what belongs to one lane
-        self._data_ids: dict[int, ByteLimiter] = {}
+        self._data_ids: dict[int, ByteLimiter] = {}  # the bytes of each data_id
         self._remembered: dict[str, tuple[str, bytes]] = {}  # the boot it was measured in, and the state, until used
         self._written: dict[str, bytes] = {}  # what is on disk of each, as far as this run wrote it
         self._boot_id = boot_id()

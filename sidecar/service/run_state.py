@@ -30,7 +30,7 @@ class RunState:
         self.pid = os.getpid()
         self.started_s = boot_clock()
         self.starting = True  # until the tails have seen their files
-        self.stopping = False
+        self.stopping = False  # a stop has begun
         self.config = config  # the one in force
         self.config_state = ConfigState(generation=1, loaded_s=self.started_s, error=None)
         self.http_counts = InputCounts("http", "http")

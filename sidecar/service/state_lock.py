@@ -29,7 +29,7 @@ class StateLock:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "lock"
-        self._fd = -1
+        self._fd = -1  # of the lock file; -1: not held
 
     def acquire(self) -> Self:
         """Take the lock. Raises StartError that names the holder, or says why the directory cannot be used."""

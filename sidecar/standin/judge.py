@@ -53,7 +53,7 @@ def data_id_of(body: bytes) -> int | None:
 
 
 def judge(body: bytes, rules: PipeRules, windows: SlidingWindows, now_s: float, *, skew_s: float = 0.0) -> Judgement:
-    """Return what the proxy would answer to `body` at `now_s`, in seconds since 1970, with its clock ahead by `skew_s`."""
+    """Return what the proxy would answer to `body` at `now_s`, seconds since 1970, with a clock ahead by `skew_s`."""
     if len(body) > rules.max_body_bytes:
         return Judgement(413, f"request body larger than {rules.max_body_bytes} bytes")
     if not body:

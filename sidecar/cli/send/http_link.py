@@ -110,7 +110,7 @@ class HttpLink:
     def __init__(self, name: str, connection: http.client.HTTPConnection, path: str, make_body: MakeBody) -> None:
         self.name = name
         self._connection, self._path, self._make_body = connection, path, make_body
-        self._heard = False
+        self._heard = False  # something has answered on this connection
 
     def carry(self, outbox: ReportOutbox, patience: Patience) -> None:
         """Send until all is settled. Raises BrokenError, GaveUpError, StoppedError."""

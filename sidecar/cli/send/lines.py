@@ -32,7 +32,7 @@ class LineCutter:
     def __init__(self, max_bytes: int = MAX_LINE_BYTES) -> None:
         self._max_bytes = max_bytes
         self._number = 0
-        self._rest: list[bytes] = []
+        self._rest: list[bytes] = []  # pieces of the line that has no end yet
         self._rest_bytes = 0
 
     def feed(self, data: bytes) -> Iterator[Line]:

@@ -126,11 +126,12 @@ class ReportOutbox:
     def __init__(
         self, source: Iterator[Report | None], *, complain: Complain, moved: Callable[[], None], one_pipe: bool
     ) -> None:
-        self.taken_events = self.refused_events = self.settled_bytes = 0
+        self.taken_events = self.refused_events = 0  # for good
+        self.settled_bytes = 0  # of the file
         self._source, self._complain, self._moved, self._one_pipe = source, complain, moved, one_pipe
-        self._waiting: deque[Report] = deque()
-        self._open: dict[int, Report] = {}
-        self._paused = self._exhausted = False
+        self._waiting: deque[Report] = deque()  # reports to be sent again, or in halves; ahead of the source
+        self._open: dict[int, Report] = {}  # by their identity, in the order of sending
+        self._paused = self._exhausted = False  # the source has nothing at the moment; or nothing any more
 
     @property
     def settled_events(self) -> int:

@@ -69,7 +69,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_message = False  # the parser is between the begin and the end of a message
         self._body_left: int | None = 0  # of the body that is coming; None: it is chunked; 0: no body
         self._hosts = 0  # Host headers of the request
-        self._quiet_bytes = 0
+        self._quiet_bytes = 0  # bytes read while no request was expected
         self._newest_whole: Any = None  # the cycle of the last request that has come as a whole
         self._began_s = self._heard_s = self._idle_since_s = self._deaf_since_s = self.loop.time()
         self._asked_before = False  # the first request has its own patience

@@ -113,9 +113,9 @@ class Push:
         self._sender = connection.sender
         self._parts: list[bytes] = []
         self._size = 0
-        self._accepted: Took | None = None
+        self._accepted: Took | None = None  # what the intake has taken; None: nothing yet
         self._looked_at = 0  # bytes of the body, while it is large and looked at
-        self._refusal: Rejected | Unavailable | None = None
+        self._refusal: Rejected | Unavailable | None = None  # why it will not be taken; None: no reason so far
         self.keep_alive = keep_alive
         self.complete = self.disconnected = self.response_complete = self.expects_continue = False
 

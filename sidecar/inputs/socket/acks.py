@@ -37,8 +37,11 @@ class Acks:
     __slots__ = ("_refusals", "_refusals_bytes", "_told", "_untold", "acked")
 
     def __init__(self) -> None:
-        self.acked = self._told = self._untold = self._refusals_bytes = 0
-        self._refusals: list[bytes] = []
+        self.acked = 0  # lines committed so far
+        self._told = 0  # what the client knows of that
+        self._refusals: list[bytes] = []  # to be written
+        self._refusals_bytes = 0
+        self._untold = 0  # refusals for which there was no room
 
     def committed(self, lines: int) -> None:
         """Note that so many more lines are committed."""

@@ -41,8 +41,8 @@ class DatagramInput:
         self._loop = asyncio.get_running_loop()
         self._throttle = LogThrottle(counts.name, self._loop)
         self._buffer = bytearray(settings.max_line + 1)
-        self._lost_in_kernel = 0
-        self._opened: Opened | None = None
+        self._lost_in_kernel = 0  # datagrams, as the kernel counted them last
+        self._opened: Opened | None = None  # None: not started, or stopped
 
     def lost_file(self) -> str | None:
         """Return what has become of the socket's file; None: it is there."""

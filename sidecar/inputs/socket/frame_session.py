@@ -29,7 +29,7 @@ class FrameSession:
         self._check, self._configuration, self._counts = check, configuration, counts
         self._throttle, self._peer = throttle, peer
         self._decoder = FrameDecoder(max_frame_bytes)
-        self._asked = False
+        self._asked = False  # the client wants the configuration
 
     @property
     def unfinished_bytes(self) -> int:

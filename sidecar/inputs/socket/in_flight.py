@@ -35,7 +35,7 @@ class InFlight:
     def __init__(self) -> None:
         self._open: deque[InFlightItem] = deque()  # what is not committed, the failed ones too
         self._failed: list[InFlightItem] = []  # in the order of their failures, which is that of reading
-        self._order = Order()
+        self._order = Order()  # the writer fails all behind what failed
         self._under_way = 0  # items whose end is not known
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ class LineSession:
         self._check, self._counts = check, counts
         self._framer = LineFramer(max_line_bytes)
         self._acks = Acks()
-        self._seen = 0
+        self._seen = 0  # lines so far, also refused ones
 
     @property
     def unfinished_bytes(self) -> int:

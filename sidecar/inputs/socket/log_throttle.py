@@ -16,7 +16,7 @@ class LogThrottle:
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self._name, self._loop = name, loop
-        self._cases: Counter[str] = Counter()
+        self._cases: Counter[str] = Counter()  # of each text, in the present window
 
     def say(self, what: str, **facts: Any) -> None:
         """Log at level WARNING, with the facts of this one case."""

@@ -15,7 +15,7 @@ class ResponseWriter:
     def __init__(self, fd: int) -> None:
         """Write to `fd`, which is the connection's, non-blocking, and somebody else's to close."""
         self._fd = fd
-        self._rest = b""
+        self._rest = b""  # what the client has not read yet
         self.mute = False
 
     @property

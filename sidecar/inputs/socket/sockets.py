@@ -39,7 +39,7 @@ class Sockets:
     def __init__(self, settings: Mapping[str, Socket], intake: SocketIntake, configuration: bytes) -> None:
         self.configuration = configuration
         self._intake = intake
-        self._stopped = False
+        self._stopped = False  # no socket is opened any more
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._backpressure = Backpressure(asyncio.get_running_loop(), max(_FEWEST, files - _OTHER_FILES))
         self._counts = [InputCounts(name, "socket") for name in settings]

@@ -46,9 +46,9 @@ class StreamInput:
         self._allowed = Allowed.of(settings)
         self._throttle = LogThrottle(counts.name, asyncio.get_running_loop())
         self._connections: dict[SocketConnection, PeerCredentials] = {}
-        self._by_uid: Counter[int] = Counter()
-        self._server: asyncio.Server | None = None
-        self._opened: Opened | None = None
+        self._by_uid: Counter[int] = Counter()  # connections of each user
+        self._server: asyncio.Server | None = None  # None: not started, or stopped
+        self._opened: Opened | None = None  # None: not started
         self._nameless: list[asyncio.Server] = []  # of listeners whose file was lost
 
     def lost_file(self) -> str | None:

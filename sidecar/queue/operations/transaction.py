@@ -37,7 +37,7 @@ class Transaction:
         self._all_streams = all_streams
         self.chunk_bytes = chunk_bytes
         self.appends: list[Append] = []
-        self.deltas: dict[QueueStream, Delta] = {}
+        self.deltas: dict[QueueStream, Delta] = {}  # what changes in the books, applied after the commit
         self.grown: set[QueueLane] = set()
         self.to_forget: dict[QueueStream, QueueStream] = {}
 
