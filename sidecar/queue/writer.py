@@ -8,6 +8,10 @@ Invariant: a job is settled without an error only after COMMIT returned, with sy
                               └─ each job again alone, so that one cannot fail another, but for those that must
                                  not overtake it: settle with the errors
 
+The order in one commit, which must not change: the rows of the operations, then the appends (they see what was freed),
+then what capacity asks for, then the books of all streams; COMMIT; and only then the records in memory, which the event
+loop reads, and the answers. A crash between any two of these leaves the file as it was before, or as it is after.
+
 This module knows no asyncio: `settle` is a callable that carries the results to wherever the caller lives.
 """
 
@@ -58,10 +62,10 @@ _GROUP_BYTES = 8_000_000
 _GROUP_OPERATIONS = 2_000
 _SIZE_EVERY_BYTES = 1_000_000
 _PARTS_OF_CAPACITY = 16
-"""A small queue is measured more often, so that it cannot outgrow its room by much meanwhile."""
+"""A small queue is measured more often, so that it cannot outgrow its capacity by much meanwhile."""
 
 _KEPT_YIELDS = 0.9
-"""Of the room: above this, kept deliveries are given up for events that wait."""
+"""Of the capacity: above this, kept deliveries are given up for events that wait."""
 
 _SEARCH_DAMAGE_EVERY_S = 600
 _DAMAGED_AT_ONCE = 100
@@ -127,7 +131,7 @@ class Writer:
 
     def start(self) -> None:
         """Open the database in the caller's thread, so that what is wrong with it ends the start."""
-        self._open()
+        self._open()  # the only time that another thread than the writer's uses the connection
         self._thread.start()
 
     def submit(self, job: Job) -> None:
@@ -145,6 +149,7 @@ class Writer:
         self.watch.opened()
         self._steady.resume(self._connection)
         for key, loaded in load_streams(self._connection).items():
+            # After a failed write the loop still holds the records: they are brought up to date, and not replaced.
             take_over(self.streams.setdefault(key, loaded), loaded)
         self._compare_with_record(self._books())
         self._measure()
@@ -194,13 +199,14 @@ class Writer:
         return sum((stream.books for stream in list(self.streams.values())), Books())
 
     def _take(self) -> tuple[list[Job], bool]:
-        """Everything that waits, up to the limits of one transaction; and whether the end was among it."""
+        """Return everything that waits, up to the limits of one transaction; and whether the end was among it."""
         group: list[Job] = []
-        first = self._inbox.get()
+        first = self._inbox.get()  # sleeps here while there is nothing to do
         if first is None:
             return group, True
         group.append(first)
         more = self._take_waiting(group)
+        # A commit costs the same for one report as for a hundred: under load a moment's wait makes it cheaper for each.
         while more and (pause_s := self._pace.pause_s(time.monotonic(), _appends(group))):
             time.sleep(pause_s)
             more = self._take_waiting(group)
@@ -222,8 +228,9 @@ class Writer:
 
     def _commit(self, group: list[Job]) -> None:
         if self.lost:
-            group = self._refuse_appends(group, self.lost)
+            group = self._refuse_appends(group, self.lost)  # what was accepted before may still be delivered
         grown: set[QueueLane] = set()
+        # All together first. If that fails, nobody knows whose fault it is: each is tried alone, in its order.
         if len(group) > 1 and not any(map(_failed_before, group)) and self._attempt(group, grown) is None:
             self._settle([(job, None) for job in group], grown)
             return
@@ -245,9 +252,10 @@ class Writer:
         if error is not None and is_corrupt(error) and self._set_damaged_aside(grown):
             error = self._attempt([job], grown)
         if error is not None and is_corrupt(error) and job.stream is not None:
+            # The table is damaged where new rows would go. What is there can still be sent, acknowledged and dropped.
             self._say_broken(error)
             self._broken_for_appends = True
-        if job.order is not None:
+        if job.order is not None:  # what the same client has submitted behind this must not overtake it
             job.order.error = error
         return error
 
@@ -293,19 +301,19 @@ class Writer:
     def _transact(self, group: Sequence[Job]) -> set[QueueLane]:
         assert self._connection is not None
         tx = Transaction(self._connection, self._codec, self._steady.now_ms(), self.streams, self._chunk_bytes)
-        tx.execute("BEGIN IMMEDIATE")
+        tx.execute("BEGIN IMMEDIATE")  # the lock now: a transaction that began as a reader may fail to get it later
         self._steady.save(tx.execute)
         for job in group:
             job.result = job.operation.apply(tx)
         append_all(tx)
-        if tx.appends:
+        if tx.appends:  # what makes the queue smaller must never be refused for want of room
             self._keep_within_capacity(tx)
         gone = forget_drained(tx)
         for stream, delta in tx.deltas.items():
-            if not delta.balanced:
+            if not delta.balanced:  # a bug of ours: better to refuse events than to lose count of them
                 raise ArithmeticError(f"stream {stream.id}: this commit would unbalance the books: {delta}")
             save_stream(self._connection, stream, delta)
-        tx.execute("COMMIT")
+        tx.execute("COMMIT")  # returns after the fsync, with synchronous=FULL; all below is memory, and cannot fail it
         self._steady.committed()
         self._record_books(tx, gone)
         for stream, delta in tx.deltas.items():
@@ -360,6 +368,7 @@ class Writer:
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            # A full disk has written nothing, so what the page cache holds is what the file holds.
             is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
             self.lost = self.watch.look()
             if is_full or not is_write or self.lost:  # a file without a name cannot be opened again
@@ -368,7 +377,7 @@ class Writer:
             pass
         # After a failed write or fsync nobody knows what the page cache holds: start over from the file.
         connection, self._connection = self._connection, None
-        self.watch.closed()
+        self.watch.closed()  # closing may remove the log, which is then no loss
         connection.close()
         self.watch.closed()
 

@@ -31,7 +31,7 @@ class Append(msgspec.Struct, frozen=True):
 def append_all(tx: Transaction) -> None:
     """Write the appends of `tx` as chunks, one run for each stream, in order. Raises Stale."""
     appends = tx.appends
-    for append in appends:
+    for append in appends:  # first, since one that is stale ends the transaction
         if append.advance is not None:
             advance_checkpoint(tx, append.advance)
     by_stream: dict[QueueStream, list[Append]] = {}
@@ -40,6 +40,7 @@ def append_all(tx: Transaction) -> None:
     for stream, group in by_stream.items():
         blocks = [block for append in group for block in append.blocks]
         accepted_ms = group[-1].accepted_ms
+        # What the proxy would refuse today may not share a chunk with the rest, or the rest would wait with it.
         now = [block for block in blocks if block.due_ms is None]
         tx.delta(stream).accepted += add_chunks(tx, stream.fresh, now, accepted_ms, tx.chunk_bytes)
         for block in blocks if len(now) < len(blocks) else ():

@@ -33,7 +33,7 @@ class Acknowledge(msgspec.Struct, frozen=True):
             )
         events, size = delete_chunks(tx, *bounds)
         delta = tx.delta(self.lane.stream)
-        delta.delivered += events
+        delta.delivered += events  # in the same transaction as the deletion: this is the point of no return
         delta.last_delivered_ms = self.now_ms
         take_away(tx, self.lane, events, size)
 
@@ -148,6 +148,7 @@ class SetAside(msgspec.Struct, frozen=True):
             bounds,
         ).fetchall()
         delete_chunks(tx, *bounds)
+        # At the end of that lane, under new numbers, and as old as they are: age still counts from their acceptance.
         suspects = self.lane.stream.lane("suspect")
         for accepted_ms, steady_ms, events, size, codec, stored, rules in rows:
             add_chunk(tx, suspects, accepted_ms, events, size, codec, stored, rules, steady_ms)

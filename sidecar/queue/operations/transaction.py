@@ -102,6 +102,7 @@ def add_chunk(
     `steady_ms`: how old it is already, if it is not new.
     """
     change = tx.lane_delta(lane)
+    # The number goes on from what is committed and what this transaction has used: a rolled back one leaves no gap.
     tx.execute(
         "INSERT INTO chunk (id, accepted_ms, events, bytes, codec, body, rules, steady_ms)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
