@@ -379,7 +379,7 @@ class Writer:
         connection, self._connection = self._connection, None
         self.watch.closed()  # closing may remove the log, which is then no loss
         connection.close()
-        self.watch.closed()
+        self.watch.closed()  # once more: the event loop may have looked in between
 
 
 def _failed_before(job: Job) -> Exception | None:
