@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from sidecar.config import Config
-from sidecar.inputs.tail import make_maker
+from sidecar.inputs.tail import make_event_builder
 from sidecar.parsing import HEAD_BYTES, FilePlace, LineCounts, codec_of, take_lines
 
 _READ_BYTES = 4 << 20
@@ -26,7 +26,7 @@ def sample(
 ) -> Iterator[Sample]:
     """Return what the tail called `tail` makes of what `read` gives, as if it were a file at `path`, part by part."""
     settings = config.tails[tail]
-    maker = make_maker(config, tail)
+    builder = make_event_builder(config, tail)
     data, offset, inside, ended = b"", 0, False, False
     codec = None
     while not ended or data:
@@ -39,7 +39,7 @@ def sample(
             data, codec, max_line=settings.max_line, at_start=offset == 0, inside_line=inside, at_end=ended
         )
         whole = ended and lines.consumed == len(data)
-        made = maker.make(lines, FilePlace(path, host), offset=offset, now_ms=now_ms, at_end=whole)
+        made = builder.make(lines, FilePlace(path, host), offset=offset, now_ms=now_ms, at_end=whole)
         events = [event for block in made.blocks for event in _split(b"[%b]" % block.body)]
         dead = [(msgspec.json.decode(body), reason) for body, reason in made.dead]
         yield Sample(events, dead, made.counts)

@@ -122,7 +122,7 @@ class Writer:
         self._inbox: SimpleQueue[Job | None] = SimpleQueue()  # None: the end
         self._codec = Codec()
         self._connection: sqlite3.Connection | None = None  # None before `start`, and while the file cannot be opened
-        self._pace = GroupCommit()
+        self._group_commit = GroupCommit()
         self._unmeasured_bytes = 0  # appended since the last measuring
         self._search_damage_after_s = 0.0  # by the monotonic clock; set when a search has found nothing
         self.watch = FileWatch(path)
@@ -171,7 +171,7 @@ class Writer:
             group, stopping = self._take()
             if group:
                 self._commit(group)
-                self._pace.committed(time.monotonic(), _appends(group))
+                self._group_commit.committed(time.monotonic(), _appends(group))
         if self._connection is not None:
             self._close(self._connection)
         elif self.lost:
@@ -207,7 +207,7 @@ class Writer:
         group.append(first)
         more = self._take_waiting(group)
         # A commit costs the same for one report as for a hundred: under load a moment's wait makes it cheaper for each.
-        while more and (pause_s := self._pace.pause_s(time.monotonic(), _appends(group))):
+        while more and (pause_s := self._group_commit.pause_s(time.monotonic(), _appends(group))):
             time.sleep(pause_s)
             more = self._take_waiting(group)
         return group, not more

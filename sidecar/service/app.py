@@ -30,7 +30,7 @@ from sidecar.host.scheduler import Schedule
 from sidecar.host.systemd import Notifier
 from sidecar.inputs.http import Guard, Shared, bounded_protocol, intake_protocol, make_app
 from sidecar.inputs.socket import Sockets
-from sidecar.inputs.tail import Tails, make_makers
+from sidecar.inputs.tail import Tails, make_event_builders
 from sidecar.intake import Intake, Router
 from sidecar.queue import Queue
 from sidecar.service.control_api import ControlApi
@@ -163,7 +163,7 @@ class Sidecar:
         undo.push_async_callback(tails.stop)
         undo.callback(intake.stop)
         schedule.add_every("address", _ADDRESS_EVERY_S, self.reloader.look_for_address)
-        await tails.start(config.tails, make_makers(config))
+        await tails.start(config.tails, make_event_builders(config))
         self._run.starting = False
 
         spare_the_collector()

@@ -21,7 +21,7 @@ from sidecar.host import log
 from sidecar.host.clock import boot_clock
 from sidecar.host.own_address import OwnAddress
 from sidecar.inputs.socket import configuration
-from sidecar.inputs.tail import make_makers
+from sidecar.inputs.tail import make_event_builders
 from sidecar.service.control_messages import Reloaded
 from sidecar.service.forwarders import Forwarders
 from sidecar.service.run_state import ConfigState, RunState
@@ -77,7 +77,7 @@ class Reloader:
         done = await self.forwarders.reload(config)
         if done:
             if self._run.tails is not None and _tails_differ(self._run.config, config):
-                await self._run.tails.reload(config.tails, make_makers(config))
+                await self._run.tails.reload(config.tails, make_event_builders(config))
             self._run.config = config
         else:
             for reload in self.parts:
@@ -108,7 +108,7 @@ class Reloader:
             if self._run.sockets is not None:
                 self._run.sockets.configuration = agent_configuration(config)
             if self._run.tails is not None and _tails_differ(self._run.config, config):
-                await self._run.tails.reload(config.tails, make_makers(config))
+                await self._run.tails.reload(config.tails, make_event_builders(config))
             self._run.config = config
             self._address.took(found)
 

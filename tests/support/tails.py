@@ -9,7 +9,7 @@ from sidecar.config import Options, load_config
 from sidecar.core.errors import Stale, Unavailable
 from sidecar.core.model import Advance, Checkpoint, Loss
 from sidecar.inputs.tail.counts import TailCounts
-from sidecar.inputs.tail.event_builders import make_maker
+from sidecar.inputs.tail.event_builders import make_event_builder
 from sidecar.inputs.tail.messages import Batch, Landed, TailCommand
 from sidecar.inputs.tail.reading import ReadingRules
 from sidecar.inputs.tail.watcher import Watcher
@@ -149,7 +149,7 @@ class Tailer:
     def _make(self) -> Worker:
         settings = self.config.tails["app"]
         rules = ReadingRules(
-            maker=make_maker(self.config, "app"),
+            builder=make_event_builder(self.config, "app"),
             encoding=settings.encoding,
             max_line=settings.max_line,
             host="host",

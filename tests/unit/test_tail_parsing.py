@@ -18,7 +18,7 @@ from sidecar.parsing.plain import frame_lines, frame_of
 from sidecar.text import regexes
 from sidecar.text.regexes import parse_pattern, search_all
 from sidecar.text.templates import field_text, parse_template
-from tests.support.makers import make, maker
+from tests.support.builders import builder, make
 from tests.support.reports import NOW_MS
 
 UTF8 = codec_of("utf-8", b"")
@@ -159,7 +159,7 @@ def test_a_block_at_once_is_what_line_by_line_would_be(texts: list[str], block_b
     assert all(len(block.body) <= block_bytes or block.events == 1 for block in blocks)
 
 
-AT_ONCE, ONE_BY_ONE = maker(), maker(where_not={"message": ["what no line says"]})
+AT_ONCE, ONE_BY_ONE = builder(), builder(where_not={"message": ["what no line says"]})
 
 
 @given(st.lists(st.sampled_from(["", "", "a", "b\\", " ", "\x7f", "\r", "ä" * 30]), max_size=30))
@@ -170,7 +170,7 @@ def test_blank_lines_are_left_out_of_a_block_and_counted_as_they_are_one_by_one(
 
 
 def test_a_plain_tail_makes_events_of_lines() -> None:
-    made = make(maker(), "one\n\ntwo\n", path="/var/log/a.log")
+    made = make(builder(), "one\n\ntwo\n", path="/var/log/a.log")
     assert made.events == [
         {
             "event_name": "app", "target": "0:10.0.0.9", "event": {"content": text},
@@ -182,7 +182,7 @@ def test_a_plain_tail_makes_events_of_lines() -> None:
 
 
 def test_an_event_that_would_be_too_large_is_cut() -> None:
-    made = make(maker(event_bytes=5000), "\x01" * 3000 + "\nshort\n")
+    made = make(builder(event_bytes=5000), "\x01" * 3000 + "\nshort\n")
     long, short = made.events
     assert long["dimension"]["truncated"] == "true"
     assert len(json.dumps(long)) <= 5200
@@ -228,13 +228,13 @@ ValueError: no
 
 
 def test_a_java_stack_trace_is_one_event() -> None:
-    made = make(maker(multiline={"start": r"^\d{4}-"}), JAVA + "2026-11-25 10:00:01 INFO next\n", at_end=False)
+    made = make(builder(multiline={"start": r"^\d{4}-"}), JAVA + "2026-11-25 10:00:01 INFO next\n", at_end=False)
     assert [event["event"]["content"] for event in made.events] == [JAVA.rstrip("\n")]
     assert made.consumed == len(JAVA)
 
 
 def test_a_python_traceback_is_one_event() -> None:
-    made = make(maker(multiline={"continue": r"^(\s|\w+Error: )"}), PYTHON + "INFO next\n")
+    made = make(builder(multiline={"continue": r"^(\s|\w+Error: )"}), PYTHON + "INFO next\n")
     assert [event["event"]["content"] for event in made.events] == [PYTHON.rstrip("\n"), "INFO next"]
 
 
@@ -459,7 +459,7 @@ LOG = (
 
 
 def test_a_line_is_parsed_filtered_and_made_an_event() -> None:
-    made = make(maker(**PARSED), LOG)
+    made = make(builder(**PARSED), LOG)
     first, unparsed, untimed = made.events
     assert first == {
         "event_name": "app_ERROR", "target": "0:10.0.0.1", "event": {"content": "disk full"},
@@ -472,13 +472,13 @@ def test_a_line_is_parsed_filtered_and_made_an_event() -> None:
 
 
 def test_a_line_that_does_not_parse_may_be_left_out() -> None:
-    made = make(maker(**PARSED, unparsed="drop"), LOG)
+    made = make(builder(**PARSED, unparsed="drop"), LOG)
     assert len(made.events) == 2
     assert (made.counts.unparsed, made.counts.dropped) == (1, 1)
 
 
 def test_a_line_that_does_not_parse_may_be_a_dead_letter() -> None:
-    made = make(maker(**PARSED, unparsed="dead"), LOG)
+    made = make(builder(**PARSED, unparsed="dead"), LOG)
     assert [(event["event"]["content"], why) for event, why in made.dead] == [
         ("what is this", "the line does not parse")
     ]
@@ -487,7 +487,7 @@ def test_a_line_that_does_not_parse_may_be_a_dead_letter() -> None:
 def test_an_event_of_the_future_waits_and_one_of_the_far_future_is_of_now() -> None:
     rule: dict[str, Any] = {"parse": "json", "event": {"timestamp": {"field": "t", "unit": "ms"}}}
     soon, never = NOW_MS + 2 * 3_600_000, NOW_MS + 365 * 86_400_000
-    made = make(maker(**rule), f'{{"t":{NOW_MS}}}\n{{"t":{soon}}}\n{{"t":{never}}}\n')
+    made = make(builder(**rule), f'{{"t":{NOW_MS}}}\n{{"t":{soon}}}\n{{"t":{never}}}\n')
     due = {block.due_ms: json.loads(b"[" + block.body + b"]") for block in made.blocks}
     assert [event["timestamp"] for event in due[None]] == [NOW_MS, NOW_MS]
     (later,) = [when for when in due if when is not None]
@@ -505,7 +505,7 @@ METRICS: dict[str, Any] = {
 
 
 def test_a_time_series_from_lines() -> None:
-    made = make(maker(**METRICS), '{"cpu":{"load1":0.75},"procs":120,"t":1700000000}\n{"procs":"7","t":1700000001}\n')
+    made = make(builder(**METRICS), '{"cpu":{"load1":0.75},"procs":120,"t":1700000000}\n{"procs":"7","t":1700000001}\n')
     assert made.events[0] == {
         "metrics": {"load1": 0.75, "procs": 120}, "target": "0:10.0.0.9", "dimension": {"host": "h"},
         "timestamp": 1700000000000,
@@ -515,12 +515,12 @@ def test_a_time_series_from_lines() -> None:
 
 @pytest.mark.parametrize("line", ['{"procs":"many"}', '{"other":1}', "no json", '{"procs":"nan"}', '{"procs":"1e999"}'])
 def test_a_line_without_a_number_is_no_item_of_a_time_series(line: str) -> None:
-    made = make(maker(**METRICS), line + "\n")
+    made = make(builder(**METRICS), line + "\n")
     assert (made.events, made.counts.dropped, made.counts.unparsed) == ([], 1, 1)
 
 
 def test_a_field_of_the_line_goes_before_one_of_the_file() -> None:
-    made = make(maker(parse="json", event={"dimension": {"p": "{path}", "l": "{line}"}}), '{"path":"/api"}\n{}\n')
+    made = make(builder(parse="json", event={"dimension": {"p": "{path}", "l": "{line}"}}), '{"path":"/api"}\n{}\n')
     assert [event["dimension"] for event in made.events] == [
         {"p": "/api", "l": '{"path":"/api"}'},
         {"p": "/x.log", "l": "{}"},
@@ -539,7 +539,7 @@ def test_a_place_may_be_named_in_events() -> None:
 
 def test_a_pattern_finds_a_whole_group_of_lines() -> None:
     pattern = r"^(?P<time>\S+ \S+) (?P<level>\w+) (?P<message>.*)$"
-    grouped = maker(
+    grouped = builder(
         multiline={"start": r"^\d{4}-"},
         parse={"regex": pattern},
         where={"level": ["ERROR"]},
@@ -558,7 +558,7 @@ def test_a_pattern_finds_a_whole_group_of_lines() -> None:
 def test_a_file_with_nothing_but_a_mark_is_a_blank_line(encoding: str, mark: bytes, settings: dict[str, Any]) -> None:
     lines = take(mark, encoding=encoding, at_start=True, at_end=True)
     assert (lines.consumed, lines.count, lines.text) == (len(mark), 1, "\n")
-    made = maker(**settings).make(lines, FilePlace("/x", "h"), offset=0, now_ms=NOW_MS, at_end=True)
+    made = builder(**settings).make(lines, FilePlace("/x", "h"), offset=0, now_ms=NOW_MS, at_end=True)
     assert (made.blocks, made.consumed, made.counts.blank) == ([], len(mark), 1)
 
 
@@ -621,14 +621,14 @@ def test_a_line_of_utf_16_may_begin_with_a_zero_byte() -> None:
 @pytest.mark.parametrize("units", [False, True])
 def test_numbers_of_metrics(text: str, plain: float | None, with_units: float | None, *, units: bool) -> None:
     settings: dict[str, Any] = {"parse": "json", "event": {"metrics": {"a": "{a}", "b": "{b}"}, "units": units}}
-    made = make(maker(**settings), json.dumps({"a": text, "b": 1}) + "\n")
+    made = make(builder(**settings), json.dumps({"a": text, "b": 1}) + "\n")
     expected = with_units if units else plain
     assert [item["metrics"] for item in made.events] == [{"b": 1} if expected is None else {"a": expected, "b": 1}]
     assert made.counts.not_numbers == (expected is None)
 
 
 def test_a_line_without_any_number_becomes_nothing_and_is_counted() -> None:
-    made = make(maker(parse="json", event={"metrics": {"a": "{a}"}}), '{"a": "fast"}\n')
+    made = make(builder(parse="json", event={"metrics": {"a": "{a}"}}), '{"a": "fast"}\n')
     assert (made.events, made.counts.not_numbers, made.counts.dropped) == ([], 1, 1)
 
 
@@ -645,24 +645,24 @@ def test_a_line_without_any_number_becomes_nothing_and_is_counted() -> None:
 )  # fmt: skip
 def test_conditions_for_a_field(condition: Any, passing: list[int]) -> None:
     text = "".join(f'{{"status": {status}}}\n' for status in (200, 404, 500, 503))
-    made = make(maker(parse="json", where={"status": condition}), text)
+    made = make(builder(parse="json", where={"status": condition}), text)
     assert [json.loads(event["event"]["content"])["status"] for event in made.events] == passing
     assert made.counts.filtered == 4 - len(passing)
-    made = make(maker(parse="json", where_not={"status": condition}), text)
+    made = make(builder(parse="json", where_not={"status": condition}), text)
     assert made.counts.filtered == len(passing)
 
 
 def test_raw_lines_can_be_chosen_by_their_content_and_by_what_every_line_has() -> None:
     text = "one error\ntwo\nERROR three\n"
-    by_pattern = make(maker(where={"message": {"matches": "(?i)error"}}), text)
+    by_pattern = make(builder(where={"message": {"matches": "(?i)error"}}), text)
     assert [event["event"]["content"] for event in by_pattern.events] == ["one error", "ERROR three"]
-    by_line = make(maker(where={"line": {"contains": "two"}}), text)
+    by_line = make(builder(where={"line": {"contains": "two"}}), text)
     assert [event["event"]["content"] for event in by_line.events] == ["two"]
-    by_path = make(maker(where={"path": {"matches": "x"}}), text)
+    by_path = make(builder(where={"path": {"matches": "x"}}), text)
     assert len(by_path.events) == 3
 
 
 def test_a_condition_that_never_ends_counts_as_late_and_does_not_hold() -> None:
-    made = make(maker(where={"message": {"matches": "(x+x+)+y"}}), "x" * 5000 + "\nxxy\n")
+    made = make(builder(where={"message": {"matches": "(x+x+)+y"}}), "x" * 5000 + "\nxxy\n")
     assert [event["event"]["content"] for event in made.events] == ["xxy"]
     assert (made.counts.late, made.counts.late_in) == (1, frozenset({"where"}))

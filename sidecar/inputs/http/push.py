@@ -12,6 +12,7 @@ from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.http import answers
 from sidecar.inputs.http.content import decode
 from sidecar.inputs.http.guard import Guard
+from sidecar.intake import AcceptedReport
 
 _MAX_BUFFERED_BYTES = 64_000_000
 _LARGE_BYTES = 65_536
@@ -21,19 +22,8 @@ _DISCARD_FACTOR = 8
 _RETRY_STORAGE_S = 5
 
 
-class Took(Protocol):
-    """What a report held."""
-
-    @property
-    def events(self) -> int: ...
-    @property
-    def bytes(self) -> int: ...
-    @property
-    def repaired(self) -> bool: ...
-
-
-AcceptReport = Callable[[bytes, Callable[[Exception | None], None], Sender], Took]
-AcceptLarge = Callable[[bytes, Callable[[Took], None], Callable[[Exception | None], None], Sender], None]
+AcceptReport = Callable[[bytes, Callable[[Exception | None], None], Sender], AcceptedReport]
+AcceptLarge = Callable[[bytes, Callable[[AcceptedReport], None], Callable[[Exception | None], None], Sender], None]
 _HOPS = HEADER.encode()
 
 
@@ -113,7 +103,7 @@ class Push:
         self._sender = connection.sender
         self._parts: list[bytes] = []
         self._size = 0
-        self._accepted: Took | None = None  # what the intake has taken; None: nothing yet
+        self._accepted: AcceptedReport | None = None  # what the intake has taken; None: nothing yet
         self._looked_at = 0  # bytes of the body, while it is large and looked at
         self._refusal: Rejected | Unavailable | None = None  # why it will not be taken; None: no reason so far
         self.keep_alive = keep_alive
@@ -205,7 +195,7 @@ class Push:
         self._looked_at = len(body)
         self._shared.accept_large(body, self._was_accepted, self.settled, self._sender)
 
-    def _was_accepted(self, accepted: Took) -> None:
+    def _was_accepted(self, accepted: AcceptedReport) -> None:
         self._accepted = accepted
 
     def settled(self, error: Exception | None) -> None:

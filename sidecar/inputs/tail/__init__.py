@@ -6,7 +6,7 @@
 """
 
 from sidecar.inputs.tail.counts import TailCounts
-from sidecar.inputs.tail.event_builders import make_maker, make_makers
+from sidecar.inputs.tail.event_builders import make_event_builder, make_event_builders
 from sidecar.inputs.tail.open_file import SUFFIXES, OpenFile, open_source
 from sidecar.inputs.tail.status import show_loss
 from sidecar.inputs.tail.tails import Tails
@@ -16,8 +16,8 @@ __all__ = [
     "OpenFile",
     "TailCounts",
     "Tails",
-    "make_maker",
-    "make_makers",
+    "make_event_builder",
+    "make_event_builders",
     "open_source",
     "show_loss",
 ]

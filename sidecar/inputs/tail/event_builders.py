@@ -8,13 +8,13 @@ from sidecar.parsing import Condition, EventBuilder, EventSpec, Grouping, by_for
 from sidecar.text.templates import Template
 
 
-def make_makers(config: Config) -> dict[str, EventBuilder]:
-    """Build the maker of each tail, by its name."""
-    return {name: make_maker(config, name) for name in config.tails}
+def make_event_builders(config: Config) -> dict[str, EventBuilder]:
+    """Build the builder of each tail, by its name."""
+    return {name: make_event_builder(config, name) for name in config.tails}
 
 
-def make_maker(config: Config, name: str) -> EventBuilder:
-    """Build the maker of the tail called `name`."""
+def make_event_builder(config: Config, name: str) -> EventBuilder:
+    """Build the builder of the tail called `name`."""
     tail = config.tails[name]
     return EventBuilder(
         _shape(config, name, tail),

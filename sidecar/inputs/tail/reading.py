@@ -16,7 +16,7 @@ _SMALLEST_BLOCK = 16 * 1024
 class ReadingRules(msgspec.Struct, frozen=True, kw_only=True):
     """What is the same for all files of a tail."""
 
-    maker: EventBuilder
+    builder: EventBuilder
     encoding: str
     max_line: int
     host: str
@@ -59,7 +59,7 @@ def read_batch(file: TailedFile, rules: ReadingRules, now_ms: int, final: tuple[
         inside_line=start.inside_line,
         at_end=final[0] and not more,
     )
-    made = rules.maker.make(
+    made = rules.builder.make(
         lines,
         FilePlace(file.path.encode(errors="surrogateescape").decode(errors="replace"), rules.host),
         offset=start.offset,

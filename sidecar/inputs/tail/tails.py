@@ -60,7 +60,7 @@ class CheckpointStore(Protocol):
 class Tails:
     """`host` is what this host is called; `skew_ms` by how much the proxy's clock is ahead of ours.
 
-    `expect` raises Unavailable while no events of a tail can be made. A tail's maker turns its lines into events.
+    `expect` raises Unavailable while no events of a tail can be made. A tail's builder turns its lines into events.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Tails:
         """Return how each tail stands, and what it has counted."""
         return [tail_status(worker, self._settings[name].stream) for name, worker in self._workers.items()]
 
-    async def start(self, tails: Mapping[str, Tail], makers: Mapping[str, EventBuilder]) -> None:
+    async def start(self, tails: Mapping[str, Tail], builders: Mapping[str, EventBuilder]) -> None:
         """Follow the files of `tails`: what comes after this is read from its beginning, if it can be seen in time.
 
         Raises sqlite3.Error if the queue cannot be read.
@@ -96,7 +96,7 @@ class Tails:
         begun = {name: asyncio.Event() for name in tails}
         for name, settings in tails.items():
             rules = ReadingRules(
-                maker=makers[name],
+                builder=builders[name],
                 encoding=settings.encoding,
                 max_line=settings.max_line,
                 host=self._host,
@@ -109,7 +109,7 @@ class Tails:
                 settings,
                 known[name],
                 rules=rules,
-                queue=_QueueOfTail(self, name, settings.stream, makers[name].kind),
+                queue=_QueueOfTail(self, name, settings.stream, builders[name].kind),
                 watcher=self._watcher,
                 counts=self._counts.setdefault(name, TailCounts(name)),
                 may_read=self._may_read,
@@ -127,12 +127,12 @@ class Tails:
         await self._end(list(self._workers))
         await asyncio.to_thread(self._watcher.stop)
 
-    async def reload(self, tails: Mapping[str, Tail], makers: Mapping[str, EventBuilder]) -> None:
+    async def reload(self, tails: Mapping[str, Tail], builders: Mapping[str, EventBuilder]) -> None:
         """Let `tails` count from now on: each goes on where it was."""
         await self._load(tails)  # if that fails, all goes on as it was
         await self._end(list(self._workers))
         if not self._stopped:
-            await self.start(tails, makers)
+            await self.start(tails, builders)
 
     def shown(self) -> list[ShownTail]:
         """Return how the tails stand."""

@@ -10,7 +10,7 @@ import msgspec
 from sidecar.config import Options, load_config
 from sidecar.config.model import ENVELOPE_BYTES
 from sidecar.core.model import Block
-from sidecar.inputs.tail.event_builders import make_maker
+from sidecar.inputs.tail.event_builders import make_event_builder
 from sidecar.parsing import EventBuilder, FilePlace, LineCounts, codec_of, take_lines
 from tests.support.reports import NOW_MS
 
@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
     blocks: list[Block]
 
 
-def maker(event_bytes: int = 495_000, **settings: Any) -> EventBuilder:
+def builder(event_bytes: int = 495_000, **settings: Any) -> EventBuilder:
     document = {
         "proxy": {"urls": ["http://127.0.0.1:1"]},
         "streams": {"app": {"data_id": 1, "access_token": "t"}},
@@ -34,7 +34,7 @@ def maker(event_bytes: int = 495_000, **settings: Any) -> EventBuilder:
         path.write_text(json.dumps(document))
         config = load_config(Options(config=path, state=Path(directory)), {"HOST_IP": "10.0.0.9"}).config
     proxy = msgspec.structs.replace(config.proxy, max_body=event_bytes + ENVELOPE_BYTES)
-    return make_maker(msgspec.structs.replace(config, proxy=proxy), "app")
+    return make_event_builder(msgspec.structs.replace(config, proxy=proxy), "app")
 
 
 def make(made_by: EventBuilder, text: str, *, path: str = "/x.log", at_end: bool = True) -> Outcome:
