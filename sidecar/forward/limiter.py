@@ -3,7 +3,7 @@
 A bucket that starts full allows its burst on top of the rate, almost twice the limit in one window. So the burst is
 taken out of the rate: with a burst of b, requests are `_interval_s` apart such that b and the steady flow together stay
 within the count, and a hundredth is left for what the network does to the spacing. What may leave is one number,
-`spent_until_s`: when the budget will be whole again (the generic cell rate algorithm's theoretical arrival time).
+`spent_until_s`: when the quota will be whole again (the generic cell rate algorithm's theoretical arrival time).
 
 The proxy counts the token over all hosts, and says only yes or no (429). Under that ceiling each host therefore finds
 its pace alone. `share_per_s` is what it believes to be its part; a refusal cuts it, answers and time raise it. Five
@@ -48,7 +48,7 @@ _GAIN, _GAIN_MOST = 0.05, 0.2
 _STEEP = 0.5
 """What a refusal leaves of a share above a hundredth of the ceiling, if nothing was accepted since the one before."""
 _RETRY_S = 10.0
-"""The longest wait after a refusal, if the spacing is less. At once, it would find the proxy's budget still empty."""
+"""The longest wait after a refusal, if the spacing is less. At once, it would find the proxy's bucket still empty."""
 _SLOWEST_S = 300.0
 """No share is less than one request in this time."""
 
