@@ -160,10 +160,9 @@ def test_what_is_due_is_released_and_the_rest_waits(parts: Parts) -> None:
 
 
 def test_it_is_alive_as_long_as_the_writer_answers(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance_module, "_ALIVE_WITHIN_S", 0.05)
-
     async def scenario() -> None:
         assert await parts.maintenance.alive()
+        monkeypatch.setattr(maintenance_module, "_ALIVE_WITHIN_S", 0.05)
 
         async def never(_: object) -> None:
             await asyncio.Event().wait()
