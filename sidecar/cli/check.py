@@ -16,7 +16,8 @@ from sidecar.config.show import effective
 def check(config: Path | None, proxies: tuple[str, ...], state: Path | None, *, as_json: bool) -> None:
     """Validate the configuration and print what is in force, with where each value came from.
 
-    Every mistake is reported at once; the exit code is then 78. What is hardly meant is a warning. Secrets are masked.
+    Every mistake is reported at once; the exit code is then 78. A value that is valid
+    but probably a mistake is a warning. Secrets are masked.
     """
     loaded = load(config, proxies, state)
     for warning in tail_warnings(loaded.config):

@@ -15,7 +15,7 @@ from sidecar.service.paths import control_socket
 from sidecar.service.state_lock import holder_of
 
 _TIMEOUT_S = 60.0
-"""For a command that changes something, which may take a while."""
+"""Seconds that a command waits for its answer. A command that changes something may take a while."""
 _ASK_TIMEOUT_S = 5.0
 T = TypeVar("T")
 

@@ -36,10 +36,10 @@ def dead() -> None:
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
     """Add the filters."""
     for option in (
-        click.option("--until", type=When(time.time), metavar="TIME", help="Buried until then."),
-        click.option("--since", type=When(time.time), metavar="TIME", help="Buried since then; 2h: two hours ago."),
-        click.option("--reason", metavar="TEXT", help="Whose reason contains TEXT."),
-        click.option("--stream", "streams", multiple=True, metavar="NAME", help="Of this stream (or data_id)."),
+        click.option("--until", type=When(time.time), metavar="TIME", help="Refused until TIME."),
+        click.option("--since", type=When(time.time), metavar="TIME", help="Refused since TIME; 2h: two hours ago."),
+        click.option("--reason", metavar="TEXT", help="With a reason that contains TEXT."),
+        click.option("--stream", "streams", multiple=True, metavar="NAME", help="Only this stream (or data_id)."),
     ):
         command = option(command)
     return asking(command)
@@ -62,7 +62,7 @@ class Selection:
 
     @property
     def everything(self) -> bool:
-        """Return whether nothing was said to choose by."""
+        """Return whether neither numbers nor filters were given, so that all dead letters are selected."""
         return self.filter == DeadFilter()
 
     def count(self) -> int:
@@ -78,7 +78,7 @@ class Selection:
 
 @dead.command("list")
 @filtered
-@click.option("--limit", type=_NUMBER, default=50, show_default=True, help="Show the newest so many.")
+@click.option("--limit", type=_NUMBER, default=50, show_default=True, help="Show at most this many, the newest.")
 @click.option("--json", "as_json", is_flag=True, help="For programs, with the events.")
 def list_(loaded: Loaded, *, limit: int, as_json: bool, **filters: Any) -> None:
     """List dead letters, the newest last."""
@@ -103,7 +103,7 @@ def list_(loaded: Loaded, *, limit: int, as_json: bool, **filters: Any) -> None:
 @dead.command()
 @asking
 def ack(loaded: Loaded) -> None:
-    """Take note of all dead letters of now: they are no reason in `sidecar status` any more, and stay."""
+    """Acknowledge all present dead letters: they stay, but are no longer a reason in `sidecar status`."""
     _acknowledge(loaded)
     click.echo("taken note of")
 

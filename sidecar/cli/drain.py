@@ -18,7 +18,7 @@ _LOOK_EVERY_S = 0.25
 
 @click.command()
 @asking
-@click.option("--timeout", metavar="DURATION", help="Give up after so long, such as 10min. Default: wait for ever.")
+@click.option("--timeout", metavar="DURATION", help="Give up after this time, such as 10min. Default: wait for ever.")
 def drain(loaded: Loaded, timeout: str | None) -> None:
     """Wait until all that waits has been delivered, with an estimate on a terminal.
 

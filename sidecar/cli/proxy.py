@@ -48,17 +48,17 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 )
 @click.option("--control", type=_ADDRESS, default="127.0.0.1:10216", show_default=True, help="Where it takes commands.")
 @click.option("--token", "tokens", type=_Parsed("pipe", _pipe), multiple=True, metavar="DATA_ID=TOKEN",
-              help="The one token of a data_id; without any, every token will do.")  # fmt: skip
+              help="The only valid token of a data_id. Without this option every token is valid.")  # fmt: skip
 @click.option(
     "--rate",
     type=_Parsed("rate", parse_rate),
     default="1000/min",
     show_default=True,
-    help="For one token, or unlimited.",
+    help="The most requests of one token, such as 1000/min, or unlimited.",
 )
 @click.option("--burst", type=click.IntRange(min=1), metavar="N",
-              help="Keep the rate as the real proxy does: a bucket of N requests, refilled at --rate. Without, no"
-              " window of time has more than the rate.")  # fmt: skip
+              help="Limit as the real proxy does: a bucket of N requests, refilled at --rate. Without --burst, no"
+              " time window has more requests than --rate.")  # fmt: skip
 @click.option(
     "--max-body", type=_Parsed("size", parse_size), default="500KB", show_default=True, help="Larger ones get 413."
 )
@@ -67,7 +67,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
     type=_Parsed("fault", parse_fault),
     default="none",
     metavar="MODE[:TIMES]",
-    help="One of those above; TIMES: for so many requests only.",
+    help="One of the faults above; with TIMES only for this many requests.",
 )
 @click.option("--retry-after", help="Retry-After of a fault that is a status, redirect or busy: seconds or a date.")
 @click.option("--delay", "delay_s", type=float, default=5.0, show_default=True,
@@ -96,7 +96,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False, readable=True)
 )
 @click.option("--tls-cert", type=_FILE, help="Speak https with this certificate (PEM, followed by its chain).")
 @click.option("--tls-key", type=_FILE, help="Its private key, unless --tls-cert holds it.")
-@click.option("--client-ca", type=_FILE, help="Take only clients with a certificate of this CA.")
+@click.option("--client-ca", type=_FILE, help="Accept only clients with a certificate of this CA.")
 def proxy(
     listen: Address,
     control: Address,

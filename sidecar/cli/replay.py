@@ -17,8 +17,8 @@ from sidecar.service.control_messages import Cancel, ReplayRound
 @click.command()
 @asking
 @click.option("--from", "from_ms", type=When(time.time), metavar="TIME",
-              help="Delivered since then: 2026-01-31T08:00, or 2h for two hours ago.")  # fmt: skip
-@click.option("--to", "to_ms", type=When(time.time), metavar="TIME", help="Delivered until then. Default: now.")
+              help="Only deliveries since TIME: 2026-01-31T08:00, or 2h for two hours ago.")  # fmt: skip
+@click.option("--to", "to_ms", type=When(time.time), metavar="TIME", help="Only deliveries until TIME. Default: now.")
 @click.option("--stream", "streams", multiple=True, metavar="NAME", help="Of this stream (or data_id) only.")
 @click.option("--proxy", "target", metavar="URL", help="Send them to this proxy instead of the usual ones.")
 @click.option("--cancel", is_flag=True, help="Drop what still waits to be replayed instead.")

@@ -14,7 +14,7 @@ _split = msgspec.json.Decoder(list[Any]).decode
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """What came of a part of the lines. `dead` are events that would be dead letters, each with the reason."""
+    """The events made of one part of the lines. `dead`: events that would be dead letters, each with the reason."""
 
     events: list[Any]
     dead: list[tuple[Any, str]]

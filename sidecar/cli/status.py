@@ -38,8 +38,8 @@ def status(
 ) -> None:
     """Show the books, the queue, the streams, the proxies and the inputs.
 
-    Exits 1 if the sidecar is failing, or not running; then the books come from the disk. Who may not use its own
-    socket is answered over HTTP (http.listen).
+    Exits 1 if the sidecar is failing, or not running; then the books come from the disk. A user
+    who may not use the control socket gets the status over HTTP (http.listen).
     """
     try:
         answer = _ask(config, proxies, state)

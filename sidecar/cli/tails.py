@@ -68,9 +68,9 @@ def _move(action: Literal["reset", "skip"], help_text: str) -> click.Command:
 
 
 tails.add_command(
-    _move("reset", "Read the files of tail NAME again, but for rotated ones: every line is sent once more.")
+    _move("reset", "Read the files of tail NAME again, except rotated ones: every line is sent once more.")
 )
-tails.add_command(_move("skip", "Leave out what the files of tail NAME hold now; there is a receipt for each."))
+tails.add_command(_move("skip", "Skip the lines that are now in the files of tail NAME; each file gets a receipt."))
 
 
 def _ask(loaded: Loaded) -> ShownTails:

@@ -19,7 +19,7 @@ _NAMES = ("event_name", "target", "event", "metrics", "dimension", "timestamp")
 
 
 class Result(msgspec.Struct, frozen=True):
-    """How a test went; `diff` is empty if it passed."""
+    """The result of one test. `diff` is empty if it passed."""
 
     name: str
     passed: bool

@@ -33,7 +33,7 @@ class _Inside:
 @click.command("try")
 @click.option("--tail", "name", metavar="NAME", required=True, help="The tail of the configuration whose rules count.")
 @click.option("--path", metavar="PATH", help="As if the file were there. Default: its own path.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Show so many events at most.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Show at most N events.")
 @click.argument("file", type=click.File("rb"), metavar="FILE")
 @located
 def try_(loaded: Loaded, name: str, path: str | None, limit: int | None, file: BinaryIO) -> None:

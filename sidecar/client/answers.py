@@ -8,7 +8,7 @@ _MAX_ANSWER_BYTES = 65_536
 
 
 class BadAnswer(Exception):
-    """What came is not the sidecar's: the connection is of no use any more."""
+    """The received bytes are not an answer of a sidecar, so the connection cannot be used any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,7 +43,9 @@ def parse_address(text: str) -> Tcp | str:
 
 
 class Wake:
-    """Set what is to be seen, then `signal`; the thread calls `clear`, then looks, then sleeps: it misses nothing.
+    """Wake a sleeping thread, without lost wake-ups.
+
+    Others change the state, then call `signal`. The thread calls `clear`, then looks at the state, then sleeps.
 
     `signal` and `close` must not run at the same time. The constructor raises OSError.
     """

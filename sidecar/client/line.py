@@ -12,7 +12,7 @@ _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineWriter:
-    """What all lines of one handler have in common. `stream` None: bare events, for a socket that has a stream."""
+    """Make the lines of one handler. `stream` None: bare events, for a socket that has a stream."""
 
     stream: str | None
     target: str | None

@@ -39,7 +39,7 @@ def _what(error: Exception | str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """Of one handler in one process. `handed_over` is the sum of the six after it.
+    """The counters of one handler in one process. `handed_over` is the sum of the six after it.
 
     `acknowledged`: on the sidecar's disk. `waiting`: not settled yet. Lost are: `full`, for which the buffer had no
     room; `unformattable`; `refused` by the sidecar for good; `undelivered`, given up by `close` or handed over after
@@ -58,7 +58,7 @@ class Counts:
 
 
 class Link:
-    """Takes lines and sees to them. Only `flush` and `close` wait, and for a bounded time.
+    """Queue lines, and send them on a thread of its own. Only `flush` and `close` wait, and for a bounded time.
 
     `address` is as `parse_address` takes it; the constructor raises its ValueError.
     """
@@ -85,7 +85,7 @@ class Link:
         self._sock: socket.socket | None = None
 
     def put(self, line: bytes) -> None:
-        """To be sent as soon as may be, or counted as lost."""
+        """Queue one line to be sent soon. If there is no room, it is counted as lost."""
         with self._lock:
             self._handed_over += 1
             if self._closed:

@@ -17,19 +17,19 @@ from dataclasses import dataclass, field
 from sidecar.client.answers import Acked, Answer, BadAnswer, LineRefused, NotShown
 
 LineSettled = Callable[[int, LineRefused | None], None]
-"""Is told the number of a line that was refused, and why; or acknowledged, with None."""
+"""A callback for each settled line: its number, and the refusal; None: the line was acknowledged."""
 
 
 @dataclass(slots=True)
 class _Connection:
-    """What was settled since the connection began. Lines are counted from 1, as the sidecar does."""
+    """The lines that were settled on this connection. Lines are counted from 1, as the sidecar does."""
 
     acked: int = 0  # as the sidecar said
     settled: int = 0  # all of them the first lines
     credited: int = 0  # of these, the ones that were settled by `acked`
     refusals: int = 0
     unnamed: int = 0  # of these, the ones whose lines were not told
-    refused: dict[int, LineRefused] = field(default_factory=dict)  # behind lines that are still open
+    refused: dict[int, LineRefused] = field(default_factory=dict)  # refused lines with an open line before them
 
 
 class Outbox:

@@ -24,7 +24,7 @@ _SECTIONS = ("proxy", "queue", "dead", "http", "defaults")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line and SIDECAR_CONFIG, SIDECAR_PROXY and SIDECAR_STATE said; None: nothing."""
+    """The values from the command line and SIDECAR_CONFIG, SIDECAR_PROXY and SIDECAR_STATE; None: not given."""
 
     config: Path | None = None
     proxies: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ def load_good_parts(options: Options, environ: Mapping[str, str]) -> Loaded:
 
 
 class Readable(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a configuration is right and may be read; the rest is as by default.
+    """The valid and readable part of a configuration. All other keys have their defaults.
 
     `defaults_known`: whether every file was read, and there was one, so that what `defaults` says can be relied upon.
     """

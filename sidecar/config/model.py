@@ -26,11 +26,11 @@ Account = NewType("Account", str)
 """The name or the number of a user or a group."""
 DataId = NewType("DataId", int)
 Number = NewType("Number", int)
-"""From zero on."""
+"""A whole number, zero or more."""
 Glob = NewType("Glob", str)
 """An absolute path, perhaps with `*`, `?`, `[...]`, and `**` for directories of any depth."""
 NameGlob = NewType("NameGlob", str)
-"""The same, or without a slash a pattern for names."""
+"""A `Glob`; or, without a slash, a pattern for file names."""
 Encoding = NewType("Encoding", str)
 Zone = NewType("Zone", str)
 Word = NewType("Word", str)
@@ -50,7 +50,7 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Listen(msgspec.Struct, frozen=True):
-    """Where a socket listens: at a `path` (`@name`: in the abstract namespace), or at an `address`."""
+    """The place where a socket listens: a `path` (`@name`: in the abstract namespace), or an `address`."""
 
     scheme: Literal["unix", "unixgram", "tcp", "udp"]
     path: str | None = None
@@ -103,7 +103,7 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What may wait on disk, how much, how long, and how surely."""
+    """The settings of the queue on disk: the limits of size and age, the durability, and what to do when it is full."""
 
     max_size: QueueBytes = QueueBytes(2 * 1024**3)
     max_age: Interval = Interval(7 * 86400.0)
@@ -133,7 +133,7 @@ class Http(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in for a field that an event leaves out, and what this host is called.
+    """The default values for fields that an event leaves out, and the names of this host.
 
     `target` None refuses a report in which it is missing. `ip` is found out at every load, unless it is set.
     """
@@ -151,7 +151,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Raw(msgspec.Struct, frozen=True, kw_only=True):
-    """How plain text becomes an event; `target` None: this host."""
+    """The rule that makes an event of plain text; `target` None: this host."""
 
     event_name: str = "raw"
     target: str | None = None
@@ -184,7 +184,7 @@ class Socket(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Multiline(msgspec.Struct, frozen=True, kw_only=True):
-    """Which lines belong together, if `start` or `continue` is given."""
+    """The rule that joins lines into one event. It is used only if `start` or `continue` is given."""
 
     start: Pattern | None = None
     continuation: Pattern | None = msgspec.field(default=None, name="continue")
@@ -193,14 +193,14 @@ class Multiline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parse(msgspec.Struct, frozen=True, kw_only=True):
-    """How fields are found in a line; `parse: json` is short for `parse: {format: json}`."""
+    """The rule that finds the fields of a line; `parse: json` is short for `parse: {format: json}`."""
 
     format: Literal["raw", "json", "logfmt"] = "raw"
     regex: Pattern | None = None
 
 
 class Timestamp(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a line says when it was; without `field` it is the time of reading. `timezone` None: that of this host."""
+    """The rule that finds the time of a line. No `field`: the time of reading. `timezone` None: that of this host."""
 
     field: str | None = None
     format: str | None = None
@@ -209,7 +209,7 @@ class Timestamp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """What a line becomes: an event, or with `metrics` an item of a time series.
+    """The rule that makes an event of a line, or with `metrics` an item of a time series.
 
     `units`: numbers of metrics may have a unit behind them, and commas between thousands, which are left out.
     None: `name` that of the tail, `content` the whole line, `target` this host.
@@ -225,7 +225,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FieldCondition(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask something of a field. A single value or a list stands for `is`: exactly one of these texts."""
+    """A condition on one field. A single value or a list means `is`: the field is exactly one of these texts."""
 
     one_of: tuple[Word, ...] = msgspec.field(default=(), name="is")
     matches: Pattern | None = None
@@ -261,7 +261,7 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TailTest(msgspec.Struct, frozen=True, kw_only=True):
-    """What `sidecar test` tries: these lines, in a file at `path`, become exactly these events."""
+    """One test for `sidecar test`: these lines, in a file at `path`, must become exactly these events."""
 
     tail: str
     lines: tuple[Word, ...]

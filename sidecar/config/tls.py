@@ -13,7 +13,7 @@ from sidecar.core.errors import ConfigError, in_words
 _CERTIFICATES = "expected certificates in PEM, which begin with -----BEGIN CERTIFICATE-----"
 _KEY = "expected a private key in PEM, which begins with -----BEGIN PRIVATE KEY-----"
 _FOREIGN_KEY = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
-"""What OpenSSL says of a key that is not the certificate's; the last one, where they are not even of one kind."""
+"""OpenSSL's reasons for a key that does not match the certificate; the last: key and certificate differ in kind."""
 
 
 class _Unusable(Exception):

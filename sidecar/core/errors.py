@@ -21,7 +21,7 @@ Place = tuple[str | int, ...]
 Scope = Literal["event", "report", "stream"]
 _PLACE_CHARACTERS = 120
 REJECTION_HEADER = "x-sidecar-rejection"
-"""Of an HTTP answer of ours: a rejection as data, beside the body in the proxy's words."""
+"""The header that holds a `Rejection` as JSON in our own HTTP answers. The body has the proxy's words."""
 
 
 def in_words(error: Exception) -> str:
@@ -66,7 +66,7 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejected(SidecarError):
-    """This report will never be taken as it is; nothing of it was queued. `why` is all there is to know."""
+    """The report is refused for good, and nothing of it was queued. The details are in `why`. A retry does not help."""
 
     def __init__(self, status: int, problem: str, place: Place = (), *, scope: Scope = "report") -> None:
         steps = tuple([_short(step) if type(step) is str else step for step in place])
@@ -102,7 +102,7 @@ class Unavailable(SidecarError):
 
 
 class Stale(SidecarError):
-    """The checkpoint on disk is not the one that this was to follow; `checkpoint` is what stands there."""
+    """The checkpoint on disk is not the expected one, so nothing was committed. `checkpoint` is the one on disk."""
 
     def __init__(self, checkpoint: Checkpoint | None) -> None:
         super().__init__("the checkpoint on disk is another one")

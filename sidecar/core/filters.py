@@ -8,7 +8,10 @@ RowNumber = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Chooses dead letters. None: whatever it is. `reason` is a part of the words; times are those of the burial."""
+    """Select dead letters. A field of None selects all.
+
+    `reason`: text that the reason contains. Times are those at which the events became dead letters.
+    """
 
     ids: tuple[RowNumber, ...] | None = None
     streams: tuple[RowNumber, ...] | None = None
@@ -18,7 +21,7 @@ class DeadFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeptFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Chooses kept deliveries. None: whatever it is. Times are those of the delivery."""
+    """Select kept deliveries. A field of None selects all. Times are those of the delivery."""
 
     streams: tuple[RowNumber, ...] | None = None
     from_ms: RowNumber | None = None

@@ -7,7 +7,7 @@ FUTURE_S = 3600
 """How far ahead of the proxy's clock a timestamp may lie."""
 
 _DUE_STEP_MS = 10_000
-"""Events wait together with those that become valid within the same ten seconds."""
+"""Due times are rounded up to this step (ten seconds), so that events that become valid in one step wait together."""
 
 
 def latest_ms(now_ms: int) -> int:

@@ -47,7 +47,10 @@ class Hops:
 
     @property
     def short(self) -> str:
-        """Own id as people see it. Who knows it all could name it, and make this sidecar refuse another one."""
+        """Return the part of our own id that people may see.
+
+        Whoever knows the whole id could put it into a header, and so make this sidecar refuse another sidecar.
+        """
         return shown(self.own)
 
     def is_loop(self, hops: Iterable[str]) -> bool:

@@ -10,26 +10,28 @@ from typing import Literal
 import msgspec
 
 Done = Callable[[Exception | None], None]
-"""Is called once something is on disk, with None, or could not be put there, with the error."""
+"""A callback. It is called once: with None when the data is on disk, or with the error if it could not be written."""
 
 Kind = Literal["event", "time_series"]
 LaneName = Literal["fresh", "suspect", "retry", "replay", "scheduled"]
 LANES: tuple[LaneName, ...] = ("fresh", "suspect", "retry", "replay", "scheduled")
-"""What waits of one stream, in the order in which it came, apart from what must not share a batch with it:
+"""The names of the lanes of a stream. A lane is an ordered queue; events of two lanes never share a batch:
 
 `fresh` what was accepted · `suspect` what holds a bad event, set aside · `retry` dead letters put back · `replay`
 deliveries sent again · `scheduled` events dated in the future, which become fresh when they are due.
 """
 BEFORE_ALL = -(1 << 20)
-"""A sequence number below every chunk's. New chunks count from 0; below is room for what splitting puts in front."""
+"""A sequence number below that of every chunk.
+
+New chunks count from 0. When a chunk at the head is split, its front part gets a number below 0."""
 MAX_DATA_ID = 2**31 - 1
 """The proxy keeps a data_id in an int32, and answers 401 to a larger one for ever."""
 MAX_TOKEN_CHARACTERS = 512
-"""Of an access token; real ones have 32 to some 200. What is kept for each stream must be bounded."""
+"""The longest access token that is accepted; real ones have 32 to about 200. The memory of a stream must be bounded."""
 
 
 class StreamKey(msgspec.Struct, frozen=True):
-    """What makes a stream one stream: a data pipe, the token that opens it, and the kind of its items.
+    """The identity of a stream: its data_id (the pipe), the access token, and the kind of its items.
 
     The kind belongs to it, since the proxy refuses a report in which the two are mixed.
     """
@@ -43,11 +45,13 @@ class StreamKey(msgspec.Struct, frozen=True):
 
 
 FORGOTTEN = StreamKey(0, "")
-"""The stream that takes the books of forgotten ones, if none of their data_id is left. No report can name it."""
+"""The stream that takes over the counters of forgotten streams, if no other stream has their data_id.
+
+No report can name it."""
 
 
 class Sender(msgspec.Struct, frozen=True):
-    """Who sent a report: `name` for people; `local`: a program of this host; `hops`: the sidecars on its way here."""
+    """The sender of a report. `name`: for people; `local`: a program of this host; `hops`: the sidecars on the way."""
 
     name: str
     local: bool
@@ -86,7 +90,7 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a tailed file is committed: which file it is, and the offset up to which its lines are in the queue.
+    """The committed position in one tailed file: its identity, and the offset up to which its lines are in the queue.
 
     `path` is where the tail's patterns found it, `at` where it was last, after it was rotated away too. It is known by
     `device`, `inode`, `head` (a digest of its first `head_bytes` bytes) and `mark` (the bytes just before `offset`);
@@ -114,11 +118,11 @@ class LossReason(enum.StrEnum):
 
     UNREAD = "unread"  # the file was removed, truncated or replaced before it was read to its end
     COPIED = "copied"  # what may have been written between the copying of a file and its truncation
-    SKIPPED = "skipped"  # somebody said so
+    SKIPPED = "skipped"  # an operator skipped them
 
     @property
     def is_expected(self) -> bool:
-        """Return True if nobody need act: that is how rotation by copying always is, or somebody wanted it."""
+        """Return True if nobody needs to act: every rotation by copying may lose bytes, and a skip was asked for."""
         return self is not LossReason.UNREAD
 
 
@@ -140,7 +144,7 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Advance(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint as it is to become, if the one on disk stands at `before` (None: if there is none yet)."""
+    """A new checkpoint, to be written if the one on disk has the offset `before` (None: if there is none on disk)."""
 
     checkpoint: Checkpoint
     before: int | None
@@ -148,9 +152,9 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order:
-    """What one client hands over lands in order: behind what failed, all fails, until `error` is taken back.
+    """Keep the appends of one client in order: after a failure all later ones fail too, until `error` is cleared.
 
-    The queue's writer sets it; the client takes it back once all that was on its way has failed, and begins anew.
+    The queue's writer sets `error`. The client clears it when all appends in flight have failed, then submits again.
     """
 
     __slots__ = ("error",)
@@ -185,12 +189,12 @@ class Books(msgspec.Struct, frozen=True):
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """How large the queue may become now, and which limit says so."""
+    """The size in bytes that the queue may have now, and the limit that decides it."""
 
     bytes: int
     limit: Literal["max_size", "min_free"]
 
     @property
     def full(self) -> str:
-        """Say what is the matter once so much is in use."""
+        """Return the reason, in words, for a queue that has reached this capacity."""
         return "the queue is full" if self.limit == "max_size" else "the disk is nearly full"

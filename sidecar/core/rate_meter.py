@@ -7,7 +7,7 @@ _SECONDS = 60
 
 
 class RateMeter:
-    """A sliding minute of counts; the caller's clock is in seconds and never runs backwards."""
+    """Count events of the last minute (a sliding window). The caller's clock is in seconds and never runs backwards."""
 
     __slots__ = ("_counts", "_second")
 

@@ -12,13 +12,13 @@ import msgspec
 Bytes = NewType("Bytes", int)
 Seconds = NewType("Seconds", float)
 BodyBytes = NewType("BodyBytes", int)
-"""Bytes of a request; room for an envelope and an event of some use."""
+"""Bytes of a request body: at least enough for an envelope and a useful event."""
 LineBytes = NewType("LineBytes", int)
-"""Bytes of a line; some, and not more than a block of a file that is read at once."""
+"""Bytes of a line: at least a few, and at most one block that is read from a file."""
 QueueBytes = NewType("QueueBytes", int)
-"""Bytes of a database; more than an empty one needs."""
+"""Bytes of a database: at least more than an empty one needs."""
 Interval = NewType("Interval", float)
-"""Seconds, and more than none."""
+"""Seconds, above zero."""
 Share = NewType("Share", float)
 """A part of a whole, above 0 and up to 1."""
 

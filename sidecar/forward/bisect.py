@@ -30,7 +30,10 @@ class Cut(msgspec.Struct, frozen=True):
 
 
 class Bisect(msgspec.Struct, kw_only=True):
-    """`attempts` counts the refused requests that held the bad event, the first of them at `first_ms`."""
+    """The binary search for one bad event.
+
+    `attempts` counts the refused requests that held the bad event; the first of them was at `first_ms`.
+    """
 
     through_seq: int
     first_ms: int

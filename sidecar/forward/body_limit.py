@@ -6,11 +6,11 @@ since gateways are reconfigured too.
 
 _GROW_EVERY_S = 600.0
 _MOST_DOUBLINGS = 40
-"""From one byte to more than any body."""
+"""The most times that the limit is doubled: enough to go from one byte to more than any body."""
 
 
 class BodyLimit:
-    """Belongs to one proxy; touched on the event loop only. Times are in seconds on a clock that never jumps."""
+    """Learn the largest body that one proxy takes. Event loop only. Times are seconds on a clock that never jumps."""
 
     __slots__ = ("_good_bytes", "_learned_bytes", "_max_bytes", "_since_s")
 

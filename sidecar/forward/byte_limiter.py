@@ -27,28 +27,30 @@ import msgspec
 
 _WINDOW_S = 3.0
 _LATE_S = 0.2
-"""For what happens between the proxy's answer and its message; and for timers of both sides."""
+"""Seconds added to the window: for the time between the proxy's answer and its message, and for inexact timers."""
 _MOST_BYTES = 8_000_000
-"""In one window, however much is configured. The rest up to 10 MiB is for what nobody can know."""
+"""The most bytes in one window, however much is configured. The rest up to 10 MiB is a margin for what is not known."""
 _MESSAGE_ITEMS = 3_000
 _ITEM_BYTES = 24
-"""Bytes of the message for an item beside the item: a dimension that it does not have, commas, blanks."""
+"""Extra bytes of the message for each item: a dimension that the item does not have, commas, blanks."""
 _REQUEST_BYTES = 1_000
 _ESCAPE_BYTES = 5
-"""By which `<` grows in the message: sonic escapes HTML."""
+"""Bytes by which one `<` grows in the message, since sonic escapes HTML."""
 _CONTROL_BYTES = 4
 _SEPARATOR_BYTES = 3
 _NUMBER_BYTES = 18
-"""By which `1e20` grows, the number that grows most."""
+"""Bytes by which `1e20` grows in the message. No other number grows by more."""
 _TURN_S = 0.005
-"""So long a lane waits for each of those that came before it and may send now."""
+"""Seconds that a lane waits for each earlier lane that may send now, so that the earlier ones go first."""
 _PATIENCE_S = 1.0
-"""For so long beyond its time a lane that waits keeps what it waits for from those that came later."""
+"""Seconds for which bytes stay reserved for a waiting lane after its expected time. Later lanes cannot take them."""
 _NOTE_COUNTS_S, _NOTE_ANEW_S = 300.0, 150.0
-"""For how long a restart believes what was written down, whose requests may have been answered much later than they
-left; and when it is written anew."""
+"""Seconds: the age up to which a restart uses a snapshot, and the age at which a new snapshot is written.
+
+The first is long, since a request may be answered much later than it left."""
 _KINDS = bytes.maketrans(b"123456789E->&", b"000000000e+<<")
-"""Makes all digits `0`, both letters of an exponent `e`, both signs `+`, and all that grows as HTML `<`."""
+"""A translation table. Every digit becomes `0`, both letters of an exponent `e`, both signs `+`, and each character
+that grows when it is escaped as HTML becomes `<`."""
 _EXPONENT = re.compile(rb"0e[0+]")
 
 
@@ -60,7 +62,10 @@ class Weight(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, eq=False):
-    """A request that counts. `left_s`, `answered_s`: when; it is None while it is on its way. `ends_s`: until when."""
+    """One request that counts against the limit.
+
+    It was sent at `left_s` and answered at `answered_s` (None while it is in flight), and counts until `ends_s`.
+    """
 
     weight: Weight
     left_s: float
@@ -70,10 +75,10 @@ class Sent(msgspec.Struct, eq=False):
 
 
 class BytesSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The state that survives a restart. Times are on the clock of that boot.
+    """The state of a `ByteLimiter` that survives a restart. Times are on the clock of the boot in which it was written.
 
-    `bytes`: so many at most count since `at_s`, on their way or not. `older`: what was taken for sent at a restart, and
-    counts until its own end, so that one restart after the other does not make it count for ever.
+    `bytes`: at most this many bytes count since `at_s`, in flight or answered. `older`: bytes that an earlier restart
+    assumed to be sent. Each entry has its own end, so that repeated restarts do not make it count for ever.
     """
 
     at_s: float
@@ -82,14 +87,17 @@ class BytesSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Waiting(msgspec.Struct):
-    """A lane's claim: the size it waits for, and until when that is kept for it."""
+    """The claim of one waiting lane: the size of its next request, and until when these bytes are reserved for it."""
 
     weight: Weight
     until_s: float
 
 
 class _Passed:
-    """The items that one proxy surely accepted last. What was answered before `before_s` has left with its message."""
+    """Track the items that one proxy surely accepted last.
+
+    Requests that were answered before `before_s` are no longer in the proxy's memory: their message has left.
+    """
 
     def __init__(self) -> None:
         self.before_s = float("-inf")
@@ -110,7 +118,7 @@ _NOTHING = BytesSnapshot(at_s=-1e9, bytes=0)
 
 
 def weigh(events: bytes, items: int) -> Weight:
-    """Say what `events`, comma-joined JSON of so many items, will weigh in the message; rather more than less.
+    """Return what `events`, comma-joined JSON of `items` items, add to the message: never too little.
 
     Its strings are escaped as HTML, and its numbers have no exponents there (sonic, `EscapeHTML`).
     """
@@ -125,20 +133,21 @@ def weigh(events: bytes, items: int) -> Weight:
 
 
 class ByteLimiter:
-    """The requests of one data_id, under way or sent lately. Times are seconds on a clock that never jumps.
+    """Limit the bytes of one data_id that the proxy can put into one message.
 
-    `per_s` None: as much as anybody likes.
+    It holds the requests that are in flight or were answered lately. Times are seconds on a clock that never jumps.
+    `per_s`: bytes a second; None: no limit.
     """
 
     def __init__(self, per_s: float | None) -> None:
         self.per_s: float | None = None
         self.limit_bytes = 0  # what may meet in one message; 0 without a limit
         self._under_way: set[Sent] = set()  # requests without an answer
-        self._landed: deque[Sent] = deque()  # by the time of their answers; of the oldest, none that cannot count
-        self._counted_bytes = 0  # of both
+        self._landed: deque[Sent] = deque()  # answered requests that still count, ordered by the time of their answers
+        self._counted_bytes = 0  # of `_under_way` and `_landed` together
         self._passed: dict[str, _Passed] = {}  # by proxy
         self._noted = _NOTHING  # what is to be on disk before the next request leaves
-        self._restored: list[Sent] = []  # of `_landed`, what was taken for sent at a restart
+        self._restored: list[Sent] = []  # the part of `_landed` that a restart assumed to be sent
         self._waiting: dict[Hashable, _Waiting] = {}  # lanes that wait, the first one first
         self._set(per_s)
 
@@ -167,7 +176,7 @@ class ByteLimiter:
             return _TURN_S * len(earlier) if earlier and total + earlier[0] <= self.limit_bytes else 0.0
         room = max(0, self.limit_bytes - kept - weight.bytes)  # 0: it goes alone
         if total <= room:
-            return _LATE_S  # until those have gone that came before
+            return _LATE_S  # until the lanes that came before have sent
         wait_s = 0.0
         for sent in self._landed:
             wait_s = max(wait_s, sent.ends_s - now_s)
@@ -177,7 +186,7 @@ class ByteLimiter:
         return _WINDOW_S  # those under way count for so long after their answers
 
     def ask(self, lane: Hashable, now_s: float, weight: Weight, wait_s: float) -> None:
-        """Note that `lane` waits for so much, and will for so long: those that come later leave that to it."""
+        """Reserve bytes for `lane`, which will wait `wait_s` seconds: lanes that come later leave these bytes to it."""
         self._waiting = {other: each for other, each in self._waiting.items() if each.until_s >= now_s}
         self._waiting[lane] = _Waiting(weight, now_s + wait_s + _PATIENCE_S)
 
@@ -205,10 +214,10 @@ class ByteLimiter:
         self._forget(now_s)
 
     def snapshot(self, now_s: float) -> BytesSnapshot:
-        """Return what to write down: the same as before as long as that covers what counts now.
+        """Return the state to write to disk. It stays the same as long as it covers the bytes that count now.
 
-        It covers some more than that, so that little is written; but not soon after a restart, since another one
-        would take it all for sent.
+        It covers some more bytes than count now, so that writes are rare. Soon after a restart it does not, since
+        another restart would assume that all of these bytes were sent.
         """
         self._forget(now_s)
         self._restored = [sent for sent in self._restored if sent.ends_s > now_s]
@@ -221,7 +230,7 @@ class ByteLimiter:
         return self._noted
 
     def restore(self, snapshot: BytesSnapshot, now_s: float, *, same_boot: bool) -> None:
-        """Go on after a restart with what was written down. In doubt, the worst."""
+        """Restore the state from disk after a restart. What is not known is assumed to be sent."""
         if not same_boot:
             self._take_for_sent(self.limit_bytes, now_s)
         elif now_s - snapshot.at_s < _NOTE_COUNTS_S:

@@ -27,7 +27,7 @@ log = structlog.get_logger("forward")
 
 
 class _Cause(msgspec.Struct, eq=False):
-    """Remember one cause. `lanes` have it now; `met` had it, and `failures` counts their attempts."""
+    """One cause of failures. `lanes` have it now, the streams `met` had it too, `failures` counts their attempts."""
 
     since_s: float
     reason: str
@@ -37,7 +37,7 @@ class _Cause(msgspec.Struct, eq=False):
 
 
 class Causes:
-    """Belongs to all lanes together. `clock` is in seconds and never jumps."""
+    """Log each cause of failed deliveries once for all lanes. `clock` is in seconds and never jumps."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -24,7 +24,7 @@ from sidecar.forward.wire import ANSWER_MAX_BYTES, Length, WatchedStream, watche
 _PUSH = "/v2/push/"
 _IDLE_CONNECTIONS, _IDLE_S = 64, 55
 _LAST_BYTES = 1024
-"""The end of a large body, which is written only after a look whether the answer is there already."""
+"""Bytes at the end of a large body. They are written only after a check that no answer has come too early."""
 _LARGE_BYTES = 65_536
 _NO_BODY = (204, 304)
 _GZIP_OR_ZLIB = 47  # zlib's wbits
@@ -33,7 +33,7 @@ _PROBE_WITHIN_S = 5.0
 
 
 class _Line(httpx.AsyncHTTPTransport):
-    """The connections to one proxy, which are watched, and how many requests are `under_way` on them."""
+    """The watched connections to one proxy. `under_way`: how many requests are in flight on them."""
 
     def __init__(self, tls: ssl.SSLContext | None, via: str | None) -> None:
         super().__init__(verify=tls if tls is not None else False, trust_env=False)  # False only where no https is
@@ -73,7 +73,7 @@ class Client:
     def turn(
         self, base_url: str, stream: Hashable, size: int, standing: Standing = "proven"
     ) -> AbstractAsyncContextManager[bool]:
-        """Wait for the turn of `stream` to post about `size` bytes. False: it has to think again first."""
+        """Wait for the turn of `stream` to post about `size` bytes. False: `dismiss` was called, choose again."""
         return self._turns_of(base_url).turn(stream, size, standing)
 
     def is_contended(self, base_url: str) -> bool:
@@ -81,7 +81,7 @@ class Client:
         return self._turns_of(base_url).contended
 
     def dismiss(self, base_url: str | None = None) -> None:
-        """Let those think again who wait for a turn at this proxy, or at any."""
+        """End every wait for a turn at this proxy (None: at all proxies), so that the streams choose a proxy again."""
         for url, turns in self._turns.items():
             if base_url in (None, url):
                 turns.dismiss()

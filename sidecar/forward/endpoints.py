@@ -16,9 +16,9 @@ from sidecar.core.backoff import Backoff
 from sidecar.forward.body_limit import BodyLimit
 
 FailedAt = Mapping[str, float]
-"""When a stream last failed at a proxy, by the proxy's URL."""
+"""The time at which a stream last failed at each proxy, in seconds, by the URL of the proxy."""
 _FORGET_S = 300.0
-"""For so long a stream that failed at a proxy which others can use prefers another one."""
+"""Seconds for which a stream prefers other proxies, after it failed at a proxy that works for other streams."""
 _MOST_RELAPSES = 6
 _LATELY_S = 60.0
 _TELL_AGAIN_S = 60.0
@@ -34,26 +34,26 @@ class Endpoint:
         self.state: Literal["up", "down", "unknown"] = "unknown"
         self.failures = 0  # in a row, of events and of probes; the pauses grow with them
         self.failed_at_s = self.worked_at_s = _NEVER  # the last one of each
-        self.down_since_s = self.up_since_s = _NEVER  # the last one of each; which counts, `state` says
+        self.down_since_s = self.up_since_s = _NEVER  # the last one of each; `state` says which one counts
         self.retry_at_s = self.probe_at_s = _NEVER  # while it is down: when events, or a probe, may be sent
         self.well_since_s: float | None = None  # while it is down: since when probes are answered; None: they are not
-        self.relapses = 0  # how often it failed events since it last took some; it must be well the longer
+        self.relapses = 0  # failures since it last accepted events; after more of them it must stay well for longer
         self.last_error: str | None = None  # None: it is up
         self.skew_s: float | None = None  # None: no answer has said what time it is there
         self.body = BodyLimit(max_body_bytes)
-        self.told = False  # that it is down is in the log, and not yet that it is back
+        self.told = False  # True: the log says that the proxy is down, and does not say yet that it is back
         self._told_at_s = _NEVER  # when the log last said that it is down
         self._answer_s: float | None = None  # how long answers take, smoothed; None: there was none yet
 
     def tell_down(self, now_s: float) -> bool:
-        """Return True if the log is to say that it is down: once for an outage, however often that goes up and down."""
+        """Return True if the log should say now that the proxy is down. Once for an outage, even if the proxy flaps."""
         if self.told or now_s - self._told_at_s < _TELL_AGAIN_S:
             return False
         self.told, self._told_at_s = True, now_s
         return True
 
     def tell_up(self) -> bool:
-        """Return True if the log is to say that it is back, since it said that it was down."""
+        """Return True if the log should say now that the proxy is back: only if it said that the proxy was down."""
         told, self.told = self.told, False
         return told
 

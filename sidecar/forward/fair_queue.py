@@ -31,7 +31,7 @@ class _Waiting(msgspec.Struct):
 
 
 class FairQueue:
-    """At most `limit` requests at a time; each stream has at most one waiting."""
+    """Share the connections to one proxy: at most `limit` requests at a time, and one waiting for each stream."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -59,7 +59,7 @@ class FairQueue:
             self._give_back(standing)
 
     def dismiss(self) -> None:
-        """Send all away that wait: there is something new to think about."""
+        """End every wait: `turn` then gives False, and each stream chooses a proxy again."""
         waiting = [each for circle in self._circles.values() for each in circle.values()]
         for circle in self._circles.values():
             circle.clear()

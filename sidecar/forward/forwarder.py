@@ -61,7 +61,10 @@ log = structlog.get_logger("forward")
 
 
 class _Pause(msgspec.Struct, frozen=True):
-    """Why the lane has to wait for `seconds`: `state`, None if it already shows; `weight`, if that is of bytes."""
+    """The reason why the lane has to wait for `seconds`.
+
+    `state`: the state to show; None: it is shown already. `weight`: the bytes that the lane waits for; None: no bytes.
+    """
 
     seconds: float
     state: HoldState | None = None
@@ -96,9 +99,9 @@ class Forwarder:
         self._key, self._source, self._client, self._settings = key, source, client, settings
         self._lingers_until_s = float("-inf")  # after a small batch: when the next one may be read
         self.waits_for: str | None = None  # which limit of bytes it waits for, in words; None: for none
-        self.delivered_through: int | None = None  # what the proxy has taken, and the disk would not let us forget
+        self.delivered_through: int | None = None  # accepted by the proxy, not deleted on disk yet; None: no such
         self._next: Weight | None = None  # of the batch that had to wait, until another one is read
-        self._sent_seq = BEFORE_ALL  # of the last chunk that was delivered in this run; what is read next stands behind
+        self._sent_seq = BEFORE_ALL  # of the last chunk that was delivered in this run; the next read begins behind it
         self._too_large_in_a_row = 0  # events that alone are too large for every proxy, since the last delivery
         self._stopping = False  # `run` ends after the request that is under way
 
@@ -356,7 +359,7 @@ class Forwarder:
             await self._source.split(chunks[0].seq, chunks[0].events // 2)
 
     async def _defer(self, endpoint: Endpoint, chunks: Sequence[Chunk]) -> bool:
-        """Let wait what the proxy refuses only since its clock is behind: that is no bad event.
+        """Schedule for later the events that the proxy refused only because its clock is behind. They are not bad.
 
         Returns False if there was nothing of the kind. Raises Unavailable.
         """
@@ -366,7 +369,7 @@ class Forwarder:
         return await self._source.defer(chunks[-1].seq, latest_ms(proxy_ms)) > 0
 
     def _brake(self, reason: str) -> None:
-        """Hold the lane where something takes no size at all: it shall not make dead letters of everything."""
+        """Hold the lane if bodies of every size are refused, so that not all of its events become dead letters."""
         self._too_large_in_a_row += 1
         if self._too_large_in_a_row >= _TOO_LARGE_IN_A_ROW:
             self.hold.failed(reason, "too_large", logging.ERROR)
@@ -380,7 +383,7 @@ class Forwarder:
 
 
 def token_digest(key: StreamKey) -> str:
-    """Name a token where the token itself has no business."""
+    """Return a digest that names a token where the token itself must not appear."""
     return hashlib.sha256(key.token.encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ HoldState = Literal["idle", "sending", "held", "unauthorized", "rate_limited"]
 
 
 class Hold:
-    """The failures of one lane. Times are in seconds on a clock that never jumps."""
+    """Track the failures of one lane and its pauses. Times are in seconds on a clock that never jumps."""
 
     def __init__(
         self, name: str, clock: Callable[[], float], random: Callable[[], float], causes: Causes | None = None

@@ -14,14 +14,14 @@ from sidecar.forward.source import LaneSource
 
 _LOG_EVERY_S = 60.0
 _FLOOD_S = 60.0
-"""For so long after something was set aside a lane is expected to hold more bad events, and searches no more."""
+"""Seconds after events were set aside in which the lane does not search: more bad events are expected (a flood)."""
 log = structlog.get_logger("forward")
 
 
 class Isolation:
-    """The search in one lane. In the lane of suspects it never ends, since a bad event may be anywhere there.
+    """Search for bad events in one lane. In the lane of suspects the search never ends: each event there may be bad.
 
-    Of the `quota` it may spend `search`; `refusals` is for fresh events that are refused while that is used up.
+    It spends `search` of the `quota`; while that is used up, refused requests with fresh events spend `refusals`.
     """
 
     def __init__(

@@ -29,32 +29,40 @@ import msgspec
 from sidecar.core.units import Rate
 
 _USUAL = Rate(1000, 60.0)
-"""The scale of shares and turns if there is no limit here."""
+"""The rate from which shares and turns are calculated if no limit is configured."""
 _LONG_AGO_S, _FAR_AHEAD_S = -1e9, 1e9
 _ANY_PER_S = 1e9
 _STEADY = 0.5
-"""Of its share, what a host in a hold sends. More: shorter silences, but a jerkier sum."""
+"""The part of its share that a host sends in a hold. A larger part means shorter pauses, but a less even sum."""
 _JUMP = 0.05
-"""Of the ceiling, what a turn begins with on top."""
+"""The part of the ceiling that a turn adds at its begin."""
 _GROWTH_S = 120.0
 """A turn grows e-fold in this time, which decides how soon the rest of a fleet has taken over."""
 _FLEET = 500.0
 _RUN = 55.0
-"""Requests between two refusals that leave a share as it is, if it is a `_FLEET`th of the ceiling: a refusal rate of
-1.8 %, with the time credited in holds 2.6 %. In proportion to smaller shares, so that whoever has more loses more,
-which is what makes shares equal; to the root of larger ones, or a small fleet would hardly ever end a turn."""
+"""Requests between two refusals (429) at which a share of a `_FLEET`th of the ceiling neither grows nor shrinks.
+
+That is a refusal rate of 1.8 %, or 2.6 % with the time that is credited in holds. For smaller shares the number is in
+proportion to the share: whoever has more loses more, which makes the shares equal. For larger shares it grows only with
+the square root of the share; otherwise a small fleet would hardly ever end a turn."""
 _GAIN, _GAIN_MOST = 0.05, 0.2
-"""A refusal takes this part of a `_FLEET`th, and in the same proportion less of smaller shares and more of larger."""
+"""The part that one refusal takes from a share of a `_FLEET`th of the ceiling, and the largest part that it ever takes.
+
+For other shares the part changes as `_RUN` does: it is smaller for smaller shares, and larger for larger ones."""
 _STEEP = 0.5
-"""What a refusal leaves of a share above a hundredth of the ceiling, if nothing was accepted since the one before."""
+"""The part of a share that is left after a refusal, if nothing was accepted since the refusal before it.
+
+Only for shares above a hundredth of the ceiling."""
 _RETRY_S = 10.0
-"""The longest wait after a refusal, if the spacing is less. At once, it would find the proxy's bucket still empty."""
+"""The longest wait in seconds after a refusal, unless the spacing of requests is longer.
+
+A retry at once would find the proxy's bucket still empty."""
 _SLOWEST_S = 300.0
 """No share is less than one request in this time."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What survives a restart. Times are on the clock of the boot it was taken in."""
+    """The state of a `Limiter` that survives a restart. Times are on the clock of the boot in which it was written."""
 
     spent_until_s: float
     owed_until_s: float
@@ -73,7 +81,7 @@ _FREE = Snapshot(
 
 
 class Limiter:
-    """What one token may still send."""
+    """Limit the requests of one access token, and find this host's share of the token's rate."""
 
     def __init__(self, rate: Rate | None, *, random: Callable[[], float]) -> None:
         """Begin unused.
@@ -96,7 +104,10 @@ class Limiter:
         self.share_per_s = self._ceiling_per_s  # what this host believes to be its part
 
     def snapshot(self) -> Snapshot:
-        """Return what `restore` wants after a restart. Always the same of a token that nothing holds back."""
+        """Return the state for `restore` after a restart.
+
+        For a token that nothing limits it is always the same, so that it is not written again.
+        """
         if not self._limited and self.share_per_s == self._ceiling_per_s:
             return _FREE
         return Snapshot(
@@ -147,9 +158,9 @@ class Limiter:
             self._next_s = self._one_later(now_s)
 
     def accepted(self, now_s: float) -> None:
-        """Note that the proxy took one.
+        """Note that the proxy accepted a request, and raise the share.
 
-        Who sends less than the share, in a hold or by itself, is credited with the time.
+        A host that sends less than its share, in a hold or by itself, is credited with the time that has passed.
         """
         run = self._run()
         credit = min(run, max(1.0, (now_s - self._accepted_s) * self.share_per_s))
@@ -159,7 +170,7 @@ class Limiter:
     def refused(self, now_s: float, sent_s: float, retry_after_s: float | None) -> None:
         """Note that the proxy answered 429 to the request that left at `sent_s`.
 
-        Those on their way together count once.
+        Refusals of requests that were in flight together count once.
         """
         if sent_s <= self._signal_s:
             self._next_s = max(self._next_s, now_s + (retry_after_s or 0.0))

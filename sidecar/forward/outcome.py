@@ -43,7 +43,7 @@ class Reply(msgspec.Struct, frozen=True):
 class Failure(msgspec.Struct, frozen=True):
     """No answer, or none that could be read. `hung`: the request was sent, and nothing came in time.
 
-    `gave_way`: it was ended for others to be sent, which says nothing about the proxy.
+    `gave_way`: the sidecar ended the request so that other streams could send; this says nothing about the proxy.
     """
 
     error: str
@@ -70,13 +70,13 @@ class TooLarge(msgspec.Struct, frozen=True):
 
 
 class Unauthorized(msgspec.Struct, frozen=True):
-    """The token is not the pipe's."""
+    """The proxy says that the access token is wrong for the data_id (401, 403)."""
 
     reason: str
 
 
 class RefusedUnknown(msgspec.Struct, frozen=True):
-    """RefusedUnknown in a way that no proxy is known to refuse."""
+    """Refused with a status that no proxy is known to use (other 4xx)."""
 
     reason: str
 
@@ -88,27 +88,27 @@ class Looped(msgspec.Struct, frozen=True):
 
 
 class Misrouted(msgspec.Struct, frozen=True):
-    """Something answers at the address, but no proxy's push endpoint."""
+    """Something answers at the address, but it is not the push endpoint of a proxy."""
 
     reason: str
 
 
 class Throttled(msgspec.Struct, frozen=True):
-    """Too much for this token; not before `retry_after_s`, if the proxy said so."""
+    """The token has used up its rate (429). Retry after `retry_after_s` seconds; None: the proxy did not say when."""
 
     reason: str
     retry_after_s: float | None
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """Too much for the proxy just now."""
+    """The proxy, or a gateway, is overloaded (408, 425, or 429 without a body). Send the same batch again later."""
 
     reason: str
     retry_after_s: float | None
 
 
 class ProxyDown(msgspec.Struct, frozen=True):
-    """Nothing was decided, or nobody knows: the address is at fault, another one may do better. See Failure."""
+    """The address failed: the batch was not judged, or nobody knows. Another proxy may do better. See Failure."""
 
     reason: str
     retry_after_s: float | None = None
@@ -175,7 +175,7 @@ def is_alive(answer: Reply | Failure) -> bool:
 
 
 def skew_s(reply: Reply, sent_s: float, received_s: float) -> float | None:
-    """By how much the proxy's clock is ahead of ours, from its Date header, to the second or so.
+    """Return the seconds by which the proxy's clock is ahead of ours, from its Date header, to about a second.
 
     `sent_s` and `received_s` are ours, since 1970. None if it does not say.
     """

@@ -12,7 +12,10 @@ from sidecar.forward.source import Settings
 
 
 class Poster:
-    """Belongs to one lane. `headers`: beside the usual ones; `secret`: not repeated from what a proxy says."""
+    """Post the batches of one lane.
+
+    `headers` returns headers to add to the usual ones. `secret`, the access token, is removed from the proxy's words.
+    """
 
     def __init__(
         self, client: Client, settings: Settings, headers: Callable[[], Mapping[str, str]], *, secret: str
@@ -35,9 +38,9 @@ class Poster:
         return judge(answer, datetime.now(UTC), secret=self._secret)
 
     async def _patiently(self, endpoint: Endpoint, post: Awaitable[Reply | Failure]) -> Reply | Failure:
-        """Wait for the answer; a stream that was never answered lets others have its connection if that takes long.
+        """Wait for the answer. A stream that was never answered gives up its connection if others wait for it too long.
 
-        How long that is, the answers to other streams say. A slow proxy that answers is no hanging one.
+        How long is too long is learned from the answers to other streams: a slow proxy is not a hanging one.
         """
         patience_s = endpoint.patience_s(self._settings.clock())
         if self.standing != "new" or patience_s is None:

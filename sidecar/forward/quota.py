@@ -13,9 +13,9 @@ from sidecar.forward.limiter import Limiter
 
 
 class WindowQuota:
-    """At most `count` requests in any window of `window_s` seconds: a part of the rate, which may not eat up all.
+    """Limit one purpose to a part of the rate: at most `count` requests in any window of `window_s` seconds.
 
-    What was not known beforehand to belong here may be charged afterwards, and is then paid back by waiting.
+    A request may also be charged after it was sent, if its purpose was not known before. Later requests then wait.
     """
 
     def __init__(self, count: int, window_s: float) -> None:
@@ -36,7 +36,7 @@ class WindowQuota:
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """A request as the limiters of bytes count it: that of the data_id, and that of the lane's own share."""
+    """One request that the byte limiters have counted: the limiter of the data_id, and that of the lane's own share."""
 
     sent: tuple[tuple[ByteLimiter, Sent], ...]
 
@@ -47,11 +47,11 @@ class Spent(msgspec.Struct, frozen=True):
 
 
 class LaneQuota(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of one lane.
+    """The limits that apply to one lane.
 
-    `limiter`: all that the token may send; `byte_limiter`: all that the data_id may. `search`: what may go into finding
-    bad events; `refusals`: fresh batches that may be refused beside that, in a flood of them. `share`, `byte_share`:
-    what a lane that is less urgent may take. `lane`: whose quota it is.
+    `limiter`: the requests of the token. `byte_limiter`: the bytes of the data_id. `search`: the requests that look for
+    bad events. `refusals`: refused batches of fresh events beyond that, in a flood of bad events. `share`,
+    `byte_share`: the part that a less urgent lane may use. `lane`: the lane that this quota belongs to.
     """
 
     limiter: Limiter

@@ -10,12 +10,14 @@ from sidecar.forward.hold import Hold
 from sidecar.forward.outcome import Misrouted, ProxyDown
 
 _GO_LAST_S = 0.1
-"""So much later than all others a stream tries a proxy again that failed it."""
+"""Seconds: a stream that failed at a proxy retries there this much later than the streams that did not fail."""
 log = structlog.get_logger("forward")
 
 
 class Routing:
-    """The proxies as one lane sees them. `endpoints` may change, when a replay goes elsewhere.
+    """Choose the proxy for one lane, and note where the lane failed.
+
+    `endpoints` may return other proxies later, when a replay goes to another address.
 
     `wake_all` is called when a proxy is back.
     """

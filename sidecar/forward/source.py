@@ -38,10 +38,10 @@ class LaneSource(Protocol):
         """Move the chunks from the head on to the lane of suspects."""
 
     async def defer(self, through_seq: int, latest_ms: int) -> int:
-        """Let events up to there wait that are dated after `latest_ms`. Returns how many."""
+        """Schedule for later the events up to `through_seq` that are dated after `latest_ms`. Return how many."""
 
     async def save_quota(self, token: bytes, data_id: bytes) -> None:
-        """Write the quotas of the token and of the data_id down, where they have changed or the disk is in doubt."""
+        """Write down the quotas of the token and of the data_id, if they have changed or the last commit failed."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     `causes`: why lanes fail, each said once for all of them; None: each lane for itself.
 
-    `clean_again`: what becomes of events that an older version accepted by other rules.
+    `clean_again` corrects events that an older version accepted by other rules, before they are sent.
     """
 
     max_body_bytes: int

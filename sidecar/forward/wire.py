@@ -16,14 +16,14 @@ import httpcore
 ANSWER_MAX_BYTES = 65_536
 """The largest body of an answer."""
 _EXCHANGE_MAX_BYTES = 2 * ANSWER_MAX_BYTES
-"""The most that is read for one request: with the heads of the answer and of informational ones."""
+"""The most bytes that are read for one request: the body, and the heads of the answer and of informational answers."""
 _END_OF_HEAD = b"\r\n\r\n"
 Length = int | Literal["chunked"] | None
 """The length that an answer states of its body: bytes, or chunks with an empty one at the end; None: it states none."""
 
 
 class WatchedStream(httpcore.AsyncNetworkStream):
-    """One connection. What it says is of the exchange that is under way, or was last.
+    """Watch one connection. Its attributes describe the exchange (request and answer) under way, or the last one.
 
     `early`: something could be read before the request was whole, or the request could not be written as a whole.
     `spoiled`: nobody knows what the next answer on this connection would be the answer to.

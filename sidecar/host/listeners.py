@@ -167,7 +167,7 @@ def _make_way(path: Path) -> None:
 
 
 def _holder(path: str, kind: SocketKind) -> str | None:
-    """Who listens at `path`, as far as this user may know; None: nobody does."""
+    """Return who listens at `path`, as far as this user may know; None: nobody does."""
     with socket.socket(socket.AF_UNIX, _TYPES[kind]) as probe:
         probe.setblocking(False)
         try:

@@ -18,7 +18,7 @@ from sidecar.host.log_writer import LogWriter
 _LIBRARIES = ("uvicorn", "uvicorn.error", "apscheduler", "httpx", "httpcore", "asyncio")
 _OURS = ("ts", "level", "logger")
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
-"""Of syslog(3), by level."""
+"""The priorities of syslog(3), by the name of the level."""
 _secrets: set[str] = set()
 _writer: LogWriter | None = None
 

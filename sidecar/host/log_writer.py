@@ -71,7 +71,7 @@ class LogWriter:
             return lines
 
     def _write(self, line: bytes) -> None:
-        """By the descriptor, so that no lock of the stream's is held if the process ends meanwhile."""
+        """Write to the file descriptor itself, so that no lock of the stream is held if the process ends meanwhile."""
         with contextlib.suppress(OSError, ValueError):  # nobody is there to be told
             number = _descriptor(self._stream)
             if number is not None:

@@ -13,7 +13,9 @@ from sidecar.core.errors import Unavailable
 
 _PATIENCE_S = 60.0
 _SETTLED_S = 5.0
-"""For so long another address must be there: an interface that is set up anew has others for a moment."""
+"""Seconds for which a new address must be present before it is used.
+
+An interface that is set up again has other addresses for a moment."""
 _LOOK_AGAIN_S = 1
 
 
@@ -26,7 +28,7 @@ class OwnAddress:
     def __init__(self, known: str | None, find: Callable[[], str | None], clock: Callable[[], float]) -> None:
         self.known = known
         self.loopback_used = False
-        """Whether something was named by the loopback address, since none was known in time."""
+        """True if some events name the loopback address, since no other address was known in time."""
         self._find, self._clock = find, clock
         self._patient_until_s = clock() + _PATIENCE_S
         self._other: str | None = None  # another address than the known one, and since when it has been there

@@ -11,7 +11,7 @@ _MOST_UNUSED_BYTES = 16 * 1024 * 1024
 
 
 def raise_file_limit() -> None:
-    """To what the system allows: connections and files need many."""
+    """Raise the limit of open files to what the system allows: connections and files need many."""
     with contextlib.suppress(OSError, ValueError):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -10,7 +10,7 @@ log = structlog.get_logger("host")
 
 
 class Reopening:
-    """Belongs to the socket called `name`; `lost` is why nobody can connect to it, None while all is well."""
+    """Reopen the socket called `name` when its file is lost. `lost`: why nobody can connect; None: all is well."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -21,7 +21,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 _LOOK_AGAIN_S = 300
-"""A woken job runs at least this often: what an unforeseen lost wake would cost."""
+"""Seconds after which a job runs even if nobody wakes it. So a lost wake-up delays it by at most this time."""
 _CLOCK_EVERY_S = 1.0
 """Seconds, on the event loop's own clock, between two looks at the wall clock."""
 _CLOCK_JUMP_S = 1.0

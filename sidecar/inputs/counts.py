@@ -6,7 +6,7 @@ from sidecar.status.document import InputStatus
 
 
 class InputCounts:
-    """Plain numbers; `rejected` and `repaired` count reports, lines or frames, `bytes` counts their events.
+    """Count what one input did. `rejected` and `repaired` are reports, lines or frames; `bytes` are those of events.
 
     `hops_ignored` counts headers of hops that no sidecar wrote. `connections` are those of now; None for inputs that
     are not asked. `dropped` counts datagrams by reason.

@@ -8,9 +8,11 @@ from sidecar.core.model import Capacity
 
 _MIN_FREE_SHARE = 0.05
 _MIN_FREE_BYTES = 32_000_000
-"""What the queue itself needs in order to forget what was delivered: its log, several times over."""
+"""Free bytes that the queue needs to delete delivered events: several times the size of its write-ahead log."""
 _MOST_LOG_BYTES = 64_000_000
-"""With `drop_oldest`, a log that cannot be emptied may grow by so much, or by the capacity; then nothing is taken."""
+"""With `drop_oldest`: bytes by which a write-ahead log that cannot be emptied may grow.
+
+If the capacity is more, the log may grow by the capacity. Beyond that nothing is accepted."""
 _PENDING_MAX_BYTES = 64_000_000
 _RETRY_FULL_S = 30
 _RETRY_BUSY_S = 1

@@ -16,16 +16,23 @@ from sidecar.queue import Queue
 
 log = structlog.get_logger("intake")
 _LARGEST_PART = 0.5
-"""Of the queue, what is larger need not be waited with: there might never be so much room."""
+"""The part of `queue.max_size` above which one block is refused and not retried: it might never find room."""
 _LARGEST_DEAD_PART = 0.25
-"""Of the capacity, what is dead from the start may take no more: clients that get no answer must not fill the queue."""
+"""The part of the capacity that dead letters may use before events that can never be sent are refused.
+
+Clients that get no answer must not fill the queue with them."""
 _MAX_UNKNOWN_PIPES = 100
 SETTLED_S = 5.0
-"""Without a refusal for so long, reports are taken again; a queue at its limit changes its mind many times a second."""
+"""Seconds without a refusal after which reports count as accepted again.
+
+A queue at its limit accepts and refuses many times a second."""
 
 
 class CapacityCheck:
-    """Admission, with its memory. On the event loop. `refused_by` counts refused reports by reason."""
+    """Check new data against the capacity of the queue, and remember refusals. Event loop only.
+
+    `refused_by` counts refused reports by reason.
+    """
 
     def __init__(self, queue: Queue, settings: QueueSettings, boot_clock: Callable[[], float]) -> None:
         self.refused_by: Counter[str] = Counter()

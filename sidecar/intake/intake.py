@@ -35,7 +35,7 @@ _STOPPING_RETRY_S = 5
 _CHECKERS = 4
 """Threads for large reports: one that needs long keeps no other large one waiting."""
 _HINTS = 3
-"""In a block of lines: so many wrong names of streams get a hint at the right one."""
+"""The number of wrong stream names in one block of lines for which the answer suggests the right name."""
 T = TypeVar("T")
 
 
@@ -313,7 +313,7 @@ class Intake:
 
 
 class _LinesSoFar:
-    """What was found in a block of lines so far. `reports` are still to be looked at, each with its number."""
+    """The results of checking a block of lines so far. `reports` are not checked yet, each with its line number."""
 
     __slots__ = ("blocks", "now_ms", "rejected", "repaired", "reports")
 

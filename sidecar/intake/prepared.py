@@ -21,7 +21,7 @@ StreamAppend = Callable[[Done, Order | None], None]
 
 
 class AcceptedReport(msgspec.Struct, frozen=True, gc=False):
-    """What a report held. `repaired`: it had characters that were none, and now has U+FFFD in their place."""
+    """The result of an accepted report. `repaired`: invalid characters in it were replaced by U+FFFD."""
 
     events: int
     bytes: int
@@ -29,7 +29,7 @@ class AcceptedReport(msgspec.Struct, frozen=True, gc=False):
 
 
 class Prepared:
-    """Events that were checked, and count only together: all of them are committed, or not yet. On the event loop.
+    """Checked events of one block or frame; they are done only when all of them are committed. Event loop only.
 
     `lines` can be acknowledged once they are; 0 where the client is told nothing. `events`, `bytes` and `repaired` are
     for the input's counters.
@@ -71,7 +71,7 @@ class PreparedLines(msgspec.Struct, frozen=True):
     rejected: Sequence[tuple[int, Rejection]]
     prepared: Prepared | None
     lines: int
-    """How many were good, also those without events."""
+    """The number of good lines, with those that hold no events."""
 
 
 class PreparedFrame(msgspec.Struct, frozen=True):

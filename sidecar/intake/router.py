@@ -16,7 +16,9 @@ from sidecar.report import Envelope, Rules, TextRule, check_item
 
 
 class Route(msgspec.Struct, frozen=True):
-    """Where a report belongs, and what is asked of its items. The kind of these completes the stream's key.
+    """The data_id and token of a report, and the rules for its items.
+
+    The kind of the items, which is found later, completes the key of the stream.
 
     `local_rules` are for what can only come from this host, which is then its target.
     """

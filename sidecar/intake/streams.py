@@ -15,7 +15,7 @@ from sidecar.report import Envelope
 MAX_STREAMS_OF_A_PEER = 250
 """Pass-through streams of one other host, or of all programs of this one: a quarter of all."""
 _CROWDED_S = 120.0
-"""For so long a peer that was refused for its many streams is told of."""
+"""Seconds for which the status names a peer that was refused because it has too many streams."""
 _FULL_RETRY_S = 60
 TOO_MANY_STREAMS = "too many streams"
 _Names = tuple[int | None, str, str | None]

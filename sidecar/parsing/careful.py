@@ -30,7 +30,7 @@ Render = Callable[[Mapping[str, Any]], str]
 
 
 class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of a line, with every template of the tail set. `content` None: the whole line."""
+    """The rules that make an event of a line, with all templates of the tail. `content` None: the whole line."""
 
     kind: Kind
     parse: Format | Pattern

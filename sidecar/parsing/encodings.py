@@ -16,11 +16,11 @@ _MARKS: dict[str, tuple[tuple[bytes, Literal["little", "big"]], ...]] = {
     "utf-32": ((codecs.BOM_UTF32_LE, "little"), (codecs.BOM_UTF32_BE, "big")),
 }
 HEAD_BYTES = 4
-"""So many bytes of the beginning of a file tell its order of bytes."""
+"""Bytes at the beginning of a file that show its byte order."""
 
 
 class TextCodec(msgspec.Struct, frozen=True):
-    """How one file is encoded; `width` bytes are a unit."""
+    """The encoding of one file. A unit of it has `width` bytes."""
 
     name: str
     width: int = 1

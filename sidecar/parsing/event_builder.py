@@ -27,7 +27,7 @@ class FilePlace(msgspec.Struct, frozen=True):
 
 
 class Built(msgspec.Struct, frozen=True):
-    """What became of lines. `consumed` bytes of the file are in it; what is left belongs to a group that is open."""
+    """The result of building events. `consumed`: bytes of the file that it covers; the rest is in an open group."""
 
     blocks: list[Block]
     dead: list[tuple[bytes, str]]

@@ -11,7 +11,7 @@ from sidecar.text.regexes import Pattern, search_all
 
 
 class Grouping(msgspec.Struct, frozen=True, kw_only=True):
-    """Which lines belong together: one of the patterns, and at most so many lines and bytes to a group."""
+    """The rule that joins lines into a group: one of the patterns, and the most lines and bytes of a group."""
 
     start: Pattern | None = None
     continuation: Pattern | None = None

@@ -17,7 +17,7 @@ _LONG_RUN = b"\n" + bytes(1024)
 """A run of NULs that is read as a block of its own, so that it is no part of a line, however long it is."""
 _NULS = re.compile("\n\0+")
 MAX_LINES = 16_384
-"""Of a block, so that what is made of it has a limit too."""
+"""The most lines of a block, so that the events that are made of it have a limit too."""
 
 
 class Lines(msgspec.Struct, frozen=True):
@@ -109,7 +109,7 @@ def _before_nuls(data: bytes, start: int, limit: int, codec: TextCodec) -> int:
 
 
 def last_end(data: bytes, codec: TextCodec) -> int:
-    """Behind the last whole line; if there is none, behind everything."""
+    """Return the offset behind the last whole line; if there is none, the end of all whole units."""
     whole = len(data) - len(data) % codec.width
     return _last_end(data, 0, whole, codec) or whole
 

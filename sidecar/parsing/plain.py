@@ -12,7 +12,7 @@ from sidecar.core.model import Block
 
 _encode = msgspec.json.Encoder().encode
 _END = "\x7f"
-"""JSON writes it as it is, in one byte, and no log has it."""
+"""A placeholder character (DEL). JSON writes it unchanged, in one byte, and logs do not contain it."""
 _MARKS = tuple(chr(number) for number in range(1, 9))
 
 

@@ -26,13 +26,13 @@ _SHORT_OFFSET = re.compile(r"[+-][0-9]{2}\Z", re.ASCII)
 _SECONDS_REMEMBERED = 256
 _DAY_MS, _HOUR_MS = 86_400_000, 3_600_000
 _LEAP_YEARS_APART = 8
-"""At most, around a year such as 2100."""
+"""The most years between two leap years: eight, around a year such as 2100."""
 _DIRECTIVE = re.compile(r"%(.)", re.DOTALL)
 _AS_IN_C = {
     "X": "%H:%M:%S", "c": "%a %b %d %H:%M:%S %Y", "x": "%m/%d/%y",
     "D": "%m/%d/%y", "F": "%Y-%m-%d", "R": "%H:%M", "T": "%H:%M:%S", "e": "%d", "h": "%b", "k": "%H", "l": "%I",
 }  # fmt: skip
-"""What date(1) and the C library know, and Python does not; and what stands for several others."""
+"""Directives of date(1) and the C library that Python lacks, or that stand for several, with their replacements."""
 _YEAR, _MONTH, _DAY, _IN_YEAR, _TIME = (frozenset(each) for each in ("YyG", "mbB", "d", "jUWV", "HI"))
 _NAME = re.compile(r"\s*%Z")
 _WEEKDAY = frozenset("aAwu")

@@ -15,7 +15,10 @@ _LINE = re.compile(r"accepted=(\d{20}) delivered=(\d{20})\n", re.ASCII)
 
 
 class BooksRecord:
-    """Belongs to the writer's thread. What cannot be written or read is left out: this only protects."""
+    """Keep the totals of the books in a small file outside the database. Used on the writer's thread only.
+
+    Errors in reading or writing it are ignored, since it is only an additional check.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,7 +35,7 @@ class BooksRecord:
         return 0
 
     def open(self, books: Books) -> None:
-        """Begin with `books`, which may be less than what stands there: that stays until something is committed."""
+        """Begin with `books`, which may be less than the file says. The file is not changed before the next commit."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

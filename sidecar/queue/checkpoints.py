@@ -9,7 +9,7 @@ from sidecar.queue.reader import Reader
 
 
 class Checkpoints:
-    """`commit` puts an operation through the writer, `read` something through the reader's thread."""
+    """Load and save checkpoints. `commit` runs an operation in the writer, `read` a call on the reader's thread."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class Checkpoints:
         return found
 
     async def save(self, tail: str, started_ms: int, advances: Sequence[Advance], forget: Sequence[int] = ()) -> None:
-        """Put on disk what no event moves, and that `tail` runs: all, or nothing. Raises Stale or Unavailable."""
+        """Commit checkpoint changes without events, and that `tail` runs: all or nothing. Raises Stale, Unavailable."""
         await self._commit(SaveCheckpoints(tail, started_ms, advances, forget))
 
     async def losses(self, most: int = 1000) -> list[Loss]:

@@ -8,7 +8,7 @@ import zlib
 import zstandard
 
 RAW, ZSTD, CHECKED = 0, 1, 2
-"""As it is, by older versions; a zstd frame, with its checksum; as it is, and then its CRC-32 in four bytes."""
+"""The formats of a body: plain (older versions); a zstd frame with its checksum; plain, then CRC-32 in four bytes."""
 _CRC_BYTES = 4
 _WORTH_TRYING_BYTES = 512
 _WORTH_KEEPING = 0.9

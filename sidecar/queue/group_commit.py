@@ -13,7 +13,7 @@ _MAX_SKIPS = 64
 
 
 class GroupCommit:
-    """Belongs to the writer. Times are in seconds on a clock that never jumps; only appends are counted."""
+    """Decide the pause before a commit. Times are in seconds on a clock that never jumps; only appends are counted."""
 
     __slots__ = ("_before", "_last_commit_s", "_last_size", "_skip_next", "_skips")
 

@@ -6,7 +6,7 @@ _FROM_S, _OVER_S = 5.0, 30.0
 
 
 class Growth:
-    """Is told each second how the queue stands, whether anybody asks or not. Times are in seconds and never jump."""
+    """Measure the growth of the queue from a sample each second. Times are in seconds on a clock that never jumps."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int, int]] = deque()  # when, bytes, events; the oldest first
@@ -18,7 +18,7 @@ class Growth:
             self._seen.popleft()
 
     def rates(self) -> tuple[float, float]:
-        """Return bytes more, and events less, in a second; nothing before there is something to compare."""
+        """Return bytes of growth and events of decrease per second; 0.0 for both while there are not enough samples."""
         if not self._seen:
             return 0.0, 0.0
         (then_s, then_size, then_queued), (now_s, size, queued) = self._seen[0], self._seen[-1]

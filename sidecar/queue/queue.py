@@ -37,9 +37,9 @@ from sidecar.status.document import QueueStatus
 T = TypeVar("T")
 _RETRY_STORAGE_S = 5
 _ENOUGH_TO_OPEN = 1_000_000
-"""Bytes; with less, what SQLite calls an I/O error is for want of room."""
+"""Free bytes on the disk. With less, an I/O error of SQLite is reported as a full disk."""
 _SAVE_S = 60.0
-"""For the copy of a file that was lost; less than what systemd waits for a stop."""
+"""Seconds for saving a copy of a lost file. It is less than the time that systemd waits for a stop."""
 log = structlog.get_logger("queue")
 
 
@@ -275,7 +275,7 @@ class Queue:
         return await self._read(self._reader.audit)
 
     def before_ms(self, age_s: float) -> int:
-        """Return when, by the steady clock, that came which is `age_s` old now."""
+        """Return the time on the steady clock that was `age_s` seconds ago, in milliseconds."""
         return self._steady.now_ms() - int(age_s * 1000)
 
     async def _read(self, work: Callable[[], T]) -> T:

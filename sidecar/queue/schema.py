@@ -160,7 +160,7 @@ def chunk_id(lane: int, seq: int) -> int:
 
 
 def lowest_id(lane: int) -> int:
-    """Below every key that a chunk of `lane` can have."""
+    """Return a number below every key that a chunk of `lane` can have."""
     return lane << SEQ_BITS
 
 

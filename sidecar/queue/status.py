@@ -10,7 +10,9 @@ from sidecar.status.document import LaneStatus, QueueStatus, StreamStatus, Token
 
 
 class QueueFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What only the file knows, read at one time. `oldest_age_s` is by lane, in seconds, the rest by stream.
+    """Figures for the status that were read from the database at one time.
+
+    `oldest_age_s` is in seconds, by lane; the rest is by stream.
 
     `due_ms`: when the next event that is dated in the future becomes due, in milliseconds since 1970. `dropped`: events
     by reason. `damaged`: events that could not be read. `unseen`: dead letters that nobody has looked at; `last_dead`:

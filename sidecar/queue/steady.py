@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Callable
 
 _SAVE_EVERY_MS = 30_000
-"""What at most does not count as passed when the host goes down."""
+"""The most time, in milliseconds, that the clock can lose when the host goes down."""
 
 
 class SteadyClock:

@@ -71,7 +71,7 @@ class QueueStream:
 
 
 class LaneDelta(msgspec.Struct):
-    """What one transaction does to one lane. `seqs` numbers are used up."""
+    """The changes that one transaction makes to one lane. `seqs`: how many sequence numbers it has used."""
 
     events: int = 0
     bytes: int = 0
@@ -80,7 +80,7 @@ class LaneDelta(msgspec.Struct):
 
 
 class Delta(msgspec.Struct):
-    """What one transaction does to one stream's row, and by the lane to its lanes'."""
+    """The changes that one transaction makes to the row of one stream, and to the rows of its lanes (by lane)."""
 
     accepted: int = 0
     delivered: int = 0
@@ -113,7 +113,7 @@ class Delta(msgspec.Struct):
 
 MAX_STREAMS = 1000
 DEAD_ROW_BYTES = 300
-"""What a dead letter costs on disk beside its event."""
+"""Bytes on disk that a dead letter needs in addition to its event."""
 
 
 def dead_bytes(streams: Iterable[QueueStream]) -> int:

@@ -62,10 +62,12 @@ _GROUP_BYTES = 8_000_000
 _GROUP_OPERATIONS = 2_000
 _SIZE_EVERY_BYTES = 1_000_000
 _PARTS_OF_CAPACITY = 16
-"""A small queue is measured more often, so that it cannot outgrow its capacity by much meanwhile."""
+"""The database is measured each time that a 16th of its capacity was appended, or earlier (`_SIZE_EVERY_BYTES`).
+
+So a small queue is measured more often, and cannot grow far above its capacity between two measurements."""
 
 _KEPT_YIELDS = 0.9
-"""Of the capacity: above this, kept deliveries are given up for events that wait."""
+"""The part of the capacity above which kept deliveries are deleted to make room for waiting events."""
 
 _SEARCH_DAMAGE_EVERY_S = 600
 _DAMAGED_AT_ONCE = 100
@@ -73,10 +75,10 @@ _DAMAGED = "rows unreadable on disk, set aside; see `sidecar dead list --reason 
 
 
 class Job(msgspec.Struct):
-    """An operation on its way through the writer.
+    """An operation that was submitted to the writer.
 
-    `stream`: it takes in events of this stream, of `size` bytes together; it fails if what was handed over in the same
-    `order` before it has failed.
+    `stream`: the operation accepts events for this stream, `size` bytes together. `order`: the operation fails if an
+    earlier one in the same `order` has failed.
     """
 
     operation: Operation[Any]
@@ -112,7 +114,7 @@ class Writer:
         self.size_bytes = self.file_bytes = 0  # in use, and with free pages; as of the last measuring
         self.capacity = capacity
         self.broken: str | None = None  # why nothing can be committed
-        self._broken_for_appends = False  # the rest can be: what is damaged concerns only new rows
+        self._broken_for_appends = False  # True: other operations work, since only the place for new rows is damaged
         self.lost: str | None = None  # what happened to the file that is open; the event loop looks, and sets it
         self.went_back = 0  # events more that the last run had accepted, or delivered, than the file says; set by start
         self.wal_bytes = 0  # of the write-ahead log, when it was last measured

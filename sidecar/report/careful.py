@@ -35,7 +35,7 @@ _EXACT = 2**53
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stream asks of its items beside the proxy's rules.
+    """The rules of one stream for its items, in addition to the proxy's rules.
 
     `kind` None: each report may be of either kind. `default_target` stands in for an absent target. `max_ahead_ms`: how
     far in the future an event may be dated, to wait for its time.

@@ -21,7 +21,7 @@ from sidecar.report.words import describe, describe_json, foreign
 _BOM = b"\xef\xbb\xbf"
 _NULL = b"null"
 _FIELDS = ("data_id", "access_token", "data")
-"""Those that the proxy knows, in any letters; `stream` is ours, and only in these."""
+"""The fields that the proxy knows, in upper or lower case. `stream` is our own field, in lower case only."""
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):

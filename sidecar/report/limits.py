@@ -12,7 +12,7 @@ METRIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 """Names of metrics and of a time series' dimensions (bk-collector, `namePattern`); use with fullmatch."""
 
 MAX_GROWTH_BYTES = 1_000_000
-"""By which a report may grow when it is normalised; `1e308` becomes 309 digits."""
+"""Bytes by which a report may grow when it is normalised; `1e308` becomes 309 digits."""
 
 MAX_DEPTH = 128
 """Levels of nesting inside one item. The proxy takes 10,000, parsers behind it fewer; nobody sends over ten."""

@@ -23,7 +23,7 @@ from sidecar.report.repair import mended, valid_utf8
 
 
 class TextRule(msgspec.Struct, frozen=True, kw_only=True):
-    """How plain text becomes an event."""
+    """The rule that makes an event of plain text."""
 
     event_name: str
     target: str
@@ -62,7 +62,7 @@ _decode = msgspec.json.Decoder(_Document).decode
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _FALLBACK_BYTES = 4096
 _MAX_ITEMS = 5_000
-"""Of a frame in which something is bad: more are not looked at one by one, but kept as one dead letter."""
+"""The most items of a frame with a bad item that are checked one by one. A larger frame becomes one dead letter."""
 
 
 def check_payload(

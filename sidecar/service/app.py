@@ -48,7 +48,7 @@ _STOP_S = 10.0
 _ADDRESS_EVERY_S = 1.0
 _SOCKETS_EVERY_S = 1.0
 _FEW_CONNECTIONS = 256
-"""To a listener that only shows."""
+"""The most connections to a listener that only shows the status."""
 logger = structlog.get_logger("sidecar")
 
 

@@ -24,12 +24,12 @@ _TIDY_PAGES = 2048
 _AUDIT_EVERY_S = 3600.0
 _FIRST_ROUND_S = 1.0
 _DEAD_PART = 4
-"""Of the room, dead letters may take one part in so many, however large `dead.max_size` is."""
+"""Dead letters may use one of this many parts of the capacity (a quarter), even if `dead.max_size` is larger."""
 _ALIVE_WITHIN_S = 10.0
 _FORGET_AFTER_S, _FORGET_SOON_S = 600.0, 20.0
-"""The time for which a stream is drained before it is forgotten; and when places get scarce."""
+"""Seconds after which a drained stream is forgotten: usually, and when places for streams are scarce."""
 _CROWDED = 0.5
-"""The part of all places for streams from which on they are scarce."""
+"""Places for streams are scarce when more than this part of them is used."""
 log = structlog.get_logger("maintenance")
 
 
@@ -145,7 +145,7 @@ class Maintenance:
         return max(found, key=lambda other: other.id) if found else self._queue.stream(FORGOTTEN, configured=True)
 
     async def _report_drops(self) -> None:
-        """Say what was dropped since the last time; ahead of the first time is history."""
+        """Log what was dropped since the last call. The first call logs nothing: it only notes the counts so far."""
         counted: Counter[str] = Counter()
         for reasons in (await self._queue.dropped()).values():
             counted.update(reasons)
@@ -180,7 +180,7 @@ class Maintenance:
 
 
 class _Drained:
-    """Since when streams have been drained, and have accepted nothing."""
+    """Track since when each stream is drained and has accepted nothing."""
 
     def __init__(self) -> None:
         self._since: dict[QueueStream, tuple[int, float]] = {}

@@ -14,7 +14,7 @@ from sidecar.host.clock import boot_clock, wall_ms_at
 from sidecar.status.document import ProxyStatus
 
 PATIENCE_S = 5.0
-"""For so long one attempt at a proxy that was down keeps the others waiting."""
+"""Seconds for which other requests wait while one attempt tests a proxy that was down."""
 _BACKOFF = Backoff(first_s=0.5, cap_s=30.0)
 _PROBE_EVERY_S = 2.0
 _SKEW_OF_NOTE_S = 2.0
@@ -22,7 +22,10 @@ logger = structlog.get_logger("forward")
 
 
 class Proxies:
-    """Those of one configuration, on the event loop; another configuration has others. `on_down`: one has gone down."""
+    """The proxies of one configuration; a reload makes another object. Event loop only.
+
+    `on_down` is called when a proxy has gone down.
+    """
 
     def __init__(self, settings: Proxy, on_down: Callable[[], None]) -> None:
         self._settings, self._on_down = settings, on_down

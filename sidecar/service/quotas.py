@@ -18,7 +18,7 @@ from sidecar.queue import ForgetQuotas, Queue, QueueLane, SaveQuotas
 
 _USUAL_RATE = Rate(1000, 60.0)
 _LESS_URGENT_SHARE = 0.25
-"""Of the rate, for each of the lanes that hold what was sent before: it may not crowd out what is new."""
+"""The part of the rate for each lane with events that were sent before, so that they do not delay new events."""
 
 
 class Quotas:
@@ -62,8 +62,8 @@ class Quotas:
     async def save(self, key: StreamKey, token: bytes, data_id: bytes) -> None:
         """Write down what was spent by the token and the data_id of `key`, if that is not on disk. Raises Unavailable.
 
-        While the disk is in doubt all is written: what cannot be acknowledged is not sent, so first a commit has to
-        succeed.
+        After a failed commit both are written again, even if they have not changed: nothing is sent before a commit
+        succeeds, since its acknowledgement could not be written.
         """
         states = {token_digest(key): token, _name(key.data_id): data_id}
         changed = {name: state for name, state in states.items() if self._written.get(name) != state}

@@ -24,7 +24,7 @@ class ConfigState(msgspec.Struct, frozen=True):
 
 
 class RunState:
-    """Written by the wiring (`app.py`), read by the status; both on the event loop."""
+    """Hold what is known of this run. `app.py` writes it, and the status reads it; both on the event loop."""
 
     def __init__(self, config: Config, address: OwnAddress) -> None:
         self.pid = os.getpid()

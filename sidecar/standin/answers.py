@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sidecar.standin.faults import Faults
 
 TRANSPORT: Final = "sidecar.transport"
-"""Where a request's scope has its connection."""
+"""The key of a request's ASGI scope that holds its connection (transport)."""
 
 _HTML = b"<!DOCTYPE html><html><body><h1>Welcome</h1><p>Please log in to use this network.</p></body></html>"
 _ELSEWHERE = "http://127.0.0.1:9/login"

@@ -45,7 +45,7 @@ class _Message(msgspec.Struct):
 
 
 class Behind:
-    """The way from the 200 to the platform. `merge_s` 0: each document is a message. Times are in seconds.
+    """Model the way from a 200 to the platform. `merge_s` 0: each document is a message. Times are in seconds.
 
     `lost` counts items by what lost them. A document is whole again once all of its items have arrived or are lost.
     """

@@ -16,7 +16,7 @@ _SKEW_MAX_S = 1e9  # such a date can still be written
 
 
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What happens to the next requests. Raises ValueError if that cannot be.
+    """The faults for the next requests. Raises ValueError if they are not possible.
 
     `times`: how many requests `mode` lasts (None: until changed). `retry_after`: the header of a status, a redirect or
     `busy`, as it stands. `delay_s`: how long `slow` and `busy` wait. `poison`: an item whose JSON contains one of these

@@ -18,7 +18,7 @@ _FUTURE_S = 3600
 
 
 class PipeRules(msgspec.Struct, frozen=True, kw_only=True):
-    """How strict the stand-in is. `tokens` maps a data_id to its token; empty: any token that is not empty will do.
+    """The rules of the stand-in proxy. `tokens` maps a data_id to its token; empty: any non-empty token is valid.
 
     `burst`: the rate is a bucket of so many requests, refilled at `rate`. None: at most `rate` in any window.
     """

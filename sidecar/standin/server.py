@@ -28,7 +28,7 @@ from sidecar.standin.record import Kept, Record, Traffic
 _CUT_OFF_BYTES = 64_000_000
 _ANY_METHOD = ["GET", "POST", "PUT", "PATCH", "DELETE"]  # the real proxy looks at none
 MERGE_S = 3.0
-"""For how long the real proxy gathers what it accepted for a data_id (`flush_interval`)."""
+"""Seconds for which the real proxy gathers accepted items of a data_id into one message (`flush_interval`)."""
 _LOOK_S = 0.02
 
 

@@ -17,7 +17,7 @@ _UP = {"ok": 1.0, "degraded": 0.5, "failing": 0.0}
 
 
 class BooksStatus(msgspec.Struct, frozen=True):
-    """Promise 4 in numbers."""
+    """The counters of promise 4 (every accepted event is accounted for), and whether they balance."""
 
     accepted: int
     queued: int
@@ -71,7 +71,9 @@ _WORST: tuple[StreamState, ...] = ("unauthorized", "held", "rate_limited", "send
 
 
 class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What waits of one stream in one order. `searching`: after how many refused requests a bad event is looked for.
+    """One lane: the waiting events of one stream that are sent in one order.
+
+    `searching`: how many requests the proxy refused while a bad event is searched for.
 
     `token`: the number of its token, as `StreamStatus.tokens` has it. `waits_for`: which limit of bytes it waits for.
     `due_at` is when the next event of lane `scheduled` becomes fresh; `target` is where a replay goes, if not as usual.
@@ -155,7 +157,11 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProxyStatus(msgspec.Struct, frozen=True):
-    """One proxy. `clock_ahead_s`: of ours; None: not known. `max_body` is what it seems to take."""
+    """One proxy.
+
+    `clock_ahead_s`: seconds by which its clock is ahead of ours; None: not known. `max_body`: the largest body that it
+    seems to take, in bytes.
+    """
 
     url: str
     state: Annotated[
@@ -176,9 +182,9 @@ class InputStatus(msgspec.Struct, frozen=True):
     name the sidecars on the way, but were not written by one.
 
     `connections` are those of now; None where there are none to count. Of a tail: its `stream`, the `files` it follows
-    with `lag_bytes` that are not on disk; `lines` by what became of them, beside events, and `recent` those of the last
-    ten minutes that say that something is to be mended; `losses`, receipts for bytes that may be lost; `polling`, why
-    changes of files are not heard of, though they should be; `waiting`, why nothing is read;
+    with `lag_bytes` that are not on disk; `lines` that became no event, or not as they were, by what happened;
+    `recent`, those of the last ten minutes that show a fault to repair; `losses`, receipts for bytes that may be lost;
+    `polling`, why the system does not report changes of files, though it should; `waiting`, why nothing is read;
     `unreadable`, how many files or directories cannot be read, and the first of them.
     """
 

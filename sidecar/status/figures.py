@@ -15,8 +15,8 @@ import msgspec
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """One figure. `metric`: its name, without `_total`. `help`: what Prometheus is told of it.
 
-    `label`: where the field holds several numbers by name, the label for the name. `value` makes a number of the field.
-    `words`: what stands before the number for people; None: it has a place of its own there. `size`: it is in bytes.
+    `label`: where the field holds several numbers by name, the label for the name. `value` turns the field into
+    a number. `words`: the words before the number for people; None: it has a place of its own there. `size`: in bytes.
     """
 
     metric: str

@@ -26,11 +26,11 @@ _LABELS: Mapping[type[msgspec.Struct], tuple[str, ...]] = {
     ProxyStatus: ("proxy",),
     InputStatus: ("input", "kind"),
 }
-"""What tells the parts of one kind apart; of the others there is one."""
+"""The labels that tell the parts of one kind apart. A kind that is not listed has only one part."""
 _FIELDS = {"stream": "name", "proxy": "url", "input": "name", "tail": "name"}
-"""Where the value of a label stands, if its field has another name."""
+"""The field that holds the value of a label, where the two names differ."""
 _OF_TAILS = "sidecar_tail_"
-"""Metrics of inputs that are called so have the label `tail` alone."""
+"""Prefix of the input metrics that have no label except `tail`."""
 PARTS: tuple[type[msgspec.Struct], ...] = (
     Status, BooksStatus, ConfigStatus, QueueStatus, StreamStatus, InputStatus, ProxyStatus,
 )  # fmt: skip

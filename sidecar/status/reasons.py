@@ -18,7 +18,7 @@ _CURES = {
     "unauthorized": "configure the data_id with the right token, then `sidecar reload`; nothing is lost meanwhile",
     "rate_limited": "other hosts use the same token; this one takes its part",
 }
-"""What to do about streams in such a state."""
+"""The cure to show for a failing stream, by its state."""
 _WAL_GROWN_BYTES = 64_000_000
 _AMISS = {
     "late": "its pattern took too long for {n} lines, which count as not parsed; simplify it (see `sidecar try`)",
@@ -29,7 +29,7 @@ _AMISS = {
 }
 
 _TO_NOWHERE_LINES = 100
-"""If so many lines of a tail did not parse, and none did, that is hardly meant."""
+"""Lines of one tail: if this many did not parse, and no line did, the `parse` rule is probably wrong."""
 
 
 def errors(*, books: BooksStatus, queue: QueueStatus, broken: str | None, refusing: str | None) -> list[str]:

@@ -41,7 +41,7 @@ class ShownLoss(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownTail(msgspec.Struct, frozen=True, kw_only=True):
-    """One tail. `polling`: why changes are not heard of; `waiting`: why nothing is read.
+    """One tail. `polling`: why the system does not report changes of its files; `waiting`: why nothing is read.
 
     So many files or directories are `unreadable`; the first of them, with the reason.
     """
@@ -57,7 +57,7 @@ class ShownTail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownTails(msgspec.Struct, frozen=True):
-    """All of it."""
+    """All tails, and the receipts for bytes that may be lost."""
 
     tails: list[ShownTail]
     files: list[ShownFile]

@@ -17,13 +17,13 @@ import msgspec
 import regex
 
 _LINE_LIMIT_S = 0.05
-"""For one line, of the thread's processor time: so that many good ones stay readable beside a bad one."""
+"""Seconds of the thread's processor time for one line, so that one bad line does not block many good ones."""
 BLOCK_LIMIT_S = 1.0
-"""For the lines of a block together. When that is used up, the other lines get `_HASTY_LIMIT_S` each."""
+"""Seconds of processor time for all lines of a block. After that, each other line gets `_HASTY_LIMIT_S`."""
 _HASTY_LIMIT_S = 0.002
 """A thousand times what an ordinary pattern takes for a line."""
 _MOST = 0.7
-"""Of a limit: the library's clock and the thread's do not agree to the last."""
+"""A search that has used more than this part of its limit counts as ended by it: the two clocks differ a little."""
 _DEPENDS = re.compile(r"\(\?[^:P]|\\[bBAZGK1-9]|[\^$]|\\g<|\(\?P=")
 """Parts of a pattern that look beyond it, or at other groups."""
 _LOOK_EVERY = 16
@@ -31,7 +31,7 @@ _LOOK_EVERY = 16
 
 
 class Match(Protocol):
-    """Where a pattern was found."""
+    """A match of a pattern in a text."""
 
     def groupdict(self, default: str, /) -> dict[str, str]:
         """Return what the named groups hold; `default` for those that took no part."""
@@ -57,7 +57,7 @@ class Pattern(msgspec.Struct, frozen=True):
 
 
 class Searched(msgspec.Struct, frozen=True):
-    """What was found in each text. `late`: how many could not be searched to the end, and count as not found."""
+    """The matches of one pattern in several texts. `late`: texts whose search timed out; they count as not found."""
 
     matches: list[Match | None]
     late: int

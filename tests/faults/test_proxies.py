@@ -132,4 +132,4 @@ def test_the_clock_of_the_proxy_says_what_the_future_is(tmp_path: Path) -> None:
             assert (later["name"], later["queued"]) == ("scheduled", 2)
             wait_until(lambda: soon["dimension"]["id"] in proxy.ids(), 25, "its time")
             assert proxy.summary()["answers"] == {"200": 2}
-            assert sidecar.books()["queued"] == 1
+            wait_until(lambda: sidecar.books()["queued"] == 1, what="the acknowledgement")

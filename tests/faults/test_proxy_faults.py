@@ -63,7 +63,7 @@ def test_one_bad_stream_never_holds_up_another(tmp_path: Path) -> None:
                 assert sidecar.post(report(item)).status_code == 200
             wait_until(lambda: len(proxy.items()) == 50, what="the good stream")
             delivered_once_in_order(proxy, good)
-            assert sidecar.books()["queued"] == 1
+            wait_until(lambda: sidecar.books()["queued"] == 1, what="the acknowledgement")
             reasons = "\n".join(sidecar.status()["reasons"])
             assert "stream 77 is unauthorized: HTTP 401: invalid token for data_id 77" in reasons
 

@@ -53,6 +53,7 @@ def test_a_damaged_row_holds_up_nothing_else(proxy: Proxy, sidecar: Sidecar) -> 
     new = accept(sidecar, 1)
     wait_until(lambda: set(new) <= set(proxy.ids()), what="what came after it")
     assert proxy.ids() == dict.fromkeys([*first, *last, *new], 1)
+    sidecar.wait_empty()  # it has arrived a moment before it is acknowledged
     status = sidecar.status()
     assert status["state"] == "degraded"
     assert "1 events could not be read from the disk" in reasons(sidecar)

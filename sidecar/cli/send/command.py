@@ -58,7 +58,7 @@ class _Command(click.Command):
               help="Where the sidecar is: unix:/PATH, unix:@NAME, tcp:HOST:PORT or a path."
               " Default: its usual places, those of the configuration first.")  # fmt: skip
 @click.option("--timeout", metavar="DURATION",
-              help="Give up when nothing got on disk for so long. Default: 30s; with --file 5min.")  # fmt: skip
+              help="Give up when no event was acknowledged for this time. Default: 30s; with --file 5min.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Say nothing when all is well.")
 def send(
     readable: Readable,

@@ -35,11 +35,11 @@ class GaveUpError(SidecarError):
 
 
 class SendError(SidecarError):
-    """Not everything is where it should be, and why."""
+    """Not all reports were delivered; the text says why."""
 
 
 class Patience:
-    """Ends when nothing was taken up or settled for `limit_s`."""
+    """A time-out: it ends when nothing was taken up or settled for `limit_s` seconds."""
 
     def __init__(self, limit_s: float, clock: Callable[[], float]) -> None:
         self._limit_s, self._clock = limit_s, clock

@@ -22,7 +22,7 @@ Way = tuple[str, Callable[[], SendLink]]
 
 
 class SendWay(msgspec.Struct, frozen=True):
-    """How reports go out: over `link`, and over what `connect` gives when that is lost, if anything.
+    """The way to send reports: over `link`; when it is lost, over the new link that `connect` gives, if any.
 
     `distrust` is told of a way that was shut without a word; `limits` are those of a report.
     """
@@ -34,7 +34,7 @@ class SendWay(msgspec.Struct, frozen=True):
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
-    """What the user said about it: a `socket` by name, else what can be read of the configuration."""
+    """The user's input for finding the sidecar: a `socket` by name, else the readable part of the configuration."""
 
     readable: Readable
     socket: str | None

@@ -13,7 +13,7 @@ from sidecar.core.model import Kind
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """What the options say of an event; None or empty: nothing."""
+    """The fields of an event that the options give. None or empty: not given."""
 
     name: str | None = None
     content: str | None = None

@@ -36,15 +36,17 @@ TIMEOUT_S = 30.0
 _STATUS_TIMEOUT_S = 5.0
 _PAUSE_S = 1.0
 MakeBody = Callable[[Report], tuple[bytes, str]]
-"""The body, and a token that the other side might repeat in its words; the sidecar never does. Raises Rejected."""
+"""Makes of a report the body, and the token to hide if the other side repeats it (the sidecar never does).
+
+Raises Rejected."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """On disk at the sidecar, or at the proxy."""
+    """The report was accepted: it is on disk at the sidecar, or at the proxy."""
 
 
 class Later(msgspec.Struct, frozen=True):
-    """The same again, after so long if that was said."""
+    """Send the same report again later; after how long, if the answer said it."""
 
     why: str
     after_s: float | None
@@ -165,7 +167,7 @@ class HttpLink:
 
 
 class _Identity(msgspec.Struct):
-    """What only a sidecar's status has, among all that might answer."""
+    """The fields of a status document by which a sidecar is told from other servers."""
 
     version: str
     books: dict[str, int | bool]

@@ -23,7 +23,7 @@ _TIMEOUT_S, _FILE_TIMEOUT_S = 30.0, 300.0
 
 
 class SendJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What the options say beside the events. `timeout_s` None: as fits what is sent."""
+    """The options of one `sidecar send`, except the events. `timeout_s` None: the default for what is sent."""
 
     where: Where
     timeout_s: float | None

@@ -16,13 +16,15 @@ from sidecar.core.errors import in_words
 from sidecar.host.listeners import short_path
 
 _WINDOW_LINES = 100
-"""Not settled at once; the sidecar keeps refusals of about so many lines for a client that does not read."""
+"""The most lines that are in flight (not settled) at one time.
+
+The sidecar keeps refusals of about this many lines for a client that does not read its answers."""
 _WINDOW_BYTES = 2_000_000
 _NO_LIMIT = 1 << 62
 
 
 class ReportLines:
-    """Which reports are open on one connection, as lines: what an answer settles is told to `outbox`.
+    """Track the reports that are in flight as lines on one connection, and tell `outbox` which ones an answer settles.
 
     `own_target` stands in for a target that is left out; None: the sidecar knows better.
     """

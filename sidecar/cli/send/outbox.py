@@ -16,11 +16,11 @@ from sidecar.cli.send.event import Item, with_fields
 from sidecar.core.errors import Place, Rejection, Scope, SidecarError
 
 _TARGET_BYTES = 64
-"""About what a target takes that is put in on the way."""
+"""About the bytes that a target needs if it is added when the report is sent."""
 
 
 class Pipe(msgspec.Struct, frozen=True):
-    """Where events go: to a configured stream by name, or to a data_id with its token."""
+    """The destination of events: a configured stream by name, or a data_id with its token."""
 
     data_id: int | None
     token: str
@@ -66,7 +66,7 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class SendLimits(msgspec.Struct, frozen=True):
-    """Of one report; a single event may be larger, and is then for the other side to judge."""
+    """The limits of one report. A single event may be larger: it is sent alone, and the other side decides."""
 
     events: int
     bytes: int
@@ -106,7 +106,7 @@ Complain = Callable[[Item, Rejection], None]
 
 
 class StoppedError(SidecarError):
-    """What was refused holds for everything that would follow."""
+    """Stop sending: the reason for this refusal applies to all later reports too."""
 
 
 def rejected_as(problem: str, place: Place, scope: str) -> Rejection:

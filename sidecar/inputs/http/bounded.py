@@ -34,7 +34,7 @@ _MAX_HEADERS = 100
 _MAX_QUIET_BYTES = 65_536  # of a head, of trailers, of whatever is neither a body nor the end of a request
 _MAX_HELD_BYTES = 16_000_000  # of all connections together, of requests that came before their turn
 _PIECE_BYTES = 2048
-"""Of a chunked body, of which nobody knows where it ends: so much, with what begins behind it, is parsed at once."""
+"""Bytes of a chunked body that are parsed at once, since its end is not known; what follows it may be among them."""
 _AT_ONCE = 32
 """Requests of one connection that are looked at before all others have their turn."""
 _END_OF_HEAD = b"\r\n\r\n"
@@ -42,7 +42,7 @@ _NO_PATH = re.compile(rb"https?://[^/?#]+")
 
 
 class ConnectionLimits:
-    """What all connections of a listener have in common. `held_bytes` came before their turn."""
+    """The state that all connections of a listener share. `held_bytes`: bytes that came before their turn."""
 
     __slots__ = ("held_bytes", "max_connections")
 
@@ -52,7 +52,7 @@ class ConnectionLimits:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One HTTP connection with bounds on its memory and time. Event loop only."""
 
     cycle: Any
     pipeline: Any
@@ -113,7 +113,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return bool(self._held) or self._hear_no_more()
 
     def pause_writing(self) -> None:
-        """Hear a client no more that does not read its answers."""
+        """Stop reading from a client that does not read its answers."""
         super().pause_writing()
         self._deaf_since_s = self.loop.time()
         self.flow.pause_reading()
@@ -170,7 +170,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return _PIECE_BYTES if self._body_left is None else self._body_left
 
     def _hold(self, held: bytes) -> None:
-        """Count what is held; a client that asks ahead when all others do is heard no more."""
+        """Count the held bytes. If all connections hold too many, a client that sends ahead is not read any more."""
         self._held = held
         self._limits.held_bytes += len(held) - self._counted
         self._counted = len(held)

@@ -7,7 +7,7 @@ from sidecar.core.errors import Rejected
 _WBITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 _RAW_DEFLATE = -15
 _MAX_MEMBERS = 32
-"""Of a gzip body: more than anybody sends, and few enough, since each costs a copy of what follows it."""
+"""The most members of a gzip body: more than anybody sends. Each member costs a copy of the bytes behind it."""
 
 
 def decode(body: bytes, encoding: bytes, max_bytes: int) -> bytes:

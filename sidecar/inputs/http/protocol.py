@@ -27,7 +27,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 
 class IntakeProtocol(BoundedProtocol):
-    """One connection. `Shared` bounds all bodies together."""
+    """One HTTP connection of the main listener, with a short cut for pushes. `Shared` bounds all bodies together."""
 
     sender: Sender
 
@@ -193,7 +193,7 @@ class IntakeProtocol(BoundedProtocol):
 
 
 def sender_of(transport: Any) -> Sender:
-    """Who is at the other end of a connection. This host's outer addresses are its own as well."""
+    """Return the sender at the other end of a connection. All addresses of this host count as this host."""
     peer, mine = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
     if not isinstance(peer, tuple) or peer[0] == mine[0] or is_own_address(peer[0]):
         return THIS_HOST

@@ -18,7 +18,9 @@ _MAX_BUFFERED_BYTES = 64_000_000
 _LARGE_BYTES = 65_536
 """The worst report of this size takes the event loop about 25 ms; larger ones are looked at by other threads."""
 _DISCARD_FACTOR = 8
-"""How far beyond the limit a body is still read, so that the client hears why; after that it is cut off."""
+"""A refused body is read up to this many times the limit, so that the client gets the answer with the reason.
+
+After that the connection is cut off."""
 _RETRY_STORAGE_S = 5
 
 
@@ -40,7 +42,7 @@ class HttpConnection(Protocol):
 
 
 class Shared:
-    """What all connections of one listener have in common; `buffered_bytes` bounds all unfinished bodies together."""
+    """The state that all connections of one listener share. `buffered_bytes` counts all unfinished bodies together."""
 
     __slots__ = (
         "accept",

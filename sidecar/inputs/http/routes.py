@@ -28,7 +28,7 @@ _PAGE_FILES = {
 SEEN_PATH = "/dead/seen"
 """Here the page says that somebody has seen the dead letters up to a number."""
 _OWN_PATHS = (*_PAGE_FILES, "/status", "/metrics", SEEN_PATH)
-"""For programs of this host, unless `http.status_listen` shows them to others."""
+"""The paths that only programs of this host may read, unless `http.status_listen` shows them to others."""
 _SAFE = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -40,7 +40,7 @@ _SAFE = {
 
 
 class Views(Protocol):
-    """What the routes show; the application provides it."""
+    """The data that the routes show. The application implements it."""
 
     def status(self) -> Awaitable[msgspec.Struct]:
         """Return the status document."""

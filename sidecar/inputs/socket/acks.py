@@ -32,7 +32,7 @@ class _Acked(msgspec.Struct):
 
 
 class Acks:
-    """Answers that wait to be written."""
+    """The answers of one connection that wait to be written: refusals, and one count of committed lines."""
 
     __slots__ = ("_refusals", "_refusals_bytes", "_told", "_untold", "acked")
 

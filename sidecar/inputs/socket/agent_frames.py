@@ -14,7 +14,7 @@ import struct
 import msgspec
 
 FIRST_BYTE = 0
-"""Of every frame, since all types are small numbers; no JSON begins with it."""
+"""The first byte of every frame, since all types are small numbers. No JSON text begins with it."""
 
 _COMMON, _OPERATIONS, _DYNAMIC, _GET_CONFIGURATION = 3073, 3084, 9, 10
 _TYPES = (_COMMON, _OPERATIONS, _DYNAMIC, _GET_CONFIGURATION)
@@ -22,7 +22,7 @@ _HEAD = struct.Struct(">IiII8x")
 _DYNAMIC_HEAD = struct.Struct(">QIIII")
 _ANSWER_HEAD = struct.Struct(">II")
 _MAX_BODY_BYTES = 64_000_000
-"""Beyond any real frame; a length above it is a lie, and no reason to wait for so many bytes."""
+"""The largest body that is believed. It is larger than any real one, so a longer length means broken data."""
 
 
 class Frame(msgspec.Struct, frozen=True):

@@ -20,14 +20,16 @@ from sidecar.core.errors import Unavailable
 
 log = structlog.get_logger("inputs.socket")
 _MAX_HELD_BYTES = 32_000_000
-"""Of whole lines that are not on disk; below what admission takes for a slow disk."""
+"""The most bytes of whole lines in memory that are not on disk. It is below the limit at which admission refuses."""
 _RESUME_AT_ONCE = 32
 _MAX_UNFINISHED_BYTES = 64_000_000
 _SMALL_BYTES = 4096
-"""Of an unfinished line, which is not counted: so nobody can keep others from sending short ones."""
+"""Bytes up to which an unfinished line is not counted, so that nobody can stop others from sending short lines."""
 _BACKOFF = Backoff(first_s=0.05, cap_s=1.0)
 _SETTLED_S = 5.0
-"""Without anybody waiting for so long, it is over; a queue at its limit changes its mind many times a second."""
+"""Seconds without a waiting connection after which backpressure has ended.
+
+A queue at its limit has room and no room many times a second."""
 
 
 class Member(Protocol):
@@ -39,14 +41,14 @@ class Member(Protocol):
         """Try again what did not work before. Returns why there is no room; None if there is, or nobody knows yet."""
 
     def pause_or_resume(self) -> None:
-        """Read, or do not, as there is memory."""
+        """Start or stop reading, depending on the free memory."""
 
     def give_up_unfinished(self, reason: str) -> None:
         """Forget the line that has no end yet."""
 
 
 class Backpressure:
-    """One for all sockets. `reason` is why connections wait, if any do."""
+    """Bound the memory of all sockets, and retry connections that wait. `reason`: why they wait; None: none does."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, max_connections: int) -> None:
         self._loop, self._max_connections = loop, max_connections
@@ -60,7 +62,7 @@ class Backpressure:
         self._unfinished: dict[Member, int] = {}  # bytes of a line without an end, where that is not small
         self._timer: asyncio.TimerHandle | None = None  # of the next try; None: nobody waits
         self._tries = 0  # in vain, in a row
-        self._told: str | None = None  # the reason that is in the log; None: that it is over, is too
+        self._told: str | None = None  # the reason that was logged; None: no reason is open, its end was logged
         self._since_s = 0.0  # when the first one began to wait, on the loop's clock
         self._over: asyncio.TimerHandle | None = None  # will say that it is over; None: it is, or is not
 

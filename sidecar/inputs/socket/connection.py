@@ -27,10 +27,10 @@ from sidecar.inputs.socket.sessions import Session, SessionItem
 
 _MAX_HELD_BYTES = 1_000_000
 _ITEM_BYTES = 1_000
-"""What an item costs beside its bytes, until it is on disk."""
+"""Bytes of memory that an item needs in addition to its own bytes, until it is on disk."""
 _SAY_AGAIN_S = 0.2
 _LINGER_S = 10.0
-"""How long a client that sends no more, and does not read, may still learn what became of its lines."""
+"""Seconds for which answers are kept for a client that has stopped sending and does not read."""
 _SLICE_S = 0.005
 """How long items of one connection are taken before others have their turn."""
 
@@ -58,7 +58,7 @@ class SocketInput(Protocol):
 
 
 class SocketConnection(asyncio.Protocol):
-    """Reads as long as there is room, for one client. On the event loop."""
+    """Serve one client of a stream socket: read while there is room, and answer. Event loop only."""
 
     __slots__ = (
         "_answering",

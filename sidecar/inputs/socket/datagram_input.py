@@ -19,9 +19,9 @@ from sidecar.intake import Prepared
 
 _AT_ONCE = 256
 _AT_ONCE_BYTES = 250_000
-"""So little that not even the smallest queue takes it for something that it will never have room for."""
+"""Bytes that are read at once: so few that even the smallest queue will not refuse them as too large for ever."""
 _SETTLE_S = 1.0
-"""At a stop, for reading what has arrived."""
+"""Seconds for reading datagrams that have arrived, when the sidecar stops."""
 _ANCILLARY_BYTES = 256
 _SO_RXQ_OVFL = 40  # not in Python's socket module: how many datagrams the kernel had no room for
 _NO_ROOM_IN_MEMORY = "the disk is slower than the input"
@@ -30,7 +30,7 @@ _STORAGE = "storage"
 
 
 class DatagramInput:
-    """One socket of the configuration."""
+    """Read one datagram socket of the configuration. Event loop only."""
 
     def __init__(
         self, counts: InputCounts, settings: Socket, backpressure: Backpressure, *, prepare_lines: PrepareLines

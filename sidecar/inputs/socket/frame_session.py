@@ -15,7 +15,7 @@ from sidecar.intake import Prepared
 
 
 class FrameSession:
-    """`configuration` is the answer to clients that ask for it."""
+    """Speak the agent's frame protocol with one client. `configuration` is the answer to clients that ask for it."""
 
     def __init__(
         self,

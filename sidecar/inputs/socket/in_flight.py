@@ -28,7 +28,7 @@ Settled = Callable[[InFlightItem, Exception | None], None]
 
 
 class InFlight:
-    """All of one connection. On the event loop."""
+    """Track the items of one connection that are submitted and not committed yet. Event loop only."""
 
     __slots__ = ("_failed", "_open", "_order", "_under_way")
 

@@ -21,7 +21,7 @@ Piece = bytes | Overlong
 
 _BLANK = re.compile(rb"\n[ \t\r\n]+")
 _BLOCK_BYTES = 32_768
-"""Of several lines: enough to share the cost of a block, and few enough to find room in a queue that is nearly full."""
+"""Bytes of a block of lines: large enough to share its cost, small enough to fit into a queue that is nearly full."""
 
 
 class LineFramer:

@@ -11,7 +11,7 @@ _HALF_A_LINE = "the connection ended in the middle of this line"
 
 
 class LineSession:
-    """Lines are numbered from 1 as they are taken; blank ones do not count."""
+    """Speak the line protocol with one client. Lines are numbered from 1 as they come; blank lines do not count."""
 
     def __init__(
         self, check: PrepareLines, counts: InputCounts, max_line_bytes: int, *, lost: str | None = None

@@ -26,7 +26,7 @@ class PeerCredentials(msgspec.Struct, frozen=True):
 
 
 class Allowed(msgspec.Struct, frozen=True):
-    """Who may use a socket; with nobody named, whoever the mode lets in."""
+    """The users and groups that may use a socket. If none is named, the file mode decides."""
 
     users: frozenset[int]
     groups: frozenset[int]

@@ -8,7 +8,7 @@ import os
 
 
 class ResponseWriter:
-    """`mute`: nobody hears any more."""
+    """Write answers to one client without blocking. `mute`: nobody reads them any more, so they are dropped."""
 
     __slots__ = ("_fd", "_rest", "mute")
 

@@ -18,13 +18,13 @@ from sidecar.intake import PreparedFrame, PreparedLines
 from sidecar.status.document import InputStatus
 
 _OTHER_FILES = 512
-"""Descriptors that are needed for everything else: HTTP, the proxies, the queue."""
+"""File descriptors that are reserved for everything else: HTTP, the proxies, the queue."""
 _FEWEST = 64
 log = structlog.get_logger("inputs.socket")
 
 
 class SocketIntake(Protocol):
-    """What sockets need of the intake."""
+    """The part of the intake that sockets use."""
 
     def prepare_lines(self, block: bytes, *, stream: str | None, tokens: Collection[str], local: bool) -> PreparedLines:
         """Check whole lines. Raises Unavailable."""
@@ -34,7 +34,10 @@ class SocketIntake(Protocol):
 
 
 class Sockets:
-    """`configuration` is what clients of the agent's socket are told about this host; it may change."""
+    """Start, watch and stop all sockets of the configuration.
+
+    `configuration` is the answer about this host for clients of the agent's socket; it may change.
+    """
 
     def __init__(self, settings: Mapping[str, Socket], intake: SocketIntake, configuration: bytes) -> None:
         self.configuration = configuration

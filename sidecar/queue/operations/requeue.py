@@ -165,7 +165,7 @@ class Replay(msgspec.Struct, frozen=True):
 
 
 class CancelReplay(msgspec.Struct, frozen=True):
-    """Take back what waits to be replayed: it is dropped, by the operator's own word."""
+    """Cancel all replays: drop the events that wait to be replayed. An operator asked for it."""
 
     def apply(self, tx: Transaction) -> Moved:
         """Delete all at once: that takes no memory."""

@@ -18,7 +18,7 @@ _STEADY = {
     "kept": "coalesce(steady_ms, delivered_ms)",
     "dead": "coalesce(steady_ms, last_ms)",
 }
-"""When a row of each table came, by the steady clock."""
+"""For each table, the SQL expression for the time of a row by the steady clock, in milliseconds."""
 
 
 class Expire(msgspec.Struct, frozen=True):
@@ -143,7 +143,7 @@ class SeeDead(msgspec.Struct, frozen=True):
 
 
 class Ping(msgspec.Struct, frozen=True):
-    """Goes through the writer and back: proof that it is alive."""
+    """Do nothing in a transaction. If it returns, the writer is alive."""
 
     def apply(self, tx: Transaction) -> None:
         """Do nothing."""

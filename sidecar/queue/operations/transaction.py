@@ -16,7 +16,9 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Transaction:
-    """The connection, the codec, and what changes for which stream. `steady_ms`: when it is, for what grows old.
+    """Hold the open transaction: the connection, the codec, and the changes of each stream.
+
+    `steady_ms`: the time now on the steady clock, by which rows grow old.
 
     `appends`: what is to be accepted; the writer joins it at the end into common chunks of up to `chunk_bytes`.
     `grown`: the lanes that have more to send. `to_forget`: drained streams, each with the one that takes its counters
@@ -65,7 +67,7 @@ class Transaction:
 
 
 class Operation(Protocol[T_co]):
-    """Something to be done in a transaction: a value, which holds nothing that changes."""
+    """An operation to run in a transaction. It is an immutable value."""
 
     def apply(self, tx: Transaction) -> T_co:
         """Do it, and return what is to be known of it.
