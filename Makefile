@@ -5,6 +5,8 @@
 # make lint      ruff and mypy alone
 # make soak      the long campaigns: hours of crashes and outages, and an hour of a load under which memory stays flat
 # make fuzz      the property tests with many more examples
+# make mutants   mutants of forward, intake, queue and report, and which of them no test notices: hours; MUTANTS chooses
+# make coverage  which lines the tests without other programs run
 # make fleet     the figures and the picture of docs/decisions/fleet.md
 # make deb       dist/*.deb
 
@@ -16,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test check lint unit soak fuzz fleet deb debian-packages constraints clean
+.PHONY: install demo test check lint unit soak fuzz mutants coverage fleet deb debian-packages constraints clean
 
 install: .venv/installed
 	@echo "installed: $(BIN)/sidecar"
@@ -34,6 +36,10 @@ install: .venv/installed
 # With pip's own build isolation: one of the test packages comes as a source distribution only.
 .venv/installed-test: .venv/installed
 	$(PIP) install -c constraints.txt -e '.[test]'
+	@touch $@
+
+.venv/installed-measure: .venv/installed-test
+	$(PIP) install -c constraints.txt -e '.[measure]'
 	@touch $@
 
 # What the tests need of Debian: certificates are made with openssl, rotation is tested with logrotate, and the status
@@ -75,6 +81,15 @@ soak: .venv/installed-test
 fuzz: .venv/installed-test
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) tests/unit tests/component -m property --timeout 0
 
+MUTANTS ?=
+mutants: .venv/installed-measure
+	HYPOTHESIS_PROFILE=mutants $(BIN)/mutmut run $(MUTANTS)
+	$(BIN)/mutmut results
+
+coverage: .venv/installed-measure
+	$(PYTEST) --numprocesses 2 --dist loadfile -m "not debian" --cov=sidecar --cov-report=term:skip-covered \
+		tests/unit tests/component tests/contract
+
 fleet: .venv/installed-test
 	$(BIN)/python -m tests.fleet.report
 	$(BIN)/python -m tests.fleet.plot docs/decisions/fleet.svg
@@ -84,7 +99,7 @@ deb: .venv/installed-test
 
 constraints:
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
-	build/constraints/bin/pip install --quiet --upgrade setuptools '.[test]'
+	build/constraints/bin/pip install --quiet --upgrade setuptools '.[test,measure]'
 	{ head -n 1 constraints.txt; build/constraints/bin/pip freeze --all \
 		| grep -vE '^(pip|bkmonitor-sidecar)( |=)'; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt && rm -rf build/constraints
