@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,25 +12,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.filters import DeadFilter, KeptFilter, Moved
-from sidecar.core.model import BEFORE_ALL, Block, Books
+from sidecar.core.model import BEFORE_ALL, Block, Books, StreamKey
 from sidecar.queue.filters import condition_of
 from sidecar.queue.operations import (
+    Acknowledge,
     Append,
     Bury,
     CancelReplay,
     Defer,
     Expire,
     Fit,
+    ForgetQuotas,
+    Operation,
+    Ping,
     Purge,
     PutBack,
     Release,
     Replay,
     SaveQuotas,
+    SeeDead,
     SetAside,
     Split,
     Tidy,
+    requeue,
 )
-from tests.support.queues import KEY, DirectQueue, direct_queue
+from tests.support.queues import KEY, OTHER, DirectQueue, direct_queue
 
 ALL = DeadFilter()
 
@@ -406,3 +413,210 @@ def test_what_older_versions_kept_in_tables_of_other_names_goes_on(tmp_path: Pat
         assert queue.reader.quotas() == {"digest": ("boot", b"12.5")}
         queue.do(Release(100, 500))
         assert queue.waiting() == ["1"]  # the other one was found to be damaged, and stays as it is
+
+
+def together(queue: DirectQueue, *operations: Operation[Any]) -> None:
+    """Have `operations` committed as one transaction."""
+    hold, settled, errors = threading.Event(), threading.Semaphore(0), list[Exception | None]()
+
+    def wait(_: Exception | None) -> None:
+        hold.wait(10)
+
+    def done(error: Exception | None) -> None:
+        errors.append(error)
+        settled.release()
+
+    queue.submit(Ping(), wait)  # the writer waits here while the others gather
+    for operation in operations:
+        queue.submit(operation, done)
+    hold.set()
+    for _ in operations:
+        assert settled.acquire(timeout=10)
+    assert errors == [None] * len(operations)
+
+
+def rows(queue: DirectQueue, sql: str) -> list[Any]:
+    with sqlite3.connect(queue.path) as connection:
+        found = connection.execute(sql).fetchall()
+    connection.close()
+    return found
+
+
+def test_two_replays_of_one_commit_never_mix_their_proxies(queue: DirectQueue) -> None:
+    queue.append("1")
+    queue.acknowledge(0, keep=True, now_ms=1)
+    elsewhere = Replay(KeptFilter(from_ms=0, to_ms=9), "http://o", 0, 77)
+    together(queue, elsewhere, Replay(KeptFilter(from_ms=0, to_ms=9), None, 0, 77))
+    lane = queue.stream().lane("replay")
+    assert (lane.events, lane.target) == (1, "http://o")
+
+
+def test_a_replay_may_follow_a_cancelled_one_in_the_same_commit(queue: DirectQueue) -> None:
+    queue.append("1")
+    queue.acknowledge(0, keep=True, now_ms=1)
+    queue.get(Replay(KeptFilter(from_ms=0, to_ms=9), "http://o", 0, 77))
+    together(queue, CancelReplay(), Replay(KeptFilter(from_ms=0, to_ms=9), None, 0, 77))
+    lane = queue.stream().lane("replay")
+    assert (lane.events, lane.target) == (1, "")
+
+
+def test_what_is_deferred_keeps_its_age_and_rules_and_the_rest_stays(queue: DirectQueue) -> None:
+    late = 10**12 + 3_600_000
+    same = late + 5
+    queue.append(*stamped(1, same, 2, same, late), at_ms=5)
+    queue.append(*stamped(same, same + 60_000))
+    queue.append(*stamped(3))
+    rows(queue, "UPDATE chunk SET rules = 0")
+    queue.now_ms = 50
+    assert queue.get(Defer(queue.stream().fresh, 2, late)) == 4
+    assert queue.get(Defer(queue.stream().fresh, 2, late)) == 0
+    assert queue.waiting() == stamped(1, 2, late, 3)
+    scheduled = "SELECT accepted_ms, steady_ms, rules FROM scheduled WHERE accepted_ms = 5"
+    assert rows(queue, scheduled) == [(5, 5, 0)]
+    assert queue.reader.audit() == []
+    queue.get(Release(10**12 + 70_000, 50))
+    assert queue.waiting() == stamped(1, 2, late, 3, same, same, same, same + 60_000)
+    assert {number for (number,) in rows(queue, "SELECT rules FROM chunk")} == {0}
+    assert queue.reader.audit() == []
+
+
+def test_what_is_dated_at_the_limit_itself_is_not_deferred_nor_what_cannot_be_read(queue: DirectQueue) -> None:
+    late = 10**12 + 3_600_000
+    queue.append(*stamped(late))
+    queue.append("{broken")
+    assert queue.get(Defer(queue.stream().fresh, 1, late)) == 0
+    assert queue.waiting() == [*stamped(late), "{broken"]
+
+
+def test_what_is_set_aside_keeps_its_age_and_rules(queue: DirectQueue) -> None:
+    queue.append("1", at_ms=5)
+    rows(queue, "UPDATE chunk SET rules = 0")
+    queue.now_ms = 50
+    queue.do(SetAside(queue.stream().fresh, 0))
+    assert rows(queue, "SELECT accepted_ms, steady_ms, rules FROM chunk") == [(5, 5, 0)]
+    queue.do(Expire(20))
+    assert queue.stream().books == Books(accepted=1, dropped=1)
+
+
+def test_a_replay_keeps_the_rules_and_says_what_else_is_under_way(queue: DirectQueue) -> None:
+    for number in range(4):
+        queue.append(str(number), "x")
+        queue.acknowledge(number, keep=True, now_ms=number)
+    rows(queue, "UPDATE kept SET rules = 0")
+    assert replay(queue, 0, 0, target="http://o") == Moved(2, None)
+    assert replay(queue, 1, 1, target="http://o") == Moved(2, None)
+    assert replay(queue, 1, 1) == Moved(0, None, elsewhere="http://o")
+    assert {number for (number,) in rows(queue, "SELECT rules FROM chunk")} == {0}
+    assert queue.get(CancelReplay()) == Moved(4, None)
+    queue.get(Replay(KeptFilter(from_ms=0, to_ms=9), None, 0, 77))
+    assert replay(queue, 0, 0, target="http://o").elsewhere == "the usual proxies"
+    assert queue.get(CancelReplay()) == Moved(8, None)
+
+
+def test_large_moves_are_made_in_parts(queue: DirectQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requeue, "_AT_ONCE_BYTES", 10)
+    for number in range(4):
+        queue.append(str(number))
+        queue.acknowledge(number, keep=True, now_ms=number)
+    parts: list[int] = []
+    after: int | None = 0
+    while after is not None:
+        moved = queue.get(Replay(KeptFilter(from_ms=0, to_ms=9), None, after, 77))
+        parts.append(moved.events)
+        after = moved.last_id
+    assert parts == [2, 2, 0]
+    for number in range(4):
+        later(queue, str(number), 10)
+    queue.do(Release(10, 1))
+    assert queue.waiting() == ["0", "1"]
+
+
+@pytest.mark.parametrize(("limit", "most"), [("_AT_ONCE_BYTES", [2, 2, 1]), ("_AT_ONCE_ROWS", [2, 2, 1])])
+def test_a_purge_is_made_in_parts(
+    queue: DirectQueue, monkeypatch: pytest.MonkeyPatch, limit: str, most: list[int]
+) -> None:
+    monkeypatch.setattr(requeue, limit, 2)
+    queue.do(Append(queue.stream(), [], 1, [(b"1", "bad")] * 5))
+    parts: list[int] = []
+    after: int | None = 0
+    while after is not None:
+        moved = queue.get(Purge(ALL, after))
+        parts.append(moved.events)
+        after = moved.last_id
+    assert parts == most
+
+
+def test_what_concerns_two_streams_is_counted_for_both(queue: DirectQueue) -> None:
+    for key in (KEY, OTHER):
+        queue.append("1", "2", key=key)
+        queue.do(Acknowledge(queue.stream(key).fresh, 9, 1, keep=True))
+        queue.do(Append(queue.stream(key), [], 1, [(b"1", "bad"), (b"2", "unfit")]))
+    replay(queue, 0, 9)
+    assert queue.get(CancelReplay()) == Moved(4, None)
+    asked = set()
+
+    def fit(key: StreamKey, body: bytes) -> bytes | None:
+        asked.add(key)
+        return None if body == b"2" else body
+
+    moved = queue.get(PutBack(ALL, 0, 50, fit))
+    assert (moved.events, moved.unfit, asked) == (2, 2, {KEY, OTHER})
+
+
+def test_several_operations_of_one_commit_keep_the_books(queue: DirectQueue) -> None:
+    queue.append("1", "2", "3")
+    queue.append("4", "5")
+    fresh = queue.stream().fresh
+    together(
+        queue,
+        Append(queue.stream(), [Block(b"6", 1)], 0),
+        Split(fresh, 0, 1),
+        Acknowledge(fresh, -1, 0, keep=False),
+        Split(fresh, 0, 1),
+        Acknowledge(fresh, -1, 0, keep=False),
+    )
+    assert queue.reader.audit() == []
+    assert queue.stream().books.delivered == 2
+    assert queue.stream().queued_bytes == sum(len(c.body) for c in queue.reader.chunks(fresh.id, BEFORE_ALL, 10**6))
+
+
+def test_what_was_scheduled_and_grew_too_old_has_its_reason(queue: DirectQueue) -> None:
+    later(queue, "1", 10**6, at_ms=5)
+    queue.do(Expire(20))
+    assert queue.reader.dropped() == {1: {"max_age": 1}}
+
+
+def test_what_is_scheduled_is_dropped_last_but_it_is(tmp_path: Path) -> None:
+    with direct_queue(tmp_path / "queue.db", 62_000, drop_beyond_bytes=3_000_000) as queue:
+        for _ in range(20):
+            later(queue, f'"{os.urandom(30_000).hex()}"', 10**6)
+        while not queue.stream().books.dropped:
+            queue.append(f'"{os.urandom(30_000).hex()}"')
+        assert queue.stream().lane("scheduled").events == 20
+        for _ in range(100):
+            later(queue, f'"{os.urandom(30_000).hex()}"', 10**6)
+            assert queue.writer.size_bytes <= 3_300_000
+        assert queue.waiting() == []
+        assert queue.reader.dropped() == {1: {"max_size": queue.stream().books.dropped}}
+        assert queue.reader.audit() == []
+
+
+def test_a_new_stream_larger_than_the_queue_is_dropped_in_the_commit_that_makes_it(tmp_path: Path) -> None:
+    with direct_queue(tmp_path / "queue.db", 62_000, drop_beyond_bytes=3_000_000) as queue:
+        blocks = [Block(f'"{os.urandom(30_000).hex()}"'.encode(), 1) for _ in range(140)]
+        assert queue.do(Append(queue.stream(), blocks, 0)) is None
+        assert queue.writer.size_bytes <= 3_000_000
+        assert queue.stream().books.dropped > 0
+
+
+def test_only_the_quotas_that_nobody_uses_are_forgotten(queue: DirectQueue) -> None:
+    queue.do(SaveQuotas({"a": b"1", "b": b"2"}, "boot"))
+    queue.do(ForgetQuotas(["a"]))
+    assert set(queue.reader.quotas()) == {"b"}
+
+
+def test_the_mark_of_seen_dead_letters_goes_neither_back_nor_ahead(queue: DirectQueue) -> None:
+    queue.do(Append(queue.stream(), [], 1, [(b"1", "bad")] * 3))
+    for through, mark in ((2, 2), (1, 2), (99, 3)):
+        queue.do(SeeDead(through))
+        assert rows(queue, "SELECT id FROM seen WHERE what = 'dead'") == [(mark,)]

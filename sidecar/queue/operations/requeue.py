@@ -142,7 +142,7 @@ class Replay(msgspec.Struct, frozen=True):
         """Accept them once more; the kept copies stay for as long as they would have."""
         streams = tx.streams
         lanes = [stream.lane("replay") for stream in tx.streams.values()]
-        busy = [lane.target or "" for lane in lanes if tx.waiting(lane)]
+        busy = [tx.target(lane) for lane in lanes if tx.waiting(lane)]
         if any(target != (self.target or "") for target in busy):
             return Moved(0, None, elsewhere=next(target or "the usual proxies" for target in busy))
         condition, values = condition_of(self.wanted)

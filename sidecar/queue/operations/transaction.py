@@ -65,6 +65,12 @@ class Transaction:
         changed = delta.lanes.get(lane) if delta else None
         return lane.events + (changed.events if changed else 0)
 
+    def target(self, lane: QueueLane) -> str:
+        """Return where a replay in `lane` goes, as this transaction has it; empty: to the usual proxies."""
+        delta = self.deltas.get(lane.stream)
+        changed = delta.lanes.get(lane) if delta else None
+        return (changed.target if changed and changed.target is not None else lane.target) or ""
+
 
 class Operation(Protocol[T_co]):
     """An operation to run in a transaction. It is an immutable value."""
