@@ -3,11 +3,13 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.forward.byte_limiter import ByteLimiter, Sent, Weight, weigh
+from sidecar.forward import LaneQuota, Limiter, WindowQuota
+from sidecar.forward.byte_limiter import ByteLimiter, BytesSnapshot, Sent, Weight, weigh
 from sidecar.standin.behind import message_bytes
 from tests.support.reports import event, sample
 from tests.support.strategies import weird
@@ -309,3 +311,79 @@ def test_any_body_weighs_at_least_what_it_becomes(values: list[Any], ascii_only:
     items = [{"value": value} for value in values]
     texts = [json.dumps(item, ensure_ascii=ascii_only).encode("utf-8", "replace") for item in items]
     assert weigh(b",".join(texts), len(items)).bytes >= sum(message_bytes(item) for item in items)
+
+
+def test_nobody_goes_alone_while_bytes_are_on_their_way() -> None:
+    limiter = ByteLimiter(10_000)
+    limiter.spend(0.0, Weight(20_000, 1))
+    limiter.ask("a", 0.0, Weight(20_000, 1), 1.0)
+    assert limiter.wait_s(0.0, Weight(15_000, 1), "b") > 0
+
+
+def test_a_restart_counts_what_was_sent_also_long_after_the_boot() -> None:
+    before, after = ByteLimiter(10_000), ByteLimiter(10_000)
+    before.spend(1000.0, Weight(30_000, 1))
+    after.restore(before.snapshot(1000.0), 1001.0, same_boot=True)
+    assert after.wait_s(1001.0, Weight(30_000, 1)) > 0
+
+
+def test_what_an_earlier_restart_took_for_sent_counts_up_to_its_own_end() -> None:
+    limiter = ByteLimiter(10_000)
+    limiter.restore(BytesSnapshot(at_s=-400, bytes=0, older=[(3.1, 20_000)]), 0.0, same_boot=True)
+    assert limiter.wait_s(2.9, Weight(20_000, 1)) > 0
+    assert limiter.wait_s(3.2, Weight(20_000, 1)) == 0
+
+
+def test_items_that_left_in_the_moment_of_an_answer_are_not_after_it() -> None:
+    limiter = ByteLimiter(10_000)
+    limiter.landed(limiter.spend(0.0, Weight(29_000, 1), proxy="p"), 1.0, accepted=True)
+    for sent in [limiter.spend(1.0, Weight(0, 3000), proxy="p") for _ in range(2)]:
+        limiter.landed(sent, 1.1, accepted=True)
+    assert limiter.wait_s(1.2, Weight(29_000, 1)) > 0
+
+
+def lane_quota(limiter: ByteLimiter, lane: str) -> LaneQuota:
+    window = WindowQuota(1, 1)
+    return LaneQuota(
+        limiter=Limiter(None, random=lambda: 1.0), byte_limiter=limiter, search=window, refusals=window, lane=lane
+    )
+
+
+def test_lanes_of_one_data_id_wait_each_for_itself() -> None:
+    limiter = ByteLimiter(10_000)
+    one, two = lane_quota(limiter, "one"), lane_quota(limiter, "two")
+    one.spend(0.0, Weight(30_000, 1), "p").landed(0.0, accepted=True)
+    one.ask(0.0, Weight(20_000, 1))
+    assert one.bytes_wait_s(0.0, Weight(20_000, 1)) == pytest.approx(3.2)
+    assert one.bytes_wait_s(3.3, Weight(20_000, 1)) == 0
+    assert two.bytes_wait_s(3.3, Weight(20_000, 1)) > 0
+    one.spend(3.3, Weight(5_000, 1), "p")
+    assert two.bytes_wait_s(3.3, Weight(20_000, 1)) == 0
+
+
+@pytest.mark.parametrize(("at_s", "kept"), [(2.7, True), (3.3, False)])
+def test_only_who_has_to_wait_keeps_others_from_it(at_s: float, kept: bool) -> None:
+    limiter = ByteLimiter(10_000)
+    one, two = lane_quota(limiter, "one"), lane_quota(limiter, "two")
+    one.spend(0.0, Weight(30_000, 1), "p").landed(0.0, accepted=True)
+    one.ask(at_s, Weight(20_000, 1))
+    assert (two.bytes_wait_s(3.3, Weight(20_000, 1)) > 0) is kept
+
+
+def test_what_is_written_down_of_a_data_id_covers_what_was_spent() -> None:
+    quota = lane_quota(ByteLimiter(10_000), "one")
+    quota.spend(5.0, Weight(30_000, 1), "p")
+    _, data_id = quota.snapshot(5.0)
+    assert msgspec.json.decode(data_id, type=BytesSnapshot).bytes >= 30_000
+
+
+@pytest.mark.parametrize("text", ["<", "&", "\u2028", "\u2029", "\b", "\f"])
+def test_many_characters_that_grow_in_the_message_are_all_counted(text: str) -> None:
+    item = event(event={"content": text * 20_000})
+    assert weigh(json.dumps(item, ensure_ascii=False).encode(), 1).bytes >= message_bytes(item)
+
+
+@pytest.mark.parametrize("number", ["1e20", "1E20", "1e+20"])
+def test_many_numbers_that_grow_in_the_message_are_all_counted(number: str) -> None:
+    body = f'{{"value":[{",".join([number] * 5000)}]}}'.encode()
+    assert weigh(body, 1).bytes >= len("100000000000000000000,") * 5000

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sidecar.core.backoff import Backoff
 from sidecar.core.model import Chunk, StreamKey
 from sidecar.forward.batch import head, room_bytes, splice
-from sidecar.forward.endpoints import Endpoints
+from sidecar.forward.endpoints import Endpoint, Endpoints
 from sidecar.forward.outcome import (
     Busy,
     DataFault,
@@ -330,3 +330,55 @@ def test_losing_a_proxy_moves_only_its_own_hosts() -> None:
         before = endpoints(*urls, choose="spread", host=f"host-{n}").all[0].url
         after = endpoints(*urls[1:], choose="spread", host=f"host-{n}").all[0].url
         assert after == before or before == urls[0]
+
+
+@pytest.mark.parametrize("urls", [("http://a", "http://b"), ("http://b", "http://a")])
+def test_failover_keeps_the_order_that_is_given(urls: tuple[str, ...]) -> None:
+    assert [endpoint.url for endpoint in made(urls).all] == list(urls)
+
+
+def test_a_proxy_that_is_up_may_be_claimed_by_all() -> None:
+    endpoints = made(("http://a",))
+    (only,) = endpoints.all
+    endpoints.worked(only, 1.0)
+    assert endpoints.claim(only, 2.0, {"http://a": 1.5})
+    assert endpoints.claim(only, 2.0, {"http://a": 1.5})
+
+
+def test_the_attempt_is_offered_and_taken_at_the_very_moment() -> None:
+    endpoints = made(("http://a",))
+    (only,) = endpoints.all
+    endpoints.failed(only, "refused", started_s=0.0, now_s=1.0)
+    failed_at = {"http://a": 1.0}
+    assert endpoints.pick(only.retry_at_s, failed_at) is only
+    assert endpoints.claim(only, only.retry_at_s, failed_at)
+
+
+def test_who_failed_where_others_succeed_goes_elsewhere_for_a_while() -> None:
+    endpoints = made(("http://a", "http://b"))
+    first, second = endpoints.all
+    endpoints.worked(first, 1.0)
+    endpoints.worked(second, 1.0)
+    endpoints.worked(first, 3.0)
+    assert endpoints.pick(4.0, {"http://a": 2.0}) is second
+    assert endpoints.pick(303.0, {"http://a": 2.0}) is first
+
+
+def test_how_long_an_answer_may_take_follows_the_answers_of_late() -> None:
+    endpoint = Endpoint("http://a", max_body_bytes=1)
+    assert endpoint.patience_s(0.0) is None
+    endpoint.worked_at_s = 1000.0
+    found = []
+    for seconds in (1.0, 9.0, 2.0):
+        endpoint.answered(seconds)
+        found.append(endpoint.patience_s(1001.0))
+    assert found == [10.0, 20.0, 20.0]
+    assert endpoint.patience_s(1060.0) is not None
+    assert endpoint.patience_s(1061.0) is None  # nothing was answered lately
+
+
+def made(urls: tuple[str, ...]) -> Endpoints:
+    return Endpoints(
+        urls, "failover", host="h", backoff=Backoff(first_s=0.5, cap_s=30), patience_s=60, random=lambda: 1.0,
+        max_body_bytes=1, return_after_s=30,
+    )  # fmt: skip

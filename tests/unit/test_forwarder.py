@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.backoff import Backoff
 from sidecar.core.errors import Unavailable
+from sidecar.core.future_window import latest_ms
 from sidecar.core.model import Chunk, LaneName, StreamKey
 from sidecar.core.units import ByteRate, Rate
 from sidecar.forward import ByteLimiter, Endpoints, Forwarder, LaneQuota, Limiter, Settings, WindowQuota
@@ -625,4 +626,146 @@ def test_what_an_older_version_accepted_is_looked_at_once_more_before_it_leaves(
     bench.source.chunks = [Chunk(0, b'"old"', 1, rules=0), Chunk(1, b'"new"', 1)]
     bench.run()
     assert bench.sent() == [["OLD", "new"]]
+    assert bench.source.delivered == 2
+
+
+def test_a_failed_batch_is_not_overtaken_by_the_next_one_at_another_proxy() -> None:
+    bench = Bench(Failure("ConnectError"), urls=("http://a", "http://b"))
+    bench.add(*[b"%03d%s" % (100 + n, b"0" * 97) for n in range(10)])
+    assert bench.run() is None
+    sent = [str(number)[:3] for batch in bench.sent()[1:] for number in batch]
+    assert sent == [str(100 + n) for n in range(10)]
+    assert bench.source.delivered == 10
+
+
+def test_a_request_that_perhaps_arrived_counts_for_the_bytes() -> None:
+    bench = Bench(Failure("ReadTimeout", hung=True), bytes_per_s=10_000).add(b"1")
+    bench.run()
+    assert bench.byte_limiter.wait_s(bench.clock.now_s, Weight(30_000, 1)) > 0
+
+
+def test_an_attempt_that_another_stream_took_counts_no_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(Failure("ConnectError"), bytes_per_s=10_000).add(b"1")
+    wait_s = bench.run()
+    assert wait_s is not None
+    bench.clock.now_s += wait_s + 10
+
+    async def another_is_faster(*_: bytes) -> None:
+        bench.endpoints.claim(bench.endpoints.all[0], bench.clock.now_s, {"http://a": bench.clock.now_s})
+
+    monkeypatch.setattr(bench.source, "save_quota", another_is_faster)
+    bench.run()
+    assert len(bench.client.posts) == 1
+    assert bench.byte_limiter.wait_s(bench.clock.now_s, Weight(30_000, 1)) == 0
+
+
+def test_what_weighs_more_than_it_seemed_waits_however_short_that_is() -> None:
+    bench = Bench(bytes_per_s=10_000).add(b"1" * 400)
+    sent = bench.byte_limiter.spend(1000, Weight(28_900, 1))
+    bench.byte_limiter.landed(sent, 1000, accepted=None)
+    bench.clock.now_s += 2.7
+    assert bench.run() == pytest.approx(0.5)
+    assert bench.client.posts == []
+
+
+def test_bytes_are_counted_for_the_proxy_that_gets_them() -> None:
+    bench = Bench(urls=("http://a", "http://b"), bytes_per_s=10_000).add(b"1")
+    seen: list[tuple[str, float]] = []
+    bench.client.before = lambda: seen.extend((each.proxy, each.left_s) for each in bench.byte_limiter._under_way)
+    bench.run()
+    assert seen == [("http://a", 1000.0)]
+
+
+@pytest.mark.parametrize("found", [0, 1])
+def test_a_refusal_is_searched_only_if_no_event_of_it_is_dated_too_far_ahead(
+    monkeypatch: pytest.MonkeyPatch, found: int
+) -> None:
+    bench = Bench(Reply(400, {}, OWN)).add(b"1", b"2", b"3")
+    bench.endpoints.all[0].skew_s = -7200.0
+    deferred: list[tuple[int, int]] = []
+
+    async def defer(through_seq: int, latest: int) -> int:
+        deferred.append((through_seq, latest))
+        return found
+
+    monkeypatch.setattr(bench.source, "defer", defer)
+    searching: list[bool] = []
+    bench.client.before = lambda: searching.append(bench.forwarder.isolation.active)
+    bench.run()
+    assert deferred[0] == (2, latest_ms(int((1.7e9 + 1000 - 7200 - 2.0) * 1000)))
+    assert searching[1] is (not found)
+
+
+def test_in_a_flood_of_bad_events_fresh_batches_are_refused_only_now_and_then() -> None:
+    bench = Bench(isolation=1)
+    for _ in range(40):
+        bench.source.add(b"1" * 200 + b"," + b"1" * 200, 2)
+    bench.client.judge = lambda _: Reply(400, {}, OWN)
+    while bench.clock.now_s < 1050 and (wait_s := bench.run()) is not None:
+        bench.clock.now_s += wait_s
+    assert 2 < len(bench.client.posts) <= 2 + 50 / 5  # one in five seconds
+
+
+@pytest.mark.parametrize(
+    ("lane", "answer", "urls", "attempts"),
+    [
+        ("fresh", Reply(413, {}, b""), ("http://a", "http://b"), 1),
+        ("suspect", Reply(400, {}, OWN), ("http://a",), 1),
+        ("fresh", Reply(400, {}, OWN), ("http://a",), 1),
+    ],
+)
+def test_a_dead_letter_knows_its_history(lane: LaneName, answer: Reply, urls: tuple[str, ...], attempts: int) -> None:
+    bench = Bench(lane=lane, urls=urls).add(b"1")
+    bench.client.judge = lambda _: answer
+    bench.run_to_the_end()
+    ((body, _, status, tried, first_ms),) = bench.source.dead
+    assert (body, status, tried, first_ms) == (b"1", answer.status, attempts, 1_700_001_000_000)
+
+
+def test_who_failed_at_a_proxy_prefers_it_again_once_it_worked() -> None:
+    bench = Bench(Failure("ConnectError")).add(b"1")
+    wait_s = bench.run()
+    assert wait_s is not None
+    bench.clock.now_s += wait_s
+    assert bench.run() is None
+    assert bench.forwarder.routing._failed_at == {}
+
+
+class Hanging:
+    """Answers late; `contended`: whether other streams wait for the connection."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch, *, contended: bool) -> None:
+        async def post(url: str, body: bytes, headers: Any = None) -> Reply:
+            bench.client.posts.append((url, body))
+            await asyncio.sleep(0.05)
+            return GOOD
+
+        monkeypatch.setattr(bench.client, "is_contended", lambda _: contended)
+        monkeypatch.setattr(bench.client, "post", post)
+        monkeypatch.setattr(bench.endpoints.all[0], "patience_s", lambda _: 0.001)
+
+
+def test_a_new_stream_gives_way_if_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench().add(b"1")
+    Hanging(bench, monkeypatch, contended=True)
+    assert bench.run() is not None
+    assert bench.source.delivered == 0
+    assert "while other streams wait to be sent" in str(bench.forwarder.hold.last_error)
+    assert bench.endpoints.all[0].state != "down"
+
+
+def test_a_new_stream_that_nobody_waits_for_has_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench().add(b"1")
+    Hanging(bench, monkeypatch, contended=False)
+    assert bench.run() is None
+    assert bench.source.delivered == 1
+
+
+def test_a_stream_that_was_answered_before_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench().add(b"1")
+    bench.run()
+    bench.add(b"2")
+    bench.clock.now_s += 1
+    Hanging(bench, monkeypatch, contended=True)
+    assert bench.run() is None
     assert bench.source.delivered == 2
