@@ -64,7 +64,7 @@ class Client:
         self.deadline_s = timeout_s * _WHOLE_REQUEST
         self._connections, self._via = connections, via
         self._make_tls = tls
-        self._tls: ssl.SSLContext | None = None
+        self._tls: ssl.SSLContext | None = None  # None until the first connection with https
         self._find_expiry = certificate_expires_s
         self._expires_s: float | None = None  # when our own certificate does, in seconds since 1970
         self._lines: dict[str, _Line] = {}  # open connections, by the URL of the proxy

@@ -31,7 +31,7 @@ class Endpoint:
 
     def __init__(self, url: str, *, max_body_bytes: int) -> None:
         self.url = url
-        self.state: Literal["up", "down", "unknown"] = "unknown"
+        self.state: Literal["up", "down", "unknown"] = "unknown"  # unknown: it was not tried yet
         self.failures = 0  # in a row, of events and of probes; the pauses grow with them
         self.failed_at_s = self.worked_at_s = _NEVER  # the last one of each
         self.down_since_s = self.up_since_s = _NEVER  # the last one of each; `state` says which one counts

@@ -36,6 +36,7 @@ class FairQueue:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._in_use: Counter[Standing] = Counter()  # requests under way
+        # Those who wait, by their standing; the next one first.
         self._circles: dict[Standing, _Circle] = {
             "proven": OrderedDict(), "new": OrderedDict(), "hung": OrderedDict(),
         }  # fmt: skip

@@ -319,10 +319,10 @@ class _LinesSoFar:
 
     def __init__(self, now_ms: int) -> None:
         self.now_ms = now_ms
-        self.blocks: dict[QueueStream, list[Block]] = {}
-        self.reports: list[tuple[int, bytes]] = []
-        self.rejected: list[tuple[int, Rejection]] = []
-        self.repaired = 0
+        self.blocks: dict[QueueStream, list[Block]] = {}  # what is good
+        self.reports: list[tuple[int, bytes]] = []  # still to be checked, each with its line number
+        self.rejected: list[tuple[int, Rejection]] = []  # by their line numbers, from 0
+        self.repaired = 0  # lines in which something was replaced
 
 
 def _all_rejected(block: bytes, why: Rejection) -> PreparedLines:

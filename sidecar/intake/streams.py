@@ -29,7 +29,7 @@ class KnownRoute:
     def __init__(self, route: Route, names: _Names | None = None) -> None:
         self.route = route
         self.names = names  # by which it is remembered once it led to a stream; None: it is not remembered
-        self.streams: dict[Kind, QueueStream] = {}
+        self.streams: dict[Kind, QueueStream] = {}  # that it led to; by the kind of their items
 
 
 class Streams:

@@ -1,4 +1,4 @@
-"""Whether to gather a little before a commit: worth it exactly if more arrives meanwhile. Pure.
+"""Decides whether to gather a little before a commit: it is worth it exactly if more arrives meanwhile. Pure.
 
 A commit costs the same for one event as for a hundred. Under load a pause of up to two milliseconds lets a commit carry
 more; a lone client that waits for each answer would only be slowed down. So the pause is tried, and what it brought
@@ -19,11 +19,13 @@ class GroupCommit:
 
     def __init__(self) -> None:
         self._last_commit_s = float("-inf")  # when the last commit ended
-        self._last_size = self._skips = self._skip_next = 0
+        self._last_size = 0  # appends in the last commit
+        self._skips = 0  # for how many commits the pause is left out, since it gained nothing; doubles
+        self._skip_next = 0  # how many of these are still to come
         self._before: int | None = None  # the size of the group before a pause was tried; None: none was
 
-    def pause_s(self, now_s: float, waiting: int) -> float:
-        """Return how long to wait before asking again; 0: commit the `waiting` appends. The first event never waits."""
+    def plan_pause_s(self, now_s: float, waiting: int) -> float:
+        """Decide for how many seconds to gather more; 0: commit the `waiting` appends. The first event never waits."""
         left_s = self._last_commit_s + PAUSE_S - now_s
         if left_s <= 0 or not waiting or self._skip_next or waiting >= max(_FEW, self._last_size):
             return 0.0

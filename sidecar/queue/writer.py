@@ -209,7 +209,7 @@ class Writer:
         group.append(first)
         more = self._take_waiting(group)
         # A commit costs the same for one report as for a hundred: under load a moment's wait makes it cheaper for each.
-        while more and (pause_s := self._group_commit.pause_s(time.monotonic(), _appends(group))):
+        while more and (pause_s := self._group_commit.plan_pause_s(time.monotonic(), _appends(group))):
             time.sleep(pause_s)
             more = self._take_waiting(group)
         return group, not more

@@ -21,7 +21,7 @@ class ControlSocket:
         self._reopening = Reopening(CONTROL_SOCKET)
         self._path, self._app = path, app
         self._file: SocketFile | None = None  # this and the next: None until started
-        self._server: HttpServer | None = None
+        self._server: HttpServer | None = None  # None until started
         self._stopped = False  # it is not opened any more
 
     async def start(self) -> None:

@@ -32,7 +32,7 @@ class Forwarders:
     """All forwarders, by the queue's lanes. On the event loop."""
 
     def __init__(self, config: Config, router: Router, queue: Queue, schedule: Schedule, hops: Hops) -> None:
-        self.by_lane: dict[QueueLane, Forwarder] = {}
+        self.by_lane: dict[QueueLane, Forwarder] = {}  # of the lanes in which something waits, or did
         self._router, self._queue, self._schedule, self._hops = router, queue, schedule, hops
         self._quotas = Quotas(config.proxy, queue)
         self._unacknowledged: dict[QueueLane, int] = {}  # what was delivered and not forgotten yet, across a reload

@@ -44,6 +44,7 @@ class Maintenance:
         self._dropped: Counter[str] | None = None  # what is in the log already; None: not looked yet
         self._first: asyncio.Task[None] | None = None  # the first round; None: not started
         self._router, self._drained = router, _Drained()
+        # Told of streams that are gone.
         self.on_forgotten: Callable[[Collection[QueueStream]], None] = lambda _: None
 
     def start(self, schedule: Schedule) -> None:
@@ -183,6 +184,7 @@ class _Drained:
     """Track since when each stream is drained and has accepted nothing."""
 
     def __init__(self) -> None:
+        # By the stream: what it had accepted when it was seen drained first, and when that was, on the boot clock.
         self._since: dict[QueueStream, tuple[int, float]] = {}
 
     def older_than(self, seconds: float, streams: Sequence[QueueStream], now_s: float) -> list[QueueStream]:

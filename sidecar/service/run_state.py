@@ -35,8 +35,8 @@ class RunState:
         self.config_state = ConfigState(generation=1, loaded_s=self.started_s, error=None)
         self.http_counts = InputCounts("http", "http")
         self.control: ControlSocket | None = None  # this and the next two: None until they are opened
-        self.sockets: Sockets | None = None
-        self.tails: Tails | None = None
+        self.sockets: Sockets | None = None  # None until they are opened
+        self.tails: Tails | None = None  # None until they are started
         self._address = address
 
     def inputs(self) -> list[InputStatus]:

@@ -59,10 +59,15 @@ def part_of(module: str) -> str:
 
 
 @functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(path: Path) -> frozenset[str]:
     """Dotted names of everything that a module imports, of the package itself down to its modules."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -146,7 +151,7 @@ def defined_in(module: str, name: str) -> str:
     """Return the module that `name`, imported from `module`, comes from: through faces, down to where it is made."""
     if f"{module}/{name}" in MODULES:
         return f"{module}/{name}"
-    for node in ast.parse(MODULES[module].read_text()).body:
+    for node in tree_of(MODULES[module]).body:
         if isinstance(node, ast.ImportFrom) and any((each.asname or each.name) == name for each in node.names):
             return defined_in(own_module(node), name) if own_module(node) else module
     return module
@@ -168,7 +173,7 @@ def reached(module: str) -> frozenset[str]:
         if each in found:
             continue
         found.add(each)
-        for node in ast.walk(ast.parse(MODULES[each].read_text())):
+        for node in ast.walk(tree_of(MODULES[each])):
             if isinstance(node, ast.ImportFrom) and own_module(node):
                 to_look_at += [defined_in(own_module(node), alias.name) for alias in node.names]
     return frozenset(found)
@@ -223,7 +228,7 @@ def test_modules_that_may_have_two_reasons_to_change_are_listed(capsys: pytest.C
 
 def test_every_thread_has_a_name() -> None:
     for module, path in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("threading.Thread", "ThreadPoolExecutor"):
                 keywords = {keyword.arg for keyword in node.keywords}
                 assert keywords & {"name", "thread_name_prefix"}, module
@@ -233,7 +238,7 @@ def test_no_public_class_or_alias_has_the_name_of_another() -> None:
     """One word for one thing: whoever reads a name anywhere knows which it is."""
     places: dict[str, list[str]] = {}
     for module, path in MODULES.items():
-        for node in ast.parse(path.read_text()).body:
+        for node in tree_of(path).body:
             for name in names_of(node):
                 if not name.startswith("_") and not name.isupper():
                     places.setdefault(name, []).append(module)
@@ -267,6 +272,57 @@ def test_a_command_that_only_asks_does_not_load_the_daemon(command: str, most: i
     assert len(loaded) < most, sorted(loaded)
     assert not {"sidecar.service.app", "sidecar.forward.client", "sidecar.intake"} & set(loaded)
     assert ("sidecar.queue.writer" in loaded) is (most == 90)
+
+
+OLD_WORDS = {
+    "allowance", "answering", "budget", "complaints", "conversation", "dispatch", "following", "flights", "gathered",
+    "listening", "lookup", "made", "maker", "makers", "pace", "receipts", "records", "register", "sources",
+    "submission", "suspicion", "taken", "turns", "upkeep", "verdict", "views", "way", "web",
+}  # fmt: skip
+OLD_CLASSES = {
+    "Allowance", "Answering", "Budget", "Complaints", "Conversation", "Dispatch", "Door", "Flight", "Flights",
+    "Gathered", "Handed", "Maker", "Pace", "Promote", "PutOff", "Register", "Room", "Submission", "Suspicion", "Upkeep",
+    "Way",
+}  # fmt: skip
+
+
+def test_no_module_or_class_has_a_word_that_the_glossary_gave_up() -> None:
+    assert {module.rpartition("/")[2] for module in MODULES} & OLD_WORDS == set()
+    found = {
+        node.name for path in MODULES.values() for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef)
+    }
+    assert found & OLD_CLASSES == set()
+
+
+EXPLAINED = ("forward", "queue", "intake", "inputs/socket", "service")
+"""In these rooms every attribute that begins as nothing (None, zero, an empty container) says what it means."""
+NOTHING = re.compile(r"(None|False|0|0\.0|-1|\"\"|b\"\"|\[\]|\{\}|set\(\)|deque\(\)|Counter\(\)|float\(\"-?inf\"\))")
+
+
+def unexplained(path: Path) -> list[str]:
+    lines = path.read_text().splitlines()
+    found = []
+    for owner in ast.walk(tree_of(path)):
+        if not isinstance(owner, ast.ClassDef):
+            continue
+        told = ast.get_docstring(owner) or ""
+        for method in owner.body:
+            for node in method.body if isinstance(method, ast.FunctionDef) and method.name == "__init__" else ():
+                if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+                    continue
+                target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+                if not ast.unparse(target).startswith("self."):
+                    continue
+                line, above = lines[node.lineno - 1], lines[node.lineno - 2]
+                explained = "#" in line or above.strip().startswith("#") or f"`{ast.unparse(target)[5:]}`" in told
+                if NOTHING.fullmatch(ast.unparse(node.value).replace("'", '"')) and not explained:
+                    found.append(f"{owner.name}: {line.strip()}")
+    return found
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(tuple(f"{x}/" for x in EXPLAINED))])
+def test_attributes_that_begin_as_nothing_are_explained(module: str) -> None:
+    assert unexplained(MODULES[module]) == []
 
 
 def test_unit_tests_touch_no_disk_thread_process_or_socket() -> None:

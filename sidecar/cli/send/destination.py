@@ -18,7 +18,7 @@ from sidecar.core.errors import in_words
 WELL_KNOWN = "unix:/run/sidecar/sidecar.sock"
 _EVENTS, _BYTES = 200, 200_000
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where somebody listens, not we
-Way = tuple[str, Callable[[], SendLink]]
+Opener = tuple[str, Callable[[], SendLink]]
 
 
 class SendWay(msgspec.Struct, frozen=True):
@@ -115,7 +115,7 @@ def same_socket(one: str, other: str) -> bool:
         return False
 
 
-def _ways(readable: Readable, first: str | None) -> Iterator[Way]:
+def _ways(readable: Readable, first: str | None) -> Iterator[Opener]:
     addresses = dict.fromkeys([*([first] if first else []), *own_sockets(readable), WELL_KNOWN])
     yield from _socket_ways(readable, addresses)
     listen = readable.config.http.listen
@@ -125,7 +125,7 @@ def _ways(readable: Readable, first: str | None) -> Iterator[Way]:
         yield f"http://{listen}", lambda: _open_http(host, listen.port, readable.config.defaults.own_target)
 
 
-def _socket_ways(readable: Readable, addresses: Iterable[str]) -> Iterator[Way]:
+def _socket_ways(readable: Readable, addresses: Iterable[str]) -> Iterator[Opener]:
     for address in addresses:
         yield address, _opener(address, _target_for(address, readable))
 

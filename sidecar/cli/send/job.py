@@ -30,7 +30,7 @@ class SendJob(msgspec.Struct, frozen=True, kw_only=True):
     quiet: bool
 
 
-class Complaints:
+class ErrorReport:
     """Says what is wrong with events, each with its place, on standard error; counts them."""
 
     def __init__(self, file: str | None) -> None:
@@ -57,26 +57,26 @@ class Complaints:
 
 def send_event(job: SendJob, pipe: Pipe, item: Item) -> None:
     """Send one event. Raises SidecarError unless it is on disk."""
-    complaints = Complaints(None)
+    errors = ErrorReport(None)
     way = find_way(job.where)
-    sent = _run(job, way, iter([Report(pipe, (item,))]), complaints.item, one_pipe=True)
-    if complaints.count:
+    sent = _run(job, way, iter([Report(pipe, (item,))]), errors.item, one_pipe=True)
+    if errors.count:
         raise click.exceptions.Exit(1)
     _say(job, sent)
 
 
 def send_file(job: SendJob, pipe: Pipe | None, given: Given, name: str) -> None:
     """Send what stands in a file. Raises SidecarError unless all of it is on disk."""
-    complaints = Complaints("<stdin>" if name == "-" else name)
+    errors = ErrorReport("<stdin>" if name == "-" else name)
     with opened(name) as (file, size):
         way = find_way(job.where)
-        found = _found(read_lines(file), pipe, given, complaints)
+        found = _found(read_lines(file), pipe, given, errors)
         sent = _run(
-            job, way, gather(found, way.limits), complaints.item, one_pipe=pipe is not None, name=name, size=size
+            job, way, gather(found, way.limits), errors.item, one_pipe=pipe is not None, name=name, size=size
         )  # fmt: skip
     _say(job, sent)
-    if complaints.count:
-        raise SendError(f"{complaints.count} refused, see above")
+    if errors.count:
+        raise SendError(f"{errors.count} refused, see above")
 
 
 def send_as_beat(job: SendJob, beat: Beat) -> None:
@@ -85,17 +85,17 @@ def send_as_beat(job: SendJob, beat: Beat) -> None:
         message = make_message(beat, _now_ms())
     except ValueError as error:
         raise SendError(str(error)) from None
-    report, complaints = make_report(message, beat["report.message.kind"]), Complaints(None)
+    report, errors = make_report(message, beat["report.message.kind"]), ErrorReport(None)
     way = find_way_of_beat(job.where, beat)
-    _run(job, way, iter([report]), complaints.whole, one_pipe=True)
-    if complaints.count:
+    _run(job, way, iter([report]), errors.whole, one_pipe=True)
+    if errors.count:
         raise click.exceptions.Exit(1)
     if beat.over_http and not job.quiet:
         click.echo(printable(way.link.last_answer.decode(errors="replace").strip()) or _acknowledgement())
 
 
 def _found(
-    lines: Iterator[Line | None], pipe: Pipe | None, given: Given, complaints: Complaints
+    lines: Iterator[Line | None], pipe: Pipe | None, given: Given, errors: ErrorReport
 ) -> Iterator[tuple[Pipe, Item] | None]:
     for line in lines:
         if line is None:
@@ -104,7 +104,7 @@ def _found(
         try:
             its_pipe, items = items_of(line, pipe, given, _now_ms())
         except Rejected as rejected:
-            complaints.line(line.number, rejected.why.message)
+            errors.line(line.number, rejected.why.message)
             continue
         for item in items:
             yield its_pipe, item

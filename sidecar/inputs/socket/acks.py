@@ -40,7 +40,7 @@ class Acks:
         self.acked = 0  # lines committed so far
         self._told = 0  # what the client knows of that
         self._refusals: list[bytes] = []  # to be written
-        self._refusals_bytes = 0
+        self._refusals_bytes = 0  # of all of them
         self._untold = 0  # refusals for which there was no room
 
     def committed(self, lines: int) -> None:

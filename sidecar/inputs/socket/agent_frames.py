@@ -54,7 +54,7 @@ class FrameDecoder:
 
     def __init__(self, max_frame_bytes: int) -> None:
         self._max_bytes = max_frame_bytes
-        self._buffer = bytearray()
+        self._buffer = bytearray()  # the beginning of a frame that is not whole yet
         self._skip = 0  # bytes still to come of a frame that is not wanted
         self.lost: str | None = None  # why nothing that follows can be understood
 

@@ -31,7 +31,7 @@ class LineFramer:
 
     def __init__(self, max_line_bytes: int) -> None:
         self._max_bytes = max_line_bytes
-        self._unfinished = bytearray()
+        self._unfinished = bytearray()  # the beginning of a line that has no end yet
         self._discarding = False  # up to its end, a line that is too long
 
     @property

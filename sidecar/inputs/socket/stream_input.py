@@ -45,7 +45,7 @@ class StreamInput:
         self._prepare_lines, self._prepare_frame, self._configuration = prepare_lines, prepare_frame, configuration
         self._allowed = Allowed.of(settings)
         self._throttle = LogThrottle(counts.name, asyncio.get_running_loop())
-        self._connections: dict[SocketConnection, PeerCredentials] = {}
+        self._connections: dict[SocketConnection, PeerCredentials] = {}  # those that were let in
         self._by_uid: Counter[int] = Counter()  # connections of each user
         self._server: asyncio.Server | None = None  # None: not started, or stopped
         self._opened: Opened | None = None  # None: not started
