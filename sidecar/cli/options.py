@@ -1,4 +1,4 @@
-"""What the commands have in common: where the configuration comes from."""
+"""Finds the configuration for all commands."""
 
 import functools
 import os

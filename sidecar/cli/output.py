@@ -1,4 +1,4 @@
-"""How the commands print: in a pipe as wide as the text is, on a terminal with colours and within the window."""
+"""Prints for all commands: into a pipe as wide as the text is, on a terminal with colours and within the window."""
 
 import contextlib
 import sys

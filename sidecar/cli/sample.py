@@ -1,4 +1,4 @@
-"""What a tail makes of lines that are at hand, without a queue: for `sidecar try` and `sidecar test`."""
+"""Makes the events of a tail from lines that are at hand, without a queue: for `sidecar try` and `sidecar test`."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

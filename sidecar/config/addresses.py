@@ -1,4 +1,4 @@
-"""Which addresses are this host's own, and which of them only this host can reach."""
+"""Tells which addresses are this host's own, and which of them only this host can reach."""
 
 import contextlib
 import ipaddress

@@ -114,7 +114,7 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dead(msgspec.Struct, frozen=True, kw_only=True):
-    """How long, and how many bytes of, events that the proxy refused for good are kept."""
+    """The limits of dead letters: for how long, and how many bytes, they are kept."""
 
     max_age: Interval = Interval(30 * 86400.0)
     max_size: QueueBytes = QueueBytes(100_000_000)

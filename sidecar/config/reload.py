@@ -1,4 +1,4 @@
-"""Which of a new configuration can be put in force while the sidecar runs. Pure."""
+"""Merges a new configuration into the one in force, as far as no restart is needed. Pure."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What concerns more than one key of a socket: who may reach it, and where its bare events go."""
+"""Checks what concerns more than one key of a socket: who may reach it, and where its bare events go."""
 
 import difflib
 import grp

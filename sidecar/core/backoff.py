@@ -1,4 +1,4 @@
-"""How long to wait after the n-th failure in a row: exponential, with jitter where a fleet must spread out. Pure."""
+"""Computes the wait after the n-th failure in a row: exponential, with jitter where a fleet must spread out. Pure."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What the proxy takes of events that are dated in the future, and when it will take the others. Pure.
+"""Tells which events dated in the future the proxy accepts, and when it will accept the others. Pure.
 
 Source: bk-collector, `max_future_time_offset`; it compares whole seconds.
 """

@@ -1,4 +1,4 @@
-"""From the queue to the proxy: what to send, when, where, and what the answer means.
+"""Forwards from the queue to the proxy: decides what to send, when, where, and what the answer means.
 
 `forwarder.py` is the loop for one lane; the decisions (`batch`, `limiter`, `endpoints`, `bisect`, `outcome`)
 are pure, and `client.py` is the only module that knows httpx.

@@ -1,4 +1,4 @@
-"""How large a body one proxy takes: what is configured, or less where something on the way answered 413. Pure.
+"""Learns how large a body one proxy takes: what is configured, or less where something on the way answered 413. Pure.
 
 It halves with each 413, though never below a size that went through since, and doubles every ten minutes after that,
 since gateways are reconfigured too.

@@ -1,4 +1,4 @@
-"""Which proxy to send to: an order of preference, and what is known of each proxy's health. Pure.
+"""Chooses the proxy to send to, by an order of preference and by what is known of the health of each. Pure.
 
 One stream's bad luck must not become the others': a stream that fails where others succeed goes to another proxy, or is
 held alone (the forwarder sees to that). While another proxy is up, one that is down gets no events, only probes.

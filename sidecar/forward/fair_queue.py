@@ -1,4 +1,4 @@
-"""Who may use one of a proxy's few connections next: deficit round robin by bytes, so that no stream crowds others out.
+"""Shares the few connections of a proxy: deficit round robin by bytes, so that no stream crowds others out.
 
 waiting streams in a circle; each visit adds a quantum to a stream's deficit; it goes when that covers its bytes
 

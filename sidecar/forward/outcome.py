@@ -1,4 +1,4 @@
-"""What one attempt meant: status, headers and body, or the failure to get them, become one value. Pure.
+"""Gives one attempt its meaning: status, headers and body, or the failure to get them, become one value. Pure.
 
     200, JSON object, result true      Delivered       delete the rows
     400, 422                           DataFault       isolate the bad event and bury it

@@ -1,4 +1,4 @@
-"""What the forwarding of one lane is given: the lane itself, and what all lanes have in common."""
+"""Declares what a forwarder is given: its lane, and the settings that all lanes have in common."""
 
 from collections.abc import Callable
 from typing import Protocol

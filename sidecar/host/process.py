@@ -1,4 +1,4 @@
-"""What is set once for the whole process."""
+"""Sets what is set once for the whole process."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""What one input has seen since the start."""
+"""Counts what one input has seen since the start."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""What came of something that was handed to the intake: what is refused, and what is good and goes to the queue.
+"""Holds the result of a check: what is refused, and what is good and goes to the queue.
 
     a block, a frame ──check──> Prepared ──submit──> one append for each stream ──all committed──> done(None)
                                     ^                                           └─one failed─────> done(error) ─┐

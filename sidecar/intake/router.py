@@ -1,4 +1,4 @@
-"""Which stream a report belongs to, by its `data_id`, its token and its `stream`. Pure.
+"""Finds the stream of a report by its `data_id`, its token and its `stream`. Pure.
 
 Configured streams guard their `data_id`; anything else passes through with the token that the report carries.
 """

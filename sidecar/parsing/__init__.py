@@ -1,4 +1,4 @@
-"""What a tail makes of the bytes of a file: lines, groups of lines, fields, events. Pure: bytes in, blocks out.
+"""Makes of the bytes of a file lines, groups of lines, fields, events. Pure: bytes in, blocks out.
 
 bytes ─ lines.py (encodings.py) ─ grouping.py ─ event_builder.py
                                                   ├─ plain.py     a block at once, where no line is looked into

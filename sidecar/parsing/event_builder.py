@@ -1,4 +1,4 @@
-"""From lines of a file to blocks of events, for one tail: as a block where that is possible, else one by one."""
+"""Makes blocks of events from the lines of a file, for one tail: as a block where that is possible, else one by one."""
 
 import re
 from collections.abc import Callable, Iterator

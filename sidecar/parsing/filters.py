@@ -1,4 +1,4 @@
-"""Which lines become events: those whose fields are as wanted, and not as unwanted."""
+"""Decides which lines become events: those whose fields are as wanted, and not as unwanted."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

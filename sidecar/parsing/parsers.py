@@ -1,4 +1,4 @@
-"""How the fields of a line are found: JSON, logfmt, or a regular expression with named groups."""
+"""Finds the fields of a line: JSON, logfmt, or a regular expression with named groups."""
 
 import re
 from collections.abc import Callable, Sequence

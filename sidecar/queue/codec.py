@@ -1,4 +1,4 @@
-"""How the body of a chunk stands on disk: as it is, or zstd where that is worth it; either way with a checksum.
+"""Packs the body of a chunk for the disk: as it is, or zstd where that is worth it; either way with a checksum.
 
 A `Codec` belongs to one thread, since zstandard's contexts do.
 """

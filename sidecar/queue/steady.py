@@ -1,4 +1,4 @@
-"""How old the rows of the queue are, whatever is done to the wall clock.
+"""Measures how old the rows of the queue are, whatever is done to the wall clock.
 
 A row keeps two times: when it was by the wall clock, to be shown, and `steady_ms`, by which alone it grows old. The
 steady clock goes on as this host's boot clock goes: through a restart of the process and a suspended host. From one

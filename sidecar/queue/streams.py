@@ -1,4 +1,4 @@
-"""What the queue remembers of each stream while it runs: its row of table `stream` and its rows of table `lane`.
+"""Keeps the record of each stream in memory: its row of table `stream`, and its rows of table `lane`.
 
 Only the writer changes a record, after the commit that changed the rows; each attribute is replaced as a whole.
 """

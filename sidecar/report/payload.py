@@ -1,4 +1,4 @@
-"""What clients of the GSE agent put into a frame, as events: whole reports, single events, or plain text.
+"""Makes events of what clients of the GSE agent put into a frame: whole reports, single events, or plain text.
 
     bkmonitorbeat -report      {"dataid": ..., "data": [items], ...}
     gsecmdline -l TEXT         {"_value_": [TEXT], "_server_": ..., ...}

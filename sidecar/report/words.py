@@ -1,4 +1,4 @@
-"""How a JSON value is called in the answer to a client, and what is wrong with one."""
+"""Words a JSON value for the answer to a client, and what is wrong with one."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the control socket takes beside the status: the commands that change the queue or the forwarding.
+"""Answers the control socket beside the status: the commands that change the queue or the forwarding.
 
 Each answers within a moment: what is large is done in rounds, and the command asks for one after the other.
 """

@@ -1,4 +1,4 @@
-"""What has to be done now and then: retention, free pages, the audit of the books, the service manager's watchdog."""
+"""Runs the regular jobs: retention, free pages, the audit of the books, the service manager's watchdog."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What is known of this run of the sidecar beside what its parts say of themselves."""
+"""Holds what is known of this run of the sidecar, beside what its parts say of themselves."""
 
 import os
 

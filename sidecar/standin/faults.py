@@ -1,4 +1,4 @@
-"""What can be made to go wrong at the stand-in proxy, and for whom. Pure; `answers.py` does it."""
+"""Describes what can be made to go wrong at the stand-in proxy, and for whom. Pure; `answers.py` does it."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""How the cloud-area proxy judges a document: JSON, then token (401), then rate (429), then the items (400).
+"""Judges a document as the cloud-area proxy does: JSON, then token (401), then rate (429), then the items (400).
 
 Pure. Sources: the proxy's documentation; bk-collector's `proxy/http.go` and `processor/proxyvalidator/validator.go`.
 It reads plain dicts with the standard library, one rule after the other, as the original does.

@@ -1,4 +1,4 @@
-"""How often a token may come to the stand-in proxy: counted windows, or a bucket as the real one has. Pure."""
+"""Limits how often a token may come to the stand-in proxy: counted windows, or a bucket as the real one has. Pure."""
 
 from collections import deque
 

@@ -1,1 +1,1 @@
-"""What the sidecar says of itself: the document, the same in words, the same for Prometheus. A shelf of modules."""
+"""Says how the sidecar stands: the document, the same in words, the same for Prometheus. A shelf of modules."""

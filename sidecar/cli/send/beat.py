@@ -1,4 +1,4 @@
-"""What `bkmonitorbeat -report` does, in its own spelling: its options, and the message that it makes of them. Pure.
+"""Does what `bkmonitorbeat -report` does: reads its options, and makes its message of them. Pure.
 
 Source: bkmonitor-datalink, `pkg/bkmonitorbeat/report`: `report.go` for the options and what overrides what,
 `message/schema.go` for what a message must have; Go's package `flag` for how options are written. Like there, only the

@@ -1,4 +1,4 @@
-"""Who may speak to the endpoint: a web page in a local browser must not. Pure.
+"""Decides who may speak to the endpoint: a web page in a local browser must not. Pure.
 
 Any page can make a browser send a request to 127.0.0.1. Such a request carries the page's `Origin`, or, when the page
 has its own name resolve to 127.0.0.1 (DNS rebinding), that name as `Host`. Programs on the host send neither.

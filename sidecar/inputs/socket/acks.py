@@ -1,4 +1,4 @@
-"""What one connection still has to be told: refusals, and how many of its lines are committed. Pure.
+"""Keeps what one connection still has to be told: refusals, and how many of its lines are committed. Pure.
 
 However many lines are settled, there is one number to say, and a bounded text of refusals: a client that never reads
 costs no more than that.

@@ -1,4 +1,4 @@
-"""What all sockets have in common: bounds on memory, and the connections that wait until there is room in the queue.
+"""Bounds the memory of all sockets, and retries connections that wait until there is room in the queue.
 
     reading ──> held in memory ──> in the queue ──commit──> forgotten
                      │ no room in the queue, or the commit failed

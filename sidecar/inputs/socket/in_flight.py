@@ -1,4 +1,4 @@
-"""What one connection has on its way to the disk, in the order in which it was read. Pure.
+"""Tracks what one connection has on its way to the disk, in the order in which it was read. Pure.
 
 start ──> under way ──committed──> gone, the oldest first
              ^   └─failed─> failed, and so is all behind it ─┐

@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, as the kernel says, and whether they may use it."""
+"""Asks the kernel who is at the other end of a Unix socket, and decides whether they may use it."""
 
 import os
 import pwd

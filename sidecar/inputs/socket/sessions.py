@@ -1,4 +1,4 @@
-"""What a connection and its session expect of each other, and of the intake.
+"""Declares what a connection and its session expect of each other, and of the intake.
 
 A session cuts what arrives into items, has the intake check them, and answers; there is one for lines and one for an
 agent's frames. `connection.py` owns the transport, the order and the memory, and submits what is good.

@@ -1,4 +1,4 @@
-"""How far tailed files are committed, and what of them was lost."""
+"""Records how far tailed files are committed, and what of them was lost."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What the answers of the proxy do to the queue, and what must be written down before it is asked."""
+"""Changes the queue as the answers of the proxy say, and writes down what must be known before it is asked."""
 
 from collections.abc import Mapping, Sequence
 

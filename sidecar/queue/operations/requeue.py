@@ -1,4 +1,4 @@
-"""What is sent again, or at last: dead letters put back, deliveries replayed, events whose time has come."""
+"""Queues what is sent again, or at last: dead letters put back, deliveries replayed, events that are due."""
 
 from collections.abc import Callable, Sequence
 

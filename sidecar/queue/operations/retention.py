@@ -1,4 +1,4 @@
-"""What is forgotten: by age, by size, and to keep the disk from filling up."""
+"""Drops and forgets: by age, by size, and to keep the disk from filling up."""
 
 import heapq
 import sqlite3
