@@ -1,4 +1,4 @@
-"""Checks what concerns more than one key of a tail: which fields there are, what goes with what, and where events go."""
+"""Checks what concerns more than one key of a tail: which fields there are, what goes with what, where events go."""
 
 import difflib
 import math

@@ -1,4 +1,4 @@
-"""Shapes what is shown of tailed files: where each is, how far it was read, and what it waits for. Its names are promises."""
+"""Shapes what is shown of tailed files: where each is, how far it was read, what it waits for. Names are promises."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Holds the operations that the writer can be asked for, each as SQL inside a transaction that somebody else opens and commits.
+"""Holds the operations of the writer, each as SQL inside a transaction that somebody else opens and commits.
 
 `append.py` accepts, `forwarding.py` does what the proxy's answers mean, `requeue.py` what is sent once more or at last,
 `retention.py` forgets, `damage.py` sets aside what cannot be read, `checkpoints.py` moves the places in tailed files.
