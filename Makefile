@@ -108,4 +108,4 @@ constraints:
 	mv build/constraints.txt constraints.txt && rm -rf build/constraints
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist mutants

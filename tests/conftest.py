@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.support.process import Proxy, Sidecar
@@ -19,6 +20,8 @@ settings.register_profile(
     "mutants", max_examples=30, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate)
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+if os.environ.get("HYPOTHESIS_PROFILE") == "mutants":  # rich takes ten seconds to show a traceback through mutated code
+    structlog.get_config()["processors"][-1].exception_formatter = structlog.dev.plain_traceback
 
 # A shell that runs tests in the background, or nohup(1), has these ignored: what is started here would inherit that.
 for _number in (signal.SIGINT, signal.SIGHUP):

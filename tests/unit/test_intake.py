@@ -15,8 +15,10 @@ from sidecar.core.errors import Rejected, Unavailable
 from sidecar.core.hops import Hops
 from sidecar.core.model import THIS_HOST, Block, Capacity, Done, Order, Sender, StreamKey
 from sidecar.intake import Intake, Prepared, PreparedLines
+from sidecar.intake.capacity import CapacityCheck
 from sidecar.intake.router import Router
 from sidecar.queue.streams import QueueStream
+from tests.support.fakes import Clock
 from tests.support.reports import NOW_MS, dump, event, report, sample, without
 
 CONFIG = Config(
@@ -318,3 +320,31 @@ def test_what_is_forgotten_is_made_anew(intake: Intake, queue: FakeQueue) -> Non
     intake.accept(body, lambda _: None)
     (new,) = queue.streams()
     assert new is not old
+
+
+def test_refused_reports_are_counted_by_reason_and_told_for_a_while(queue: FakeQueue) -> None:
+    clock = Clock(1000.0)
+    check = CapacityCheck(queue, CONFIG.queue, clock)  # type: ignore[arg-type]
+    assert check.refusing is None
+    queue.size_bytes = 999_990
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="the queue is full"):
+            check.admit(100)
+    check.admit(5)  # a small one finds room
+    assert (check.refused_by, check.refusing) == ({"the queue is full": 2}, "the queue is full")
+    queue.size_bytes = 0
+    clock.now_s += 5.1
+    assert check.refusing is None
+    check.admit(100)
+    assert check.refused_by == {"the queue is full": 2}
+
+
+def test_a_known_stream_is_taken_also_when_its_peer_has_as_many_as_it_may(queue: FakeQueue) -> None:
+    intake = make_intake(queue, remote_tokens=())
+    for number in range(250):
+        intake.accept(dump(report(event(), data_id=100 + number, token="t")), lambda _: None)
+    intake.reload()
+    intake.accept(dump(report(event(), data_id=100, token="t")), lambda _: None)
+    intake.accept(dump(report(event(), data_id=5, token="secret")), lambda _: None)
+    assert queue.stream(StreamKey(5, "secret")).peer is None  # a configured one counts for nobody
+    assert queue.stream(StreamKey(100, "t")).peer == "this host"
