@@ -91,6 +91,7 @@ def _request(state: Path, method: str, path: str, body: bytes | None = None) -> 
         response = connection.getresponse()
         return response.status, response.read()
     except TimeoutError:
+        # The kernel drops the lock with its process, so the lock tells a hanging sidecar from a dead one.
         holder = holder_of(state)
         if holder is None:
             raise NotRunningError(f"no sidecar runs on {state}: its socket does not answer") from None

@@ -204,6 +204,7 @@ def export(loaded: Loaded, *, output: Path | None, **filters: Any) -> None:
 
 
 def _export(selection: Selection, output: Path) -> int:
+    # Events may hold private data, and no file that exists may be overwritten.
     output.touch(0o600, exist_ok=False)
     count = 0
     with output.open("wb") as file, progress("exporting", selection.count()) as show_progress:
@@ -218,6 +219,7 @@ _NONE: dict[str, Any] = {"streams": (), "reason": None, "since": None, "until": 
 
 
 def _chosen(selection: Selection, *, all_: bool) -> Selection:
+    # A forgotten filter would mean every dead letter, so --all must be said explicitly.
     if selection.everything != all_:
         raise click.UsageError("either --all, or numbers or filters that say which")
     return selection

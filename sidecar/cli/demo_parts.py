@@ -65,6 +65,7 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # SIDECAR_* variables of the user's shell would change what the demo runs.
                 env={name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")},
             )
         give_up_s = time.monotonic() + _START_S

@@ -16,6 +16,7 @@ _PIPE_COLUMNS = 1000
 
 def console() -> Console:
     """Square brackets are text here: what is printed comes from configurations and proxies."""
+    # Without a terminal rich assumes 80 columns, and grep would search in cut lines.
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS
     return Console(markup=False, highlight=False, emoji=False, width=width)
 

@@ -43,6 +43,7 @@ def replay(
         moved = command(loaded.config.state, "/control/replay/cancel", Cancel(), Moved)
         click.echo(f"{counted(moved.events, 'event')} dropped that waited to be replayed")
         return
+    # A fixed end: deliveries that happen during the replay must not be replayed as well.
     to_ms = int(time.time() * 1000) if to_ms is None else to_ms
     if from_ms is None:
         raise click.UsageError("--from is missing")

@@ -39,6 +39,7 @@ def run(
     SIGTERM or Ctrl-C stops it in order; a second one at once. SIGUSR1 reads the configuration again.
     """
     hold_standard_descriptors()
+    # The state holds events and access tokens: new files are for this user alone.
     os.umask(0o077)
     options = options_of(config, proxies, state)
     sidecar = Sidecar(lambda: load_config(options, os.environ), os.environ)
@@ -47,12 +48,14 @@ def run(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(sidecar))
     finally:
+        # A daemon thread writes the log, and would end with the process before its last lines.
         log.flush(_LAST_LINES_S)
 
 
 async def _run(sidecar: Sidecar) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    # SIGHUP means here that the terminal has gone; SIGUSR1 is for the reload.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1) wants it to stay ignored
             loop.add_signal_handler(number, _signalled, stop)
@@ -71,6 +74,7 @@ async def _run(sidecar: Sidecar) -> None:
 def _reload(sidecar: Sidecar, reloads: set[asyncio.Task[None]]) -> None:
     """Reload as `sidecar reload` does; who sends a signal finds the outcome in the log."""
     task = asyncio.get_running_loop().create_task(_reload_and_say(sidecar), name="reload")
+    # The event loop keeps only a weak reference: without this one the task could vanish half-way.
     reloads.add(task)
     task.add_done_callback(reloads.discard)
 
@@ -96,5 +100,6 @@ def _signalled(stop: asyncio.Event) -> None:
     if stop.is_set():
         logger.warning("second signal: stopping at once; acknowledged events are on disk")
         log.flush(_LAST_LINES_S)
+        # Not sys.exit(): that would go on with the orderly stop, which the second signal is to cut short.
         os._exit(1)
     stop.set()

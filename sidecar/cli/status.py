@@ -71,6 +71,7 @@ def _ask(config: Path | None, proxies: tuple[str, ...], state: Path | None) -> b
     try:
         return ask(load_to_ask(config, proxies, state).config.state, "/status")
     except NotRunningError as error:
+        # A sidecar may well run here: this user just may not open its control socket. So HTTP is tried.
         if not isinstance(error.__cause__, PermissionError):
             raise
     except ConfigError:

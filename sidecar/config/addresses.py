@@ -31,6 +31,7 @@ def is_own_listener(url: str, listen: Address) -> bool:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     host = parts.hostname or ""
+    # With port 0 the kernel chooses the port at bind: no URL can name it beforehand.
     return port == listen.port != 0 and (host == listen.host or is_loopback(host) or _is_ours(host, listen.host))
 
 
@@ -70,5 +71,6 @@ def is_loopback(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    # Older Pythons do not count ::ffff:127.0.0.1 as loopback, though it is.
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback

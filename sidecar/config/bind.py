@@ -49,6 +49,7 @@ class Binder:
         return self._leaf(kind, node, name)
 
     def _struct(self, kind: type[msgspec.Struct], node: Node, name: str) -> Any:
+        # A section whose keys are all commented out is null in YAML: it means the defaults.
         if isinstance(node, Leaf) and node.value is None and kind not in NULL_IS_A_VALUE:
             node = Map({}, {}, node.place)
         if isinstance(node, Leaf | List) and kind in SHORT:
@@ -67,6 +68,7 @@ class Binder:
             elif wanted in _SECRETS and key + _FILE in node.items:
                 values[field.name] = self._secret_file(wanted, node.items[key + _FILE], path + _FILE)
             elif field.required:
+                # Binding goes on after a mistake, so that all mistakes are reported at once.
                 values[field.name] = _FAILED
                 self._problem(node.place, path, "missing" + _file_hint(wanted, path))
         if any(value is _FAILED for value in values.values()):
@@ -110,6 +112,7 @@ class Binder:
             return self._problem(node.place, name, "expected a single value", node)
         if get_origin(kind) in (Union, types.UnionType):
             if node.value is None:
+                # None as a rate means unlimited: an empty value must not remove the limit by accident.
                 return None if kind != (Rate | None) else self._problem(node.place, name, "expected a rate", node)
             kind = next(part for part in get_args(kind) if part is not types.NoneType)
         if get_origin(kind) is Literal:
@@ -119,6 +122,7 @@ class Binder:
         try:
             value = READERS[kind](node.value)
         except ValueError as error:
+            # A secret of a wrong form may still be a secret, so it is not shown.
             return self._problem(node.place, name, f"expected {error}", node if kind is not Secret else None)
         return self._beside(node, value) if kind is File else value
 
@@ -160,6 +164,7 @@ def plain(node: Node) -> Any:
 
 def _read_small(path: Path) -> str:
     """Return the text of a small file. Raises OSError, UnicodeDecodeError or ValueError."""
+    # To open a FIFO would wait for a writer, and the start would wait with it.
     if not path.is_file():
         path.stat()  # says why, if it is not there at all
         raise ValueError("a file")

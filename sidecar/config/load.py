@@ -64,6 +64,7 @@ def load_config(options: Options, environ: Mapping[str, str], *, need_proxy: boo
         raise ConfigError(problems)
 
     def with_address(address: str) -> Config:
+        # Not the files of now: an edit must not come into force before somebody asks for a reload.
         _, tree = _tree(options, {**environ, "HOST_IP": address}, [], texts)
         changed = Binder(environ).bind(Config, tree)
         return changed if isinstance(changed, Config) else config
@@ -215,6 +216,7 @@ def _across(binder: Binder, tree: Map, *, need_proxy: bool) -> Iterable[str]:
     seen: dict[int, str] = {}
     for name, stream in binder.bound.items():
         if isinstance(stream, Stream):
+            # Names are looked up by data_id: of two names for one data_id, one would hide the other.
             other = seen.setdefault(stream.data_id, name)
             if other != name:
                 place = binder.origins[f"{name}.data_id"]

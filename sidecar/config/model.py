@@ -70,7 +70,7 @@ class Listen(msgspec.Struct, frozen=True):
         return f"{self.scheme}:{self.path or self.address}"
 
 
-ENVELOPE_BYTES = 4096
+ENVELOPE_BYTES = 4096  # room for the data_id and the longest token, with every character of it escaped
 _BLOCKS_IN_A_BODY = 12
 
 
@@ -84,8 +84,11 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
     client_key: File | None = None
     timeout: Interval = Interval(15.0)
     return_after: Interval = Interval(30.0)
+    # The proxy's documentation promises 500 KB. 500,000 bytes is the reading that is safe.
     max_body: BodyBytes = BodyBytes(500_000)
+    # The documented limit. It belongs to the token: all hosts that use the same token share it.
     rate: Rate | None = Rate(1000, 60.0)
+    # The proxy joins 3 s of a data_id into one message, and drops it silently from 10 MiB on. This gives 7.5 MB.
     bytes_per_data_id: ByteRate | None = ByteRate(2_500_000)
     isolation: Share = Share(0.05)
     connections: int = 64
@@ -108,7 +111,9 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_size: QueueBytes = QueueBytes(2 * 1024**3)
     max_age: Interval = Interval(7 * 86400.0)
     when_full: Literal["refuse", "drop_oldest"] = "refuse"
+    # With normal, a power cut may take the last commits, and these were acknowledged already.
     durability: Literal["full", "normal"] = "full"
+    # Off by default: it costs up to half as much writing again on every host (docs/decisions/keep-delivered.md).
     keep_delivered: Seconds = Seconds(0.0)
     min_free: Bytes = Bytes(256 * 1024**2)
 

@@ -53,7 +53,7 @@ from sidecar.text.regexes import Pattern, parse_pattern
 from sidecar.text.templates import Template, parse_template
 
 _MODE = re.compile(r"0?[0-7]{3}")
-_SOCKET_PATH_BYTES = 107
+_SOCKET_PATH_BYTES = 107  # sun_path has 108 bytes on Linux, and a path needs a final NUL
 _SHORTEST_LINE, _LONGEST_LINE = 64, 1 << 20
 
 
@@ -72,6 +72,7 @@ def _flag(value: Scalar) -> bool:
 
 
 def _positive(value: Scalar) -> int:
+    # In Python a bool is an int: without this check `true` would count as 1.
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
         raise ValueError("a positive whole number")
     return value
@@ -96,6 +97,7 @@ def _account(value: Scalar) -> Account:
 
 
 def _mode(value: Scalar) -> FileMode:
+    # YAML versions disagree whether 0660 without quotes is octal, so only text is taken.
     if not isinstance(value, str) or not _MODE.fullmatch(value):
         raise ValueError('a file mode in quotes, such as "0660"')
     return FileMode(int(value, 8))
@@ -174,6 +176,7 @@ def parse_url(value: Scalar) -> Url:
         raise ValueError(expected) from None
     if not good or parts.query or parts.fragment or any(c.isspace() or ord(c) < 33 for c in str(value)):
         raise ValueError(expected)
+    # The URL is shown in the status, in metrics and in the log, and a password would be shown with it.
     if parts.username or parts.password:
         raise ValueError(f"{expected}, without a user or password")
     return Url(str(value).rstrip("/"))
@@ -258,6 +261,7 @@ def _zone(value: Scalar) -> Zone:
 def _word(value: Scalar) -> Word:
     if value is None:
         return Word("")
+    # The tree has already made a boolean of `true`; here the text that was written is meant.
     return Word(str(value).lower() if isinstance(value, bool) else str(value))
 
 

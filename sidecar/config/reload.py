@@ -7,6 +7,7 @@ import msgspec
 from sidecar.config.model import Config
 
 _AT_RESTART = (
+    # Listeners, the queue and the intake take these values when they are made, and cannot change them later.
     "state", "http", "sockets", "queue.durability", "queue.when_full", "proxy.max_body",
 )  # fmt: skip
 

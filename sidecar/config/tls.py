@@ -111,6 +111,7 @@ def _check_key(cert: Path, key: Path | None) -> None:
 
 def _check_file(path: Path) -> None:
     try:
+        # To open a FIFO would wait for a writer, and the start would wait with it.
         if not path.is_file():
             path.stat()  # says why, if it is not there at all
             raise _Unusable(f"{path}: expected a file")

@@ -14,7 +14,7 @@ from sidecar.core.errors import in_words
 
 Scalar = str | int | float | bool | None
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})\Z")
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})\Z")  # 18 digits always fit into 64 bits
 _MAX_FILE_BYTES = 1_000_000
 
 
@@ -48,6 +48,7 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1 with only the words true and false as booleans, no dates, octals or base-60 numbers, and no aliases."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        # An unquoted *.log is an alias for YAML; and nested aliases can grow without bound.
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="*aliases are not supported; put the value in quotes", problem_mark=mark)
@@ -55,6 +56,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _OVERRIDE = "!override"
+# YAML 1.1 reads `no` as false, 0660 as octal and 10:30 as a base-60 number; in conf.d they are meant as text.
 _Loader.yaml_implicit_resolvers = {
     first: kept
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -89,6 +91,7 @@ def _merge(first: Map, second: Map, above: str, problems: list[str]) -> Map:
     items, places = dict(first.items), dict(first.places)
     for key, node in second.items.items():
         name, old = f"{above}{key}", items.get(key)
+        # An empty `streams:` in one file must not collide with the streams of another file.
         if old is None or key in second.overriding or (_is_null(old) and isinstance(node, Map)):
             items[key], places[key] = node, second.places[key]
         elif _is_null(node) and isinstance(old, Map):
@@ -121,6 +124,7 @@ class _Reader:
     def read(self, path: Path, texts: dict[Path, str]) -> Map | None:
         try:
             if path not in texts:
+                # A wrong --config, such as a log of gigabytes, must not be read into memory.
                 if path.stat().st_size > _MAX_FILE_BYTES:
                     self.problems.append(f"{path}: larger than {_MAX_FILE_BYTES} bytes, not a configuration")
                     return None
@@ -174,6 +178,7 @@ class _Reader:
             places[key] = self._place(value)
             if value.tag == _OVERRIDE:
                 overriding.add(key)
+                # The tag !override hides the type: without this line `!override 5` would be text.
                 value.tag = _loader_tag(value)
             items[key] = self._node(value, depth + 1)
         return Map(items, places, self._place(node), frozenset(overriding))

@@ -9,6 +9,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 def boot_clock() -> float:
     """Return seconds on a clock that never jumps and goes on across restarts of the process, until the next boot."""
+    # CLOCK_MONOTONIC stands still while the host is suspended. CLOCK_BOOTTIME goes on.
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

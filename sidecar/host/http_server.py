@@ -44,10 +44,11 @@ class HttpServer:
             http=protocol,  # type: ignore[arg-type]  # a factory does where a class is named
             ws="none",
             lifespan="off",
-            log_config=None,
+            log_config=None,  # host/log.py owns the logging of the process
             access_log=False,
             server_header=False,
             date_header=False,
+            # Anybody can write X-Forwarded-For, and the address of the sender decides what it may see.
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=5,
@@ -64,7 +65,7 @@ class HttpServer:
         self._serving = asyncio.create_task(self._server.serve([self._listener]), name="http")
         while not self._server.started:
             if self._serving.done():
-                self._serving.result()
+                self._serving.result()  # raises why it ended; else this loop would wait for ever
             await asyncio.sleep(0.005)
 
     async def stop(self, *, abort: bool = False) -> None:

@@ -17,7 +17,7 @@ from typing import Literal
 from sidecar.core.errors import StartError, in_words
 
 _BACKLOG = 1024
-_UNIX_PATH_MAX = 100
+_UNIX_PATH_MAX = 100  # below the 108 bytes that sun_path has on Linux
 _CREDENTIALS = struct.Struct("3i")
 _DIRECTORY_MODE = 0o755
 _RECEIVE_BUFFER_BYTES = 4_000_000
@@ -86,6 +86,7 @@ def short_path(path: Path) -> Iterator[str]:
     if len(os.fsencode(path)) <= _UNIX_PATH_MAX:
         yield str(path)
         return
+    # Linux resolves /proc/self/fd/N to the directory itself, so a path of any length becomes short.
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"
@@ -103,6 +104,7 @@ def _listen_inet(host: str, port: int, kind: SocketKind, key: str) -> socket.soc
     try:
         family, type_, proto, _, address = socket.getaddrinfo(host, port, type=_TYPES[kind])[0]
         listener = socket.socket(family, type_, proto)
+        # Without this option, connections in TIME_WAIT would block the port for a while after a restart.
         if kind == "stream":  # a datagram socket could share its port with a stranger
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -120,6 +122,7 @@ def _opened(listener: socket.socket, kind: SocketKind) -> socket.socket:
     if kind == "stream":
         listener.listen(_BACKLOG)
     else:
+        # UDP has no backpressure: what finds no room here while the loop is busy is lost.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
     listener.setblocking(False)
     return listener
@@ -130,6 +133,7 @@ def _bind_file(listener: socket.socket, path: Path, mode: int, uid: int, gid: in
         path.parent.mkdir()
         path.parent.chmod(_DIRECTORY_MODE)
     _make_way(path)
+    # bind() creates the file. A chmod after it would leave a moment in which anybody could connect.
     umask = os.umask(0o177)
     try:
         with short_path(path) as short:
@@ -159,6 +163,7 @@ def _make_way(path: Path) -> None:
         return
     if not stat.S_ISSOCK(found):
         raise StartError(f"cannot listen on {path}: there is something that is no socket; move it away")
+    # A connect of the wrong type fails (EPROTOTYPE) even where somebody listens, so both types are tried.
     for kind in _TYPES:
         holder = _holder(str(path), kind)  # type: ignore[arg-type]
         if holder:
@@ -202,6 +207,7 @@ def _pid_by_inode(path: str) -> int:
 
 def _pid_by_port(port: int, kind: SocketKind) -> int:
     """Return who has a port of this host; 0 if it cannot be found out."""
+    # 0A is TCP_LISTEN. A UDP socket that is not connected has the state of TCP_CLOSE, 07.
     name, state = ("tcp", "0A") if kind == "stream" else ("udp", "07")
     rows = [*_rows(name), *_rows(f"{name}6")]
     return _pid_with({row[9] for row in rows if len(row) > 9 and row[1].endswith(f":{port:04X}") and row[3] == state})

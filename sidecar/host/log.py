@@ -65,6 +65,7 @@ def set_up(form: Literal["logfmt", "json"] = "logfmt", level: int = logging.INFO
         )
     )
     root = logging.getLogger()
+    # Replaces all: set_up may be called again, and no line may come out twice.
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name in _LIBRARIES:
@@ -87,6 +88,7 @@ class _Handler(logging.Handler):
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
         priority = f"<{_PRIORITIES.get(record.levelname.lower(), 6)}>" if self._with_priority else ""
+        # journald makes an entry of each line, also inside a traceback, so each line needs its priority.
         return priority + line.replace("\n", f"\n{priority}")
 
     def emit(self, record: logging.LogRecord) -> None:

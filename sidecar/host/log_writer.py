@@ -27,6 +27,7 @@ class LogWriter:
         self._dropped = 0  # lines, since the last one that said so
         self._writing = False  # the thread has taken lines that are not written yet
         self._work = threading.Event()
+        # A daemon thread: a write(2) that blocks must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -54,6 +55,7 @@ class LogWriter:
     def _run(self) -> None:
         while True:
             self._work.wait()
+            # Cleared before lines are taken: a line that comes in between sets it again, and is not forgotten.
             self._work.clear()
             while taken := self._take():
                 for line in taken:
@@ -67,6 +69,7 @@ class LogWriter:
             if self._dropped:
                 lines.append(f"{self._dropped_line(self._dropped)}\n".encode())
                 self._dropped = 0
+            # Set under the lock: flush() must not see an empty queue while these lines are not written yet.
             self._writing = bool(lines)
             return lines
 

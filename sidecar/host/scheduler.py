@@ -56,6 +56,7 @@ class Schedule:
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
             executors={"default": _Executor()},
+            # The default misfire_grace_time skips a run that begins more than one second late.
             job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None},
         )
         self._scheduler.add_listener(self._ended, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
@@ -90,6 +91,7 @@ class Schedule:
             return await self._quietly(job)
 
         self._woken[name] = False
+        # With next_run_time=None the job is paused: nothing runs before the first wake.
         self._scheduler.add_job(run, _Every(_LOOK_AGAIN_S), id=name, next_run_time=None)
 
     def add_every(self, name: str, seconds: float, job: Callable[[], Awaitable[None]]) -> None:
@@ -115,6 +117,7 @@ class Schedule:
         """Run an answering job now, or once more after its present run."""
         if not self._woken[name]:
             self._woken[name] = True
+            # APScheduler skips a run that is due while the job runs (max_instances=1); `_ended` makes up for it.
             if name not in self._running:
                 self._run_in(name, 0.0)
 
@@ -166,5 +169,6 @@ class Schedule:
             self._offset_s = offset_s
             for name, due_s in self._due_s.items():
                 self._run_in(name, max(0.0, due_s - time.monotonic()))
+            # These have no due time here: each job runs once, and its answer sets the next time by the new clock.
             self.wake_all()
         self._clock_watch = asyncio.get_running_loop().call_later(_CLOCK_EVERY_S, self._watch_clock)

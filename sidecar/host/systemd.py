@@ -11,6 +11,7 @@ class Notifier:
     def __init__(self, environ: Mapping[str, str]) -> None:
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        # A child inherits the variables: with another process' number they are not meant for this one.
         mine = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         usec = environ.get("WATCHDOG_USEC", "") if mine else ""
         self.watchdog_s = int(usec) / 1e6 if usec.isdecimal() and int(usec) else None

@@ -13,6 +13,7 @@ _MOST_LOG_BYTES = 64_000_000
 """With `drop_oldest`: bytes by which a write-ahead log that cannot be emptied may grow.
 
 If the capacity is more, the log may grow by the capacity. Beyond that nothing is accepted."""
+# What is on its way to the disk is in memory, so it needs a limit.
 _PENDING_MAX_BYTES = 64_000_000
 _RETRY_FULL_S = 30
 _RETRY_BUSY_S = 1
@@ -44,6 +45,7 @@ def admit(
     """
     if pending_bytes + incoming > _PENDING_MAX_BYTES:
         return Refuse("the disk is slower than the input", _RETRY_BUSY_S)
+    # What is larger than the queue is refused: for it everything would be dropped, and in vain.
     if when_full == "drop_oldest" and incoming <= capacity.bytes and log_bytes <= max(_MOST_LOG_BYTES, capacity.bytes):
         return Take()
     if used_bytes + pending_bytes + incoming <= capacity.bytes:

@@ -105,6 +105,7 @@ class Intake:
         envelope = open_envelope(body)
         if not sender.local:
             _check_token(envelope, self._remote_tokens, "http.tokens")
+        # Token before items, as the proxy judges: its 401 comes before its 400.
         known, checked = self._check(envelope, now_ms, lend=sender.local)
         return self._append_report(envelope, known, checked, now_ms, sender, done)
 
@@ -161,6 +162,7 @@ class Intake:
         self, envelope: Envelope, known: KnownRoute, checked: Checked, now_ms: int, sender: Sender, done: Done
     ) -> AcceptedReport:
         size = size_of(checked.blocks)
+        # Before the stream is made: a report that is refused must leave nothing behind.
         self.capacity.admit(size)
         stream = self.streams.stream(known, checked.kind, sender.name)
         if sender.hops:
@@ -197,9 +199,11 @@ class Intake:
             except Rejected as rejected:
                 lines.rejected.append((number, rejected.why))
             except Unavailable as full:
+                # No place for its stream: to wait for one would hold up all lines behind it.
                 lines.rejected.append((number, Rejection(503, full.message)))
         good = block.count(b"\n") - len(lines.rejected)
         prepared = self._prepare(lines.blocks, {}, lines.now_ms, lines=good, repaired=lines.repaired)
+        # Bare events were checked before reports, so the numbers are not in order yet.
         return PreparedLines(sorted(lines.rejected, key=itemgetter(0)), prepared, good)
 
     def prepare_frame(self, data_id: int, payload: bytes, sent_s: int) -> PreparedFrame:
@@ -248,6 +252,7 @@ class Intake:
         and Rejected (413) if there never will be for so much, or (400) if the stream is not configured any more.
         """
         self.capacity.expect(size)
+        # A tail can wait: its lines stay in the file.
         if dead and self.capacity.too_many_dead:
             raise Unavailable("there are too many dead letters; see `sidecar dead`", retry_after_s=int(SETTLED_S))
         stream = self.streams.stream(KnownRoute(self._router.bare(name)), kind)
@@ -331,5 +336,6 @@ def _all_rejected(block: bytes, why: Rejection) -> PreparedLines:
 
 def _check_token(envelope: Envelope, tokens: Collection[str], setting: str) -> None:
     given = envelope.token.encode()
+    # compare_digest: the time of a comparison must not tell how much of a token is right.
     if tokens and not any(hmac.compare_digest(given, token.encode()) for token in tokens):
         raise Rejected.for_stream(401, "access_token", f"not one that is taken here ({setting})")

@@ -56,6 +56,7 @@ class Prepared:
 
     def _settled(self, append: StreamAppend, error: Exception | None) -> None:
         if error is not None:
+            # Only this one is submitted again: the others are on disk, and would be there twice.
             self._appends.append(append)
             self._error = error
         self._open -= 1

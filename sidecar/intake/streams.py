@@ -63,6 +63,7 @@ class Streams:
         Raises Rejected.
         """
         names = (envelope.data_id, envelope.token, envelope.stream)
+        # What is remembered may rest on a token that was lent; other hosts are lent none.
         known = self._known.get(names) if lend else None
         return known or KnownRoute(self._router.resolve(envelope, hint=hint, lend=lend), names)
 
@@ -81,6 +82,7 @@ class Streams:
             if not route.configured and not stream.saved:
                 stream.peer = peer
             known.streams[kind] = stream
+            # Remembered only now: names that lead nowhere would fill the memory.
             if known.names is not None:
                 self._known[known.names] = known
         return stream

@@ -121,6 +121,7 @@ class LineParser:
             if item is None:
                 self._unparsed(record, all_fields, stamp_ms, dead, counts)
             else:
+                # What the proxy would refuse today may not share a block with the rest.
                 good.setdefault(due_ms(stamp_ms) if stamp_ms > latest else None, []).append(item)
         return good, dead
 
@@ -215,6 +216,7 @@ def _shortened(event: dict[str, Any], size: int, limit: int) -> bytes:
     while size > limit:
         content = event["event"]["content"]
         if content:
+            # Escapes make JSON longer than the text: at least a tenth goes at a time, so that it ends soon.
             event["event"] = {"content": content[: int(len(content) * min(0.9, limit / size))]}
         else:
             half = {name: value[: len(value) // 2] for name, value in event["dimension"].items()}

@@ -48,6 +48,7 @@ def encoding_of(name: str) -> str:
     except (LookupError, ValueError):
         raise ValueError(expected) from None
     found = info.name
+    # Python also has codecs such as `hex`, which make bytes of bytes.
     if not getattr(info, "_is_text_encoding", True) or found.replace("-", "_").startswith(_NO_BYTE_FOR_IT):
         raise ValueError(expected)
     if not found.startswith(("utf-16", "utf-32")) and "\n".encode(found) != b"\n":

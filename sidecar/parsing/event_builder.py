@@ -125,6 +125,7 @@ class EventBuilder:
                 counts.blank += count
             place += sum(sizes[start : start + count])
             start += count
+        # An open group stays in the file: the checkpoint stops before it, so a crash loses none of its lines.
         return records, place - offset if start < len(texts) else lines.consumed
 
 

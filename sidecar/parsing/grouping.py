@@ -37,6 +37,7 @@ def group_lines(
     counts: list[int] = []
     count = size = 0
     for begin, line_size in zip(begins, sizes, strict=True):
+        # With limits: a pattern that never fits must not hold back the file for ever.
         if count and (begin or count >= rule.max_lines or size + line_size > rule.max_bytes):
             counts.append(count)
             count = size = 0

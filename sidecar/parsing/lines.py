@@ -138,6 +138,7 @@ def _end_of_line(data: bytes, start: int, codec: TextCodec) -> int:
     if codec.width == 1:
         return data.find(b"\n", start) + 1
     newline = codec.newline
+    # The bytes of an end may also be the second half of one character and the first of the next.
     found = data.find(newline, start)
     while found >= 0 and found % codec.width:
         found = data.find(newline, found + 1)

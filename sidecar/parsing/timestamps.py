@@ -60,6 +60,7 @@ def check_format(text: str) -> None:
     form = _parse(text)
     sample = f"{form.missing}{form.form}"
     try:
+        # Python says only when a format is used what is wrong with it.
         datetime.strptime(_SAMPLE.strftime(sample), sample)
     except re.error as error:
         raise ValueError(str(error)) from None
@@ -100,6 +101,7 @@ def by_format(text: str, zone: tzinfo | None) -> Clock:
         if offset_last and _SHORT_OFFSET.search(found):  # PostgreSQL's +08
             found += "00"
         try:
+            # Without a year strptime takes 1900, which has no 29th of February.
             return _as_ms(datetime.strptime(missing + found, whole_form), zone)
         except (ValueError, OverflowError, OSError):
             return None
@@ -177,6 +179,7 @@ def _without_fraction(text: str, mark: str, number: int) -> tuple[str, int] | No
         place = text.find(mark, place + 1)
         if place < 0:
             return None
+    # Python's %f takes six digits at most; logs have up to nine.
     digits = _DIGITS.match(text, place + 1)
     if digits is None:
         return None
@@ -195,6 +198,7 @@ def _latest(whole: Callable[[str, str], int | None], text: str, candidates: Iter
 def _years(text: str, now_ms: int) -> Iterator[str]:
     year = datetime.fromtimestamp(now_ms / 1000).astimezone().year
     yield from (f"{year + 1} ", f"{year} ", f"{year - 1} ")
+    # The 29th of February: the last year that has one may be long ago.
     if "29" in text:
         yield from (f"{year - ago} " for ago in range(2, _LEAP_YEARS_APART + 1))
 

@@ -19,6 +19,7 @@ _COMMON = {name: timedelta(hours=hours) for name, hours in _HOURS.items()}
 _WORD = re.compile(r"(?<![A-Za-z])[A-Za-z]{1,5}(?![A-Za-z])")
 _NUMBER = re.compile(r"(?<![0-9])[+-][0-9]{2}(?:[0-9]{2})?(?![0-9:])")
 _SHORT_NUMBER = re.compile(r"(?<![0-9])[+-][0-9]{2}(?![0-9:])")
+# A zone has two names in a year, such as CET and CEST.
 _SUMMER_AND_WINTER = (datetime(2026, 1, 15, 12), datetime(2026, 7, 15, 12))
 
 

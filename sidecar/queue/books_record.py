@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sidecar.core.model import Books
 
+# Always of one length: each write covers the whole line before it, and the file never needs to be cut.
 _LINE = re.compile(r"accepted=(\d{20}) delivered=(\d{20})\n", re.ASCII)
 
 
@@ -31,6 +32,7 @@ class BooksRecord:
         with contextlib.suppress(OSError, UnicodeDecodeError):
             found = _LINE.fullmatch(self._path.read_text("ascii"))
             if found is not None:
+                # A crash right after a COMMIT leaves the record behind. Only a record that is ahead means a loss.
                 return max(0, int(found[1]) - books.accepted, int(found[2]) - books.delivered)
         return 0
 
@@ -39,8 +41,10 @@ class BooksRecord:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        # A start that fails later on must not use up the alarm: the next start has to find the old line.
         self._totals, self._is_stale = books, True
         with contextlib.suppress(OSError):
+            # No O_TRUNC: until the next commit the old line is the evidence.
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def add(self, accepted: int, delivered: int) -> None:
@@ -61,4 +65,5 @@ class BooksRecord:
         if self._file >= 0:
             self._is_stale = False
             with contextlib.suppress(OSError):
+                # No fsync, so a commit costs no more. After a power cut an old line is here, which is no alarm.
                 os.pwrite(self._file, line.encode(), 0)

@@ -18,6 +18,7 @@ class Codec:
     """Packs and unpacks bodies."""
 
     def __init__(self) -> None:
+        # Measured: with level 1 the intake is faster than without zstd, since far fewer bytes are written.
         self._packer = zstandard.ZstdCompressor(level=1, write_checksum=True)
         self._unpacker = zstandard.ZstdDecompressor()
 
@@ -27,6 +28,7 @@ class Codec:
             packed = self._packer.compress(body)
             if len(packed) <= len(body) * _WORTH_KEEPING:
                 return ZSTD, packed
+        # SQLite's pages have no checksum: it would hand out a flipped bit as if it were right.
         return CHECKED, body + zlib.crc32(body).to_bytes(_CRC_BYTES)
 
     def unpack(self, codec: int, stored: bytes, size: int) -> bytes:

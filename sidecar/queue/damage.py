@@ -56,11 +56,13 @@ def damaged_row(execute: Execute, table: Table, number: int, problem: str) -> Da
     """Return what can be known of a row. Raises sqlite3.Error if nothing can, since what stands before its body is
     damaged too."""
     if table == "dead":
+        # The length of a body stands at the front of its row: for it SQLite reads none of the body's pages.
         stream, accepted_ms, size = execute(
             "SELECT stream, accepted_ms, length(body) FROM dead WHERE id = ?", (number,)
         ).fetchone()
         events, codec = _dead_events(execute, stream, number), 0
     else:
+        # These columns stand before the body, so they can be read also where the pages of the body are lost.
         what = "accepted_ms, events, bytes, codec" + (", stream" if table != "chunk" else "")
         row = execute(f"SELECT {what} FROM {table} WHERE id = ?", (number,)).fetchone()  # noqa: S608
         accepted_ms, events, size, codec, stream = row if table != "chunk" else (*row, number >> SEQ_BITS + LANE_BITS)
@@ -95,6 +97,7 @@ def _numbers(execute: Execute, table: Table) -> Iterator[int]:
 def _problem(execute: Execute, codec: Codec, table: Table, number: int) -> str | None:
     """Return why a row cannot be read, or None."""
     try:
+        # All columns: those behind the body are found only through the pages of the body.
         execute(f"SELECT * FROM {table} WHERE id = ?", (number,)).fetchone()  # noqa: S608
         if table != "dead":  # those are kept as they are, without a checksum
             size, packed, stored = execute(
@@ -127,6 +130,7 @@ def _dead_events(execute: Execute, stream: int, number: int) -> int:
     Those of more than one are in the index.
     """
     row = execute(
+        # INDEXED BY: if SQLite could not use the index, it fails; else it would read the damaged row.
         "SELECT events FROM dead INDEXED BY dead_damaged WHERE codec IS NOT NULL AND stream = ? AND id = ?",
         (stream, number),
     ).fetchone()

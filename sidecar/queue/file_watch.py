@@ -59,6 +59,7 @@ class FileWatch:
 
 def _identity(path: Path) -> _Identity | None:
     try:
+        # Never open it to look: closing a descriptor drops SQLite's locks on the file (fcntl(2)).
         state = path.stat()
     except OSError:
         return None

@@ -73,6 +73,7 @@ class Queue:
         )
         self._reader = Reader(path)
         self._growth = Growth()
+        # One thread only: the reader and its zstd context must not be used by two.
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="queue-reader")
         self._loop: asyncio.AbstractEventLoop | None = None  # None until `open`
         self.checkpoints = Checkpoints(self.commit, self._read, self._reader)
@@ -90,8 +91,10 @@ class Queue:
     async def close(self, timeout_s: float) -> None:
         """Commit what was submitted, then close. Raises TimeoutError if the disk did not answer in time."""
         loop = asyncio.get_running_loop()
+        # The reader first: SQLite empties and removes the log when the last connection closes, the writer's.
         await loop.run_in_executor(self._reading, self._reader.close)
         self._reading.shutdown(wait=False)
+        # The once-a-second look may be too old: if the file is lost, the writer needs time to save a copy.
         self.look()
         timeout_s = _SAVE_S if self._writer.lost else timeout_s
         if not await asyncio.to_thread(self._writer.stop, timeout_s):
@@ -197,6 +200,7 @@ class Queue:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done(error: Exception | None) -> None:
+            # The caller may have been cancelled; the commit happens all the same.
             if future.done():
                 return
             if error is None:
@@ -294,6 +298,7 @@ class Queue:
             if job.stream is not None:
                 self.pending_bytes -= job.size
                 job.stream.pending -= 1
+            # Stale says nothing about the disk: the same append would fail again. All else may be tried later.
             if error is not None and not isinstance(error, Stale):
                 error = Unavailable(f"storage: {error}", retry_after_s=_RETRY_STORAGE_S)
             try:

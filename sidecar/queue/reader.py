@@ -53,12 +53,14 @@ class Reader:
         Raises sqlite3.Error, or Damaged if the first of them cannot be read; what stands before such a one is read.
         """
         zero, after = chunk_id(lane, 0), chunk_id(lane, after_seq)
+        # Sizes first, without the bodies: a body is read from the disk only if it is sent.
         found: list[int] = []  # ids of what fits
         left = max_bytes
         for number, size in self._execute(
             "SELECT id, bytes FROM readable_chunk WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
             (after, end_id(lane), _LOOK_AHEAD_CHUNKS),
         ):
+            # The first one is always taken: a chunk larger than `max_bytes` would stop its lane for ever.
             if found and size > left:
                 break
             found.append(number)
@@ -74,8 +76,10 @@ class Reader:
                 size, codec, body, rules, events = row
                 chunks.append(Chunk(number - zero, self._codec.unpack(codec, body, size), events, rules))
             except (ValueError, sqlite3.DatabaseError) as error:
+                # A failed read may succeed the next time; only a corrupt row may be set aside.
                 if isinstance(error, sqlite3.DatabaseError) and not is_corrupt(error):
                     raise
+                # The good chunks in front go out first, so the order holds; the next read begins with the bad one.
                 if not chunks:
                     raise Damaged(damaged_row(self._execute, "chunk", number, str(error))) from None
                 break
@@ -168,6 +172,7 @@ class Reader:
         Reads no bodies, but an entry for each chunk: it takes time in proportion to what waits.
         """
         connection = self._open()
+        # The writer commits meanwhile: without one snapshot, rows and counters would be of different moments.
         connection.execute("BEGIN")
         try:
             dead = dict(self._execute("SELECT stream, sum(events) FROM readable_dead GROUP BY stream").fetchall())
@@ -180,6 +185,7 @@ class Reader:
                 for line in self._audit_one(stream, dead.get(stream.id, 0), scheduled.get(stream.id, 0))
             ]
         finally:
+            # After an error too: as long as a snapshot is open, SQLite cannot empty the write-ahead log.
             connection.execute("COMMIT")
 
     def _audit_one(self, stream: QueueStream, dead: int, scheduled: int) -> list[str]:
@@ -216,6 +222,7 @@ class Reader:
         self.close()
 
     def _open(self) -> sqlite3.Connection:
+        # Not in `__init__`: at that time the writer may not have made the file yet.
         if self._connection is None:
             self._connection = open_reader(self._path)
         return self._connection

@@ -30,14 +30,17 @@ from sqlite_utils import Database, Migrations
 from sidecar.core.errors import StartError
 from sidecar.core.model import BEFORE_ALL
 
+# Both widths are part of every key on disk: another value would put all rows into wrong lanes.
 LANE_BITS = 3
 SEQ_BITS = 40
+# Measured with 4 to 64 KiB: 8 KiB is nearly the fastest, and larger pages write far more to the disk.
 PAGE_BYTES = 8192
 WAL_BYTES = 16_000_000
 """The write-ahead log is emptied at 8 MB (1,000 pages); below this it stays if nobody reads one snapshot for long."""
 _CACHE_KIB = 8192
 _BUSY_MS = 5000
 
+# sqlite-utils notes here what it has applied. A database without this table was made by another program.
 _MIGRATIONS_TABLE = "_sqlite_migrations"
 migrations = Migrations("queue")
 
@@ -59,6 +62,7 @@ def m001_queue(db: Database) -> None:
     db.create_table("lane", {"id": int, "target": str} | lane, pk="id", not_null=set(lane))
     content = {"accepted_ms": int, "events": int, "bytes": int, "codec": int, "body": bytes}
     db.create_table("chunk", {"id": int} | content, pk="id", not_null=set(content))
+    # Old names: a released migration is never edited, since there are files that ran it (m009 renames the tables).
     for table, moment in (("later", "due_ms"), ("kept", "delivered_ms")):
         columns = {"stream": int, moment: int} | content
         db.create_table(table, {"id": int} | columns, pk="id", not_null=set(columns))
@@ -111,6 +115,7 @@ def m005_damaged(db: Database) -> None:
     """
     db.execute("ALTER TABLE dead ADD COLUMN events INTEGER NOT NULL DEFAULT 1")
     db.execute("ALTER TABLE dead ADD COLUMN codec INTEGER")
+    # The column `events` lies behind the body, which may be unreadable; the index gives it without the body.
     db.execute("CREATE INDEX dead_damaged ON dead (stream, events) WHERE codec IS NOT NULL")
 
 
@@ -140,6 +145,7 @@ def m008_loss_reason(db: Database) -> None:
 @migrations()
 def m009_words(db: Database) -> None:
     """Give two tables the names by which everybody knows what they hold: `scheduled` was `later`, `quota` `budget`."""
+    # RENAME does not change the word 'later' in the condition of the view, so the view is made again.
     db.execute("DROP VIEW readable_later")
     db.execute("ALTER TABLE later RENAME TO scheduled")
     db.execute("ALTER TABLE budget RENAME TO quota")
@@ -156,6 +162,7 @@ def _make_readable_view(db: Database, table: str) -> None:
 
 def chunk_id(lane: int, seq: int) -> int:
     """Return the key of chunk `seq` of `lane`."""
+    # A split at the head gives numbers below 0: they must not reach into the keys of the lane before.
     return (lane << SEQ_BITS) - BEFORE_ALL + seq
 
 
@@ -171,18 +178,22 @@ def end_id(lane: int) -> int:
 
 def is_corrupt(error: BaseException) -> bool:
     """Return True if what stands in the file makes no sense to SQLite; it may be one row only."""
+    # SQLite puts details into the upper bits of its error codes; the low byte is the code itself.
     return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
 
 
 def open_writer(path: Path, durability: Literal["full", "normal"]) -> sqlite3.Connection:
     """Open the connection that writes, and bring the schema up to date. Raises StartError, OSError or sqlite3.Error."""
     _make_file(path)
+    # Not `rwc`: a missing file is made by `_make_file` only, with its mode, and never through a link.
     connection = _connect(f"{path.absolute().as_uri()}?mode=rw")
     try:
         for pragma in (
+            # Before WAL: in that mode SQLite does not change the page size any more.
             f"page_size = {PAGE_BYTES}",
             "auto_vacuum = INCREMENTAL",  # works only before the first table
             "journal_mode = WAL",
+            # In WAL mode, NORMAL may lose the last commits at a power cut: events that we have acknowledged.
             f"synchronous = {durability.upper()}",
             f"cache_size = -{_CACHE_KIB}",
             f"journal_size_limit = {WAL_BYTES}",  # what a reader made it grow beyond is given back
@@ -204,6 +215,7 @@ def _make_file(path: Path) -> None:
     try:
         found = path.lstat()
     except FileNotFoundError:
+        # Only the owner may read it from the first moment on: the table `stream` holds access tokens.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     else:
         if stat.S_ISLNK(found.st_mode):
@@ -212,10 +224,12 @@ def _make_file(path: Path) -> None:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Return a connection that can only read. Raises sqlite3.Error."""
+    # Read-only, because of SQLite's WAL-reset bug (up to 3.51.2): it needs two connections that write or checkpoint.
     return _connect(f"{path.absolute().as_uri()}?mode=ro")
 
 
 def _connect(uri: str) -> sqlite3.Connection:
+    # The module must not begin transactions by itself. And `start` opens the writer's connection on another thread.
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
     return connection

@@ -51,12 +51,14 @@ class SteadyClock:
     def save(self, execute: Callable[..., sqlite3.Cursor]) -> None:
         """Write down how far it is, in the open transaction, if that has not been done for a while."""
         now_ms = self.now_ms()
+        # Not at each commit: what is lost between two saves only makes rows stay longer.
         if self._saved_ms is not None and now_ms - self._saved_ms < _SAVE_EVERY_MS:
             return
         execute(
             "INSERT OR REPLACE INTO clock (id, boot_id, boot_ms, steady_ms) VALUES (1, ?, ?, ?)",
             (self._boot_id, now_ms - self._offset_ms, now_ms),
         )
+        # Not `_saved_ms` yet: a rollback takes the row back, and then the next transaction must write it.
         self._being_saved_ms = now_ms
 
     def committed(self) -> None:

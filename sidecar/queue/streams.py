@@ -111,6 +111,7 @@ class Delta(msgspec.Struct):
         return self.accepted == self.queued + self.delivered + self.dead + self.dropped
 
 
+# A program that makes up tokens would else make streams without end, and each costs memory.
 MAX_STREAMS = 1000
 DEAD_ROW_BYTES = 300
 """Bytes on disk that a dead letter needs in addition to its event."""
@@ -128,8 +129,10 @@ def stream_of(streams: dict[StreamKey, QueueStream], key: StreamKey, *, configur
     """
     found = streams.get(key)
     if found is None:
+        # Tokens that others make up must not shut out what the operator has configured.
         if len(streams) >= MAX_STREAMS and not configured:
             raise Unavailable(f"already {MAX_STREAMS} streams; no new data_id or token can be taken", retry_after_s=60)
+        # The id of a forgotten stream may come again: `forget_drained` sees to it that no chunk of it is left.
         found = QueueStream(1 + max((stream.id for stream in streams.values()), default=0), key)
         streams[key] = found
     return found
@@ -144,6 +147,7 @@ def load_streams(connection: sqlite3.Connection) -> dict[StreamKey, QueueStream]
     ):
         stream = _from_row(row)
         streams[stream.id] = stream
+    # There is no column for `queued`: it is the sum of the lanes, so the two cannot differ.
     queued = dict.fromkeys(streams, 0)
     for number, events, size, next_seq, target in connection.execute(
         "SELECT id, events, bytes, next_seq, target FROM lane"
@@ -168,6 +172,7 @@ def _from_row(row: tuple[Any, ...]) -> QueueStream:
 
 def take_over(mine: QueueStream, loaded: QueueStream) -> None:
     """Bring a record that others hold up to date with what was read from the file."""
+    # `peer` and `pending` stay as they are: the file does not know them.
     mine.books, mine.replayed, mine.dead_bytes = loaded.books, loaded.replayed, loaded.dead_bytes
     mine.last_delivered_ms, mine.saved = loaded.last_delivered_ms, True
     for lane, other in zip(mine.lanes, loaded.lanes, strict=True):
@@ -177,6 +182,7 @@ def take_over(mine: QueueStream, loaded: QueueStream) -> None:
 def forget_stream(stream: QueueStream) -> None:
     """Bring a record up to date with its rows, which are gone."""
     stream.books, stream.replayed, stream.dead_bytes, stream.last_delivered_ms = Books(), 0, 0, None
+    # An append may be on its way to this record: it has to insert the row again.
     stream.saved = False
     for lane in stream.lanes:
         lane.events = lane.bytes = lane.next_seq = 0
@@ -200,6 +206,7 @@ def save_stream(connection: sqlite3.Connection, stream: QueueStream, delta: Delt
         connection.execute(
             "INSERT INTO lane (id, events, bytes, next_seq, target) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " events = events + excluded.events, bytes = bytes + excluded.bytes,"
+            # A NULL leaves the target as it is; an empty text means the usual proxies again.
             " next_seq = next_seq + excluded.next_seq, target = coalesce(excluded.target, target)",
             (lane.id, change.events, change.bytes, change.seqs, change.target),
         )
@@ -208,6 +215,7 @@ def save_stream(connection: sqlite3.Connection, stream: QueueStream, delta: Delt
 def apply_delta(stream: QueueStream, delta: Delta) -> None:
     """Bring the record up to date with its rows, after the commit."""
     books = stream.books
+    # Replaced as a whole: the event loop reads it meanwhile, and must not see half of a commit.
     stream.books = Books(
         accepted=books.accepted + delta.accepted,
         queued=books.queued + delta.queued,

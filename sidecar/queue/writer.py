@@ -242,6 +242,7 @@ class Writer:
         """Accept nothing into a file without a name; return what else is to be done."""
         error = OSError(why)
         refused = [job for job in group if job.stream is not None]
+        # What comes later in the same order must fail too, even if the file is back by then.
         for job in refused:
             if job.order is not None:
                 job.order.error = error
@@ -266,6 +267,7 @@ class Writer:
         if self._connection is None or time.monotonic() < self._search_damage_after_s:
             return False
         try:
+            # No transaction is open here: one that has met a page which does not exist could not write any more.
             rows = find_damaged(self._connection.execute, self._codec, _DAMAGED_AT_ONCE)
         except sqlite3.Error as error:
             log.error("queue.db is damaged and cannot be read", error=str(error))
@@ -275,6 +277,7 @@ class Writer:
             elif self._attempt([Job(SetDamagedAside(rows, wall_ms()), lambda _: None)], grown) is None:
                 log.error(_DAMAGED, rows=len(rows))
                 return True
+        # A search reads the whole file, and nothing is committed meanwhile: it must not come again at once.
         self._search_damage_after_s = time.monotonic() + _SEARCH_DAMAGE_EVERY_S
         return False
 

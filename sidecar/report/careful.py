@@ -63,6 +63,7 @@ def check_item(raw: bytes, kind: Kind, rules: Rules, now_ms: int, skew_ms: int =
     item, repaired = _decode(raw)
     if type(item) is not dict:
         _reject((), f"expected an object, got {describe(item)}")
+    # Counted before anything is added or left out, since it is compared with the text as it came.
     strings = strings_decoded(item)
     repaired |= _leave_out_fields(item)
     changed = _normalise_target(item, kind, rules)
@@ -70,6 +71,7 @@ def check_item(raw: bytes, kind: Kind, rules: Rules, now_ms: int, skew_ms: int =
     changed |= _normalise_dimension(item, kind)
     changed |= _normalise_timestamp(item, rules, now_ms)
     due_ms = _due(item["timestamp"], rules, now_ms, skew_ms)
+    # More strings in the text than decoded: a key stands there twice. Encoded anew, only the last one is left.
     if repaired or changed or strings_written(raw) != strings:
         return CheckedItem(msgspec.json.encode(item), due_ms, repaired)
     return CheckedItem(raw, due_ms)
@@ -104,6 +106,7 @@ def clean_again(events: bytes) -> bytes:
         items = _split(b"[%b]" % events)
         return b",".join([_clean(bytes(item)) for item in items])
     except (msgspec.MsgspecError, RecursionError):
+        # It was acknowledged when it was accepted: only the proxy may refuse it now.
         return events
 
 
@@ -122,6 +125,7 @@ def _leave_out_fields(item: dict[str, Any]) -> bool:
             continue
         if name in _KNOWN:
             _reject((name, *extreme[0]), extreme[1])
+        # The proxy publishes no unknown field, so this loses nothing.
         del kept[name]
     if len(kept) == len(item):
         return False
@@ -190,6 +194,7 @@ def _find_extreme(value: Any, depth: int) -> tuple[Place, str] | None:
 
 
 def _fits_float(value: int) -> bool:
+    # The proxy decodes every number as a double.
     try:
         float(value)
     except OverflowError:
@@ -235,6 +240,7 @@ def _check_metrics(item: dict[str, Any]) -> None:
         _reject(("metrics",), "empty, expected at least one name and number")
     for name, value in metrics.items():
         _check_name("metrics", name)
+        # Not isinstance: True is an int in Python, but a boolean is no number for the proxy.
         if type(value) is not int and type(value) is not float:
             _reject(("metrics", name), f"expected a number, got {describe(value)}")
 
@@ -282,7 +288,9 @@ def _as_text(value: bool | int | float) -> str:
     if type(value) is int:
         if abs(value) <= _EXACT:
             return str(value)
+        # Rounded as the proxy would round it: with and without a sidecar the dimension is the same.
         value = float(value)
+    # repr gives the shortest digits, as Go does, but may use an exponent; Decimal writes that out.
     text = format(Decimal(repr(value)), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -292,6 +300,7 @@ def _normalise_timestamp(item: dict[str, Any], rules: Rules, now_ms: int) -> boo
     if (type(given) is not int and type(given) is not float) or not math.isfinite(given):
         _reject(("timestamp",), f"expected milliseconds since 1970, got {describe(given)}")
     stamp = int(given)
+    # To the proxy it means the time of arrival: after an outage that would be wrong by hours.
     if given == 0:
         stamp = now_ms
     elif SECONDS_MIN <= stamp <= SECONDS_MAX:

@@ -39,6 +39,7 @@ def check_items(
     `event_bytes`, which the proxy would not take even alone.
     """
     plain = judge_plain(data, rules.kind, now_ms + skew_ms)
+    # If all of it is within the limits, so is each item: nothing has to be cut.
     if plain is not None and len(data) <= min(block_bytes, event_bytes):
         kind, count = plain
         return Checked(kind, [Block(data[1:-1].strip(), count)])
@@ -64,6 +65,7 @@ def _items_of(data: bytes) -> Sequence[JsonPiece]:
     except msgspec.DecodeError as error:  # it was found by the scanner, which does not look inside
         raise Rejected(400, f"{foreign(error)}", ("data",)) from None
     except RecursionError:
+        # The proxy takes 10,000 levels; msgspec gives up earlier. Perhaps it is a field that nobody looks at.
         try:
             return elements(data)
         except NotScannable as error:
@@ -97,6 +99,7 @@ def _check_each(items: Sequence[JsonPiece], kind: Kind, rules: Rules, now_ms: in
         except Rejected as rejected:
             raise rejected.inside("data", index) from None
         growth += len(checked.json) - len(item)
+        # `1e308` becomes 309 digits in a dimension: a small report must not become a huge one.
         if growth > MAX_GROWTH_BYTES:
             problem = f"the report grows by over {MAX_GROWTH_BYTES} bytes when normalised"
             raise Rejected(413, problem, ("data", index))

@@ -71,6 +71,7 @@ def open_envelope(body: bytes) -> Envelope:
         return _by_name(clean, repaired)
     except (msgspec.DecodeError, RecursionError):
         return _refused_by_decoder(clean, repaired)
+    # Of a repeated field the proxy takes the last that is not null, the decoder takes the last.
     has_null = document.data_id is None or document.access_token is None or bytes(document.data) == _NULL
     if has_null and _may_repeat(clean):
         return _scanned(clean, repaired)
@@ -78,6 +79,7 @@ def open_envelope(body: bytes) -> Envelope:
 
 
 def _may_repeat(clean: bytes) -> bool:
+    # With an escape a name may be written in another way, and then counting does not find it.
     return b"\\u" in clean or any(clean.count(b'"%b"' % name.encode()) > 1 for name in _FIELDS)
 
 
@@ -151,6 +153,7 @@ def _checked(document: _Body, repaired: bool) -> Envelope:
             )
     elif type(data_id) is not int or data_id <= 0:
         raise Rejected.for_stream(400, "data_id", f"expected a positive integer, got {describe(data_id)}")
+    # The proxy would answer 401 to it for ever.
     elif data_id > MAX_DATA_ID:
         raise Rejected.for_stream(
             400, "data_id", f"{describe(data_id)} is no pipe of any proxy; expected at most {MAX_DATA_ID}"

@@ -22,6 +22,7 @@ class _Content(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     content: str
 
 
+# An unknown key may be `Target`, which the proxy takes for `target`: those items go the careful way.
 class _Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     event_name: str
     target: Annotated[str, msgspec.Meta(min_length=1)]

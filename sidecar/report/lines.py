@@ -98,4 +98,5 @@ def _decode_or_reject(line: bytes) -> Any:
 def _is_report(document: dict[str, Any]) -> bool:
     if "event" in document or "metrics" in document:
         return False
+    # The proxy reads the names of the top level without regard to case.
     return any(type(value) is list and name.lower() == "data" for name, value in document.items())

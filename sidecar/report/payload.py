@@ -83,6 +83,7 @@ def check_payload(
     repaired |= better != clean and bool(items)
     if len(texts) > _MAX_ITEMS:
         texts = [clean.decode()]
+    # Nothing was sent in the future: then the clock of the client is wrong, and ours counts.
     stamp_ms = sent_s * 1000 if SECONDS_MIN <= sent_s <= SECONDS_MAX and sent_s * 1000 <= now_ms else now_ms
     items = [*items, *(_text_event(text, text_rule, stamp_ms, event_bytes) for text in texts)]
     limits = {"block_bytes": block_bytes, "event_bytes": event_bytes}

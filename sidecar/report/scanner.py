@@ -17,6 +17,7 @@ MAX_DEPTH = 10_000
 """Levels of nesting that the proxy takes (sonic, `MaxDepth`)."""
 
 T = TypeVar("T")
+# Possessive (`*+`): no step is taken back, so the time grows only with the length, whatever stands there.
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SCALAR = re.compile(rb"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null")

@@ -99,9 +99,12 @@ class Sidecar:
 
     async def _start(self, undo: contextlib.AsyncExitStack) -> None:
         config = self.config
+        # First: the sockets derive their limit of connections from it.
         raise_file_limit()
         keep_freed_memory()
+        # Before any other part is made: each part may log, and a line must never show a token.
         log.mask(secrets_of(config))
+        # Before the queue is opened: a second sidecar would be a second writer to queue.db.
         undo.callback(StateLock(config.state).acquire().release)
         hops = Hops(_own_id(config.state))
 
@@ -113,6 +116,7 @@ class Sidecar:
             drop_oldest=config.queue.when_full == "drop_oldest",
         )
         queue.open()
+        # A stop runs in reverse, so the queue closes after the inputs, and can still commit what they hold.
         undo.push_async_callback(queue.close, _STOP_S)
 
         router = Router(config)
@@ -123,6 +127,7 @@ class Sidecar:
         schedule.start()
         undo.push_async_callback(self._stop_forwarding, schedule, forwarders)
         maintenance = Maintenance(config, router, queue, forwarders, self._notifier)
+        # Before anything is accepted: until this look the capacity does not know how much disk is left.
         maintenance.look_at_disk()
         maintenance.start(schedule)
         undo.callback(maintenance.stop)
@@ -164,8 +169,10 @@ class Sidecar:
         undo.callback(intake.stop)
         schedule.add_every("address", _ADDRESS_EVERY_S, self.reloader.look_for_address)
         await tails.start(config.tails, make_event_builders(config))
+        # Ready means: what is written to a tailed file from now on is read from its beginning. So the tails come first.
         self._run.starting = False
 
+        # Last, because gc.freeze() only covers objects that exist at this moment.
         spare_the_collector()
         self._log_start(queue, hops)
         self._notifier.tell("READY=1", f"STATUS=listening on http://{self.listens_on}")
@@ -221,6 +228,7 @@ class Sidecar:
         forwarders.stop()
         await schedule.drain(_STOP_S)
         schedule.stop()
+        # The cancelled jobs need one turn of the loop to end, before their connections are closed.
         await asyncio.sleep(0)
 
     def _log_start(self, queue: Queue, hops: Hops) -> None:

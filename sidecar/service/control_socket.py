@@ -46,6 +46,7 @@ class ControlSocket:
             raise StartError(f"{self._path.parent} is no directory")
         before = self._server
         await self.start()
+        # Only after the new one listens: commands find a control socket at every moment.
         if before is not None:
             await before.stop()
         return str(self._path)

@@ -76,14 +76,17 @@ class Forwarders:
                 self._schedule.remove(_job(lane))
                 forwarder.end()
                 if forwarder.delivered_through is not None:
+                    # The proxy has these events, and the queue holds them still: nobody may send them again.
                     self._unacknowledged[lane] = forwarder.delivered_through
             self.by_lane.clear()
+            # TLS files and the HTTP proxy on the way may have changed, so no old connection may be used again.
             await self.proxies.client.close()
             self._quotas.reload(config.proxy)
             self._set_up(config)
             return True
         finally:
             self._reloading = False
+            # If the reload gave up, the old forwarders are still here, and they were told to stop.
             for forwarder in self.by_lane.values():
                 forwarder.go_on()
             self._resume()
@@ -129,6 +132,7 @@ class Forwarders:
         """Return `status`, which the queue has filled in for `stream`, with what the forwarders know."""
         by_name = {lane.name: self.by_lane.get(lane) for lane in stream.lanes}
         lanes = [
+            # The queue keeps due times by the proxy's clock; people read them by the clock of this host.
             msgspec.structs.replace(lane, due_at=lane.due_at - int(self.skew_s * 1000))
             if lane.due_at is not None
             else forwarder.status(lane)

@@ -20,7 +20,7 @@ from sidecar.service.forwarders import Forwarders
 
 _LOOK_EVERY_S = 1.0
 _TIDY_EVERY_S = 30.0
-_TIDY_PAGES = 2048
+_TIDY_PAGES = 2048  # the writer frees them in a commit, and all others wait for that commit
 _AUDIT_EVERY_S = 3600.0
 _FIRST_ROUND_S = 1.0
 _DEAD_PART = 4
@@ -54,6 +54,7 @@ class Maintenance:
         schedule.add_every("audit", _AUDIT_EVERY_S, self.audit)
         self._first = asyncio.create_task(self._first_round(), name="first-maintenance")
         if self._notifier.watchdog_s:
+            # Three signs within each WatchdogSec: systemd must not kill the process because one of them is late.
             schedule.add_every("watchdog", self._notifier.watchdog_s / 3, self.feed_watchdog)
 
     def reload(self, config: Config) -> None:
@@ -84,6 +85,7 @@ class Maintenance:
             min_free=self._config.queue.min_free,
             file_bytes=self._queue.file_bytes,
             disk_bytes=disk.f_frsize * disk.f_blocks,
+            # f_bavail, not f_bfree: the blocks that are reserved for root are not for us.
             disk_free=disk.f_frsize * disk.f_bavail,
         )
 
@@ -120,6 +122,7 @@ class Maintenance:
         """Let streams go that have been drained for a while, so that new ones find a place."""
         streams = self._queue.streams()
         rate = self._config.proxy.rate
+        # The quota is forgotten with its stream. Within the window of the rate, a new quota could exceed the rate.
         after_s = max(_FORGET_AFTER_S, rate.window_s if rate else 0.0)
         if len(streams) > _CROWDED * MAX_STREAMS:
             after_s = _FORGET_SOON_S
@@ -132,6 +135,7 @@ class Maintenance:
         }
         if not heirs:
             return
+        # An heir that is to be forgotten in the same round would take the counters away with it.
         gone = await self._queue.forget({s: heir for s, heir in heirs.items() if heir not in heirs})
         self.on_forgotten(gone)
         await self._forwarders.forget(gone)

@@ -17,7 +17,7 @@ PATIENCE_S = 5.0
 """Seconds for which other requests wait while one attempt tests a proxy that was down."""
 _BACKOFF = Backoff(first_s=0.5, cap_s=30.0)
 _PROBE_EVERY_S = 2.0
-_SKEW_OF_NOTE_S = 2.0
+_SKEW_OF_NOTE_S = 2.0  # the Date header has whole seconds, and an answer takes time on its way
 logger = structlog.get_logger("forward")
 
 
@@ -54,6 +54,7 @@ class Proxies:
         What is hardly noticeable counts as nothing.
         """
         known = [each.skew_s for each in self.endpoints.all if each.skew_s is not None and each.state == "up"]
+        # A proxy whose clock is behind refuses a timestamp that the others still take. So the slowest clock decides.
         skew_s = min(known, default=0.0)
         return skew_s if abs(skew_s) >= _SKEW_OF_NOTE_S else 0.0
 

@@ -115,6 +115,7 @@ class Quotas:
     def _remember(self, name: str) -> tuple[bytes, bool]:
         """Return what was known of a quota, and whether it was written in this boot."""
         boot, state = self._remembered[name]
+        # CLOCK_BOOTTIME begins at zero with each boot: a time from another boot cannot be compared.
         return state, bool(boot) and boot == self._boot_id
 
     @property
@@ -130,6 +131,7 @@ def _name(data_id: int) -> str:
 
 def _isolation(rate: Rate, share: float) -> tuple[WindowQuota, WindowQuota]:
     """Split `share` of the rate: three quarters for the search, the rest evenly spaced for fresh batches beside it."""
+    # At least one request for each of the two parts, however small the rate is: else a search would never move.
     total = max(2, int(rate.count * share))
     search = max(1, total * 3 // 4)
     return WindowQuota(search, rate.window_s), WindowQuota(1, rate.window_s / (total - search))

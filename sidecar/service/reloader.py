@@ -51,6 +51,7 @@ class Reloader:
         async with self._one_at_a_time:
             try:
                 loaded = self._load()
+                # A reload must not skip the time for which a new address has to be stable (host/own_address.py).
                 address = self._address.known or loaded.address
                 wanted = loaded.with_address(address) if loaded.with_address and address else loaded.config
                 config, at_restart = merge_reloadable(self._run.config, wanted)
@@ -71,6 +72,7 @@ class Reloader:
 
     async def _put_in_force(self, config: Config) -> bool:
         assert self.forwarders is not None
+        # First: a part may log with a new token as soon as it knows it.
         log.mask(secrets_of(config))
         for reload in self.parts:
             reload(config)
@@ -98,6 +100,7 @@ class Reloader:
         if self.loaded.with_address is None or self._address.another() is None:
             return
         async with self._one_at_a_time:
+            # Asked again under the lock: a reload may have run while this waited for it.
             found, with_address = self._address.another(), self.loaded.with_address
             if found is None or with_address is None or self._run.stopping:
                 return

@@ -15,6 +15,7 @@ def holder_of(directory: Path) -> str | None:
     except OSError:
         return None
     try:
+        # Shared, so that two commands that look at the same time do not take each other for the holder.
         fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return os.pread(number, 64, 0).decode(errors="replace").strip() or "unknown"
@@ -54,6 +55,7 @@ class StateLock:
     def release(self) -> None:
         """Let the directory go; may be called twice."""
         if self._fd >= 0:
+            # The file stays: if it were removed, two processes could each lock a different file of this name.
             os.close(self._fd)
             self._fd = -1
 
@@ -62,4 +64,5 @@ class StateLock:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not any(directory.iterdir()) or self._path.exists():
             directory.chmod(0o700)  # ours alone; a directory that holds other things is left as it is
+        # Without O_TRUNC: if another process has the lock, the file holds its number for our message.
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -66,6 +66,7 @@ class StatusCollector:
 
     async def alive(self) -> Health:
         """Return whether the process makes progress."""
+        # A full or broken disk is no reason to restart the process: a restart would not repair it.
         good = await self._maintenance.alive() or bool(self._queue.broken)
         return Health(good, [] if good else ["the queue's writer does not answer"])
 

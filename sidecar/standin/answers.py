@@ -141,5 +141,6 @@ def _close(transport: asyncio.Transport) -> None:
 def reset(transport: asyncio.Transport) -> None:
     """End the connection with a TCP RST instead of a FIN."""
     sock = transport.get_extra_info("socket")
+    # With a linger time of zero the kernel ends the connection with RST.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

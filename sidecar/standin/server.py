@@ -117,10 +117,12 @@ class StandIn:
     async def _down(self) -> None:
         if self._proxy is not None:
             proxy, self._proxy = self._proxy, None
+            # A proxy that went down does not finish the answers to requests that it has already read.
             await proxy.stop(abort=True)
 
     def _proxy_app(self) -> ASGIApp:
         app = Starlette(routes=[Route("/v2/push/", self._push, methods=_ANY_METHOD)])
+        # The real proxy answers 404 without the final slash, and redirects nobody.
         app.router.redirect_slashes = False
         return dated(app, lambda: self.faults.skew_s)
 
@@ -221,6 +223,7 @@ def _lines_of(kept: Kept) -> Callable[[Request], Awaitable[Response]]:
 async def _body(request: Request) -> bytes:
     body = bytearray()
     async for part in request.stream():
+        # Read to the end in any case: a client that is still writing might never read the 413.
         if len(body) <= _CUT_OFF_BYTES:
             body += part
     return bytes(body)

@@ -321,6 +321,7 @@ def _state(lanes: Sequence[LaneStatus]) -> StreamState:
     """Return the state of the first lane of each token; of several tokens the worst."""
     first: dict[int, StreamState] = {}
     for lane in lanes:
+        # Events dated in the future wait by design: their lane says nothing about how sending goes.
         if lane.name != "scheduled":
             first.setdefault(lane.token, lane.state)
     return min(first.values(), key=_WORST.index, default="idle")

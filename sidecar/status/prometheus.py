@@ -38,6 +38,7 @@ PARTS: tuple[type[msgspec.Struct], ...] = (
 
 def render(status: Status) -> bytes:
     """Return Prometheus' text format."""
+    # A new registry for each answer, because the numbers belong to this one document.
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_StatusCollector(status))
     return generate_latest(registry)

@@ -107,6 +107,7 @@ def warnings(
     ]
     down = [proxy for proxy in proxies if proxy.state == "down"]
     failing = [stream for stream in streams if stream.last_error and stream.queued]
+    # While every proxy is down, all streams fail for the same cause, and one cause is told once.
     waiting = [each for each in failing if len(down) == len(proxies) and each.state in ("held", "sending", "idle")]
     wait = (
         "; 1 stream waits for it" if len(waiting) == 1 else f"; {len(waiting)} streams wait for it" if waiting else ""
@@ -129,6 +130,7 @@ def warnings(
         f"stream {stream.name}: the proxy refused {stream.dead_unseen} more events for good; `sidecar dead list` shows"
         " them, and that ends this reason (as does `sidecar dead ack`)"
         for stream in streams
+        # Damaged events count as dead too, and have their own reason below.
         if stream.dead_unseen > stream.damaged
     ]
     found += [

@@ -177,6 +177,7 @@ def open_sidecar(host: str, port: int, own_target: str) -> HttpLink:
     """Open the sidecar's endpoint at this address. Raises OSError, or NoSidecarThereError if it is somebody else's."""
     connection = http.client.HTTPConnection(host, port, timeout=_STATUS_TIMEOUT_S)
     try:
+        # Another program may have this port: no event may be posted to a stranger.
         connection.request("GET", "/status")
         response = connection.getresponse()
         text = response.read(_STATUS_BYTES)

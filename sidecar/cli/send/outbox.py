@@ -166,6 +166,7 @@ class ReportOutbox:
             raise StoppedError(why.message)
         del self._open[id(report)]
         halves = [] if for_all else report.halves()
+        # In front of all others, and in their order: nothing of the file overtakes them.
         self._waiting.extendleft(reversed(halves))
         if not halves:
             self._give_up(report, why)

@@ -21,6 +21,7 @@ def opened(name: str) -> Iterator[tuple[io.RawIOBase | BinaryIO, int]]:
     """Return the file, and its size or 0 if it has none; `-` is standard input. Raises ClickException."""
     try:
         number = sys.stdin.fileno() if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        # Unbuffered: poll() knows nothing of bytes that Python has read ahead.
         file = os.fdopen(number, "rb", 0, closefd=name != "-")
     except OSError as error:
         raise click.ClickException(f"{name}: {error.strerror or error}") from None

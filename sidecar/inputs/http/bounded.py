@@ -83,6 +83,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        # After super(), since uvicorn has then put this connection into `connections`.
         if len(self.connections) > self._limits.max_connections:
             transport.abort()
             return
@@ -93,6 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
         for cycle in (self.running, *(waiting for waiting, _ in self.pipeline)):
             if cycle is not None:
                 cycle.disconnected = True
+                # Wakes an application that waits for the rest of a body: it will never come.
                 cycle.message_event.set()
         super().connection_lost(exc)
         if self._timer is not None:
@@ -237,6 +239,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if name == b"content-length" and value.strip().isdigit() and self._body_left == 0:
             self._body_left = int(value)
         elif name == b"transfer-encoding":
+            # Transfer-Encoding overrides a Content-Length (RFC 9112, 6.3).
             self._body_left = None
         elif name == b"host":
             self._hosts += 1
@@ -325,6 +328,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = None
         now_s = self.loop.time()
         if self._due_s(now_s) <= now_s:
+            # close() would first wait for this client to read what was written, and it does not read.
             if self.transport.is_closing() or self.flow.write_paused:
                 self.transport.abort()
             else:

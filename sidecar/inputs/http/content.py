@@ -32,6 +32,7 @@ def _inflate(body: bytes, wbits: int, max_bytes: int) -> bytes:
     try:
         for _ in range(_MAX_MEMBERS):
             inflater = zlib.decompressobj(wbits)
+            # One byte beyond the limit is enough to refuse: a few KB can inflate to gigabytes.
             piece = inflater.decompress(body, max_bytes - size + 1)
             size += len(piece)
             if size > max_bytes:

@@ -14,7 +14,7 @@ from sidecar.inputs.http.content import decode
 from sidecar.inputs.http.guard import Guard
 from sidecar.intake import AcceptedReport
 
-_MAX_BUFFERED_BYTES = 64_000_000
+_MAX_BUFFERED_BYTES = 64_000_000  # of all connections together; max_body limits only a single one
 _LARGE_BYTES = 65_536
 """The worst report of this size takes the event loop about 25 ms; larger ones are looked at by other threads."""
 _DISCARD_FACTOR = 8

@@ -64,6 +64,7 @@ class Acks:
         if self._untold:
             parts.append(msgspec.json.encode(_Untold(self._untold)) + b"\n")
             self._untold = 0
+        # After the refusals: a client counts them together with `acked` to know which lines are settled.
         if self.acked != self._told:
             self._told = self.acked
             parts.append(msgspec.json.encode(_Acked(self.acked)) + b"\n")

@@ -108,6 +108,7 @@ class FrameDecoder:
         body, end = start + _HEAD.size, start + _HEAD.size + length
         if length > self._max_bytes:
             items.append(BadFrame(data_id, f"a frame of {length} bytes, longer than {self._max_bytes} (max_line)"))
+            # The head says where the frame ends, so the rest is skipped without holding it in memory.
             self._skip = max(0, end - len(self._buffer))
             return min(end, len(self._buffer))
         if have < _HEAD.size + length:
@@ -121,6 +122,7 @@ class FrameDecoder:
         if kind == _DYNAMIC:
             if len(body) < _DYNAMIC_HEAD.size:
                 return BadFrame(data_id, f"a dynamic frame of {len(body)} bytes, too short for its own head")
+            # metaMaxLen, not metaLen: clients fill the meta with zeros up to metaMaxLen (408 by default).
             _, _, _, meta_bytes, _ = _DYNAMIC_HEAD.unpack_from(body)
             if _DYNAMIC_HEAD.size + meta_bytes > len(body):
                 return BadFrame(data_id, f"{meta_bytes} bytes of meta in a frame of {len(body)}")

@@ -21,7 +21,7 @@ from sidecar.core.errors import Unavailable
 log = structlog.get_logger("inputs.socket")
 _MAX_HELD_BYTES = 32_000_000
 """The most bytes of whole lines in memory that are not on disk. It is below the limit at which admission refuses."""
-_RESUME_AT_ONCE = 32
+_RESUME_AT_ONCE = 32  # two thousand at once could bring 256 KB each, and memory would be full again
 _MAX_UNFINISHED_BYTES = 64_000_000
 _SMALL_BYTES = 4096
 """Bytes up to which an unfinished line is not counted, so that nobody can stop others from sending short lines."""
@@ -92,6 +92,7 @@ class Backpressure:
             self._paused = dict.fromkeys(self._members)
             for member in self._paused:
                 member.pause_or_resume()
+        # Only at half of the limit: else every commit would let all clients read, and stop them again.
         elif self.full and self.held_bytes < _MAX_HELD_BYTES // 2:
             self.full = False
             self._resume_some()

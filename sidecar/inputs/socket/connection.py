@@ -122,6 +122,7 @@ class SocketConnection(asyncio.Protocol):
         if self._writer is not None:
             self._writer.end()
         self._input.leave(self)
+        # Whole lines that the client left behind still go to the queue; only its answers have no reader.
         self.eof_received()
 
     def data_received(self, data: bytes) -> None:
@@ -201,6 +202,7 @@ class SocketConnection(asyncio.Protocol):
         """
         if self.transport is None or self._ended:
             return
+        # On a copy of the descriptor: closing this object must not close the transport's own.
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._fd())) as same:
             same.shutdown(socket.SHUT_RD)
 
@@ -317,6 +319,7 @@ class SocketConnection(asyncio.Protocol):
             self._writer.say(self._session.answer())
         if self._writer.blocked and not self._answering:
             self._answering = True
+            # Answers bypass the transport, so asyncio does not tell when the client reads again.
             self._loop.call_later(_SAY_AGAIN_S, self._answer_now)
 
     def _close_when_done(self) -> None:

@@ -40,7 +40,7 @@ class DatagramInput:
         self._allowed = Allowed.of(settings)
         self._loop = asyncio.get_running_loop()
         self._throttle = LogThrottle(counts.name, self._loop)
-        self._buffer = bytearray(settings.max_line + 1)
+        self._buffer = bytearray(settings.max_line + 1)  # one more, so that a longer datagram shows
         self._lost_in_kernel = 0  # datagrams, as the kernel counted them last
         self._opened: Opened | None = None  # None: not started, or stopped
 
@@ -53,6 +53,7 @@ class DatagramInput:
         opened = open_listener(self._settings, self.counts.name)
         if self._opened is not None:
             self._loop.remove_reader(self._opened.listener.fileno())
+            # Datagrams stay in the socket that received them; after its close they would be lost.
             while self._read(self._opened.listener):
                 pass
             self._opened.listener.close()
@@ -153,6 +154,7 @@ class DatagramInput:
             if (level, kind) == (socket.SOL_SOCKET, _SO_RXQ_OVFL):
                 lost = int.from_bytes(data[:4], sys.byteorder)
                 if lost != self._lost_in_kernel:
+                    # The kernel's counter has 32 bits and wraps around.
                     self._drop(_KERNEL_FULL, (lost - self._lost_in_kernel) % 2**32)
                     self._lost_in_kernel = lost
 

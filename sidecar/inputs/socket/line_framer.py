@@ -74,6 +74,7 @@ class LineFramer:
         return f"longer than {self._max_bytes} bytes (max_line)"
 
     def _split(self, block: bytes) -> list[Piece]:
+        # In a block this short no line can be too long, so nobody needs to look at single lines.
         if len(block) <= self._max_bytes:
             return list(_cut(without_blank_lines(block)))
         pieces: list[Piece] = []

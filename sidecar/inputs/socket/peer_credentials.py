@@ -43,6 +43,7 @@ class Allowed(msgspec.Struct, frozen=True):
         if is_abstract and not users and not groups and not settings.mode & stat.S_IWOTH:
             owner = user_id(settings.owner) if settings.owner is not None else os.geteuid()
             group = group_id(settings.group) if settings.group is not None else os.getegid()
+            # Root passes the mode of every file, so it must pass here too.
             users = frozenset((_ROOT, owner if owner is not None else _ROOT))
             groups = frozenset((group,)) if settings.mode & stat.S_IWGRP and group is not None else frozenset()
         return cls(users, groups)
@@ -81,6 +82,7 @@ def sender_of(ancillary: Ancillary, *, with_groups: bool) -> PeerCredentials | N
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
             pid, uid, gid = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])
+            # SCM_CREDENTIALS names no supplementary groups, and a look-up for each datagram is slow.
             return PeerCredentials(pid, uid, frozenset((gid, *(_groups_of(uid, gid) if with_groups else ()))))
     return None
 

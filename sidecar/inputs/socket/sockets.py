@@ -80,6 +80,7 @@ class Sockets:
         """End all connections, after answering what is in flight; may be called twice."""
         self._stopped = True
         not_taken = sum(await asyncio.gather(*(entry.stop() for entry in self._inputs)))
+        # After the inputs: until they have stopped, its timer retries what still waits for room in the queue.
         self._backpressure.stop()
         if not_taken:
             log.warning(

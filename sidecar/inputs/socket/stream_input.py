@@ -127,6 +127,7 @@ class StreamInput:
     def _make_place(self, uid: int) -> bool:
         """Close an idle connection of the user who has most, if that is another one, who has more."""
         most, count = self._by_uid.most_common(1)[0] if self._by_uid else (uid, 0)
+        # A difference of one is not enough: two users would close each other's connections in turns.
         if count <= self._by_uid[uid] + 1:
             return False
         idle = [c for c in self._connections if c.uid == most and not c.under_way and not c.not_taken]

@@ -34,6 +34,7 @@ def append_all(tx: Transaction) -> None:
     for append in appends:  # first, since one that is stale ends the transaction
         if append.advance is not None:
             advance_checkpoint(tx, append.advance)
+    # Each row costs an insert, a read and a delete: so what one commit holds of a stream shares chunks.
     by_stream: dict[QueueStream, list[Append]] = {}
     for append in appends:
         by_stream.setdefault(append.stream, []).append(append)
@@ -51,4 +52,5 @@ def append_all(tx: Transaction) -> None:
             for body, reason in append.dead:
                 moment_ms = append.accepted_ms
                 add_dead(tx, stream, body, reason=reason, accepted_ms=moment_ms, first_ms=moment_ms, last_ms=moment_ms)
+                # Accepted, though it is dead at once: both sides of the books grow by one.
                 tx.delta(stream).accepted += 1

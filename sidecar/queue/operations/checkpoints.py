@@ -14,6 +14,7 @@ _MAX_LOSSES = 1000
 """Receipts that are kept; the oldest go first."""
 _SET = ("path", "at", "device", "inode", "head", "head_bytes", "offset", "mark", "inside_line", "finished", "seen_ms")
 _UPDATE = f"UPDATE checkpoint SET {', '.join(f'{name} = ?' for name in _SET)} WHERE tail = ? AND number = ?"  # noqa: S608
+# A checkpoint that is there already changes no row, and that is how `advance_checkpoint` finds it stale.
 _INSERT = (
     f"INSERT INTO checkpoint ({', '.join(_SET)}, tail, number) VALUES ({', '.join('?' * (len(_SET) + 2))})"  # noqa: S608
     " ON CONFLICT DO NOTHING"
@@ -51,8 +52,10 @@ def advance_checkpoint(tx: Transaction, advance: Advance) -> None:
     if advance.before is None:
         moved = tx.execute(_INSERT, values).rowcount
     else:
+        # Only from where the reading began: otherwise the same lines could be accepted twice.
         moved = tx.execute(f"{_UPDATE} AND offset = ?", (*values, advance.before)).rowcount
     if not moved:
+        # The writer rolls back, so the events of this advance are not in the queue either.
         raise Stale(_found(tx, new))
     for loss in advance.losses:
         _add_loss(tx, loss)

@@ -31,6 +31,7 @@ class SetDamagedAside(msgspec.Struct, frozen=True):
         """Do nothing about those that are gone, or set aside already."""
         streams = tx.streams
         for row in self.rows:
+            # The row was found before this transaction began: something else may have dealt with it.
             still_there = tx.execute(f"SELECT 1 FROM readable_{row.table} WHERE id = ?", (row.number,)).fetchone()  # noqa: S608
             if still_there:
                 set_aside(tx, streams[row.stream], row, self.now_ms)
@@ -44,6 +45,7 @@ def set_aside(tx: Transaction, stream: QueueStream, row: DamagedRow, now_ms: int
         delta.dead -= row.events
         delta.dead_bytes -= row.size
         count_dropped(tx, stream, row.events, "damaged")
+    # A kept delivery is counted as delivered already: nothing changes in the books.
     elif row.table != "kept":
         add_dead(
             tx,

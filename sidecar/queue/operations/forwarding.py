@@ -23,6 +23,7 @@ class Acknowledge(msgspec.Struct, frozen=True):
 
     def apply(self, tx: Transaction) -> None:
         """Count what is really there, so that a row which a policy dropped meanwhile is not counted twice."""
+        # From the lowest key, not from 0: the front part of a chunk that was split has a number below it.
         bounds = (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq))
         if self.keep:
             tx.execute(
@@ -71,6 +72,7 @@ class Split(msgspec.Struct, frozen=True):
             set_aside(tx, self.lane.stream, row, accepted_ms)
             return
         front, rest = items[: self.events], items[self.events :]
+        # The rest keeps the number: the search remembers up to which number a bad event must be.
         codec, stored, rest_size = _packed(tx, rest)
         tx.execute(
             "UPDATE chunk SET events = ?, bytes = ?, codec = ?, body = ? WHERE id = ?",
@@ -78,6 +80,7 @@ class Split(msgspec.Struct, frozen=True):
         )
         codec, stored, front_size = _packed(tx, front)
         tx.execute(
+            # As old as the whole was: a split must not give events a longer life.
             "INSERT INTO chunk (id, accepted_ms, steady_ms, events, bytes, codec, body, rules)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (self._free_id(tx, number), accepted_ms, steady_ms, len(front), front_size, codec, stored, rules),
@@ -86,6 +89,7 @@ class Split(msgspec.Struct, frozen=True):
 
     def _free_id(self, tx: Transaction, number: int) -> int:
         """Return the next number before `number`, the first of its lane, at which no damaged row stands."""
+        # Not from the view: a damaged row still stands at its number.
         (first,) = tx.execute(
             "SELECT min(id) FROM chunk WHERE id BETWEEN ? AND ?", (lowest_id(self.lane.id), number)
         ).fetchone()
@@ -115,6 +119,7 @@ class Bury(msgspec.Struct, frozen=True):
         if row is None:
             return
         accepted_ms, events, size, codec, stored = row
+        # Only an event that was refused alone is buried; the others of its chunk may be good.
         if events != 1:
             raise ValueError(f"chunk {number} holds {events} events; only a single one can be buried")
         body = tx.codec.unpack(codec, stored, size)
@@ -142,6 +147,7 @@ class SetAside(msgspec.Struct, frozen=True):
     def apply(self, tx: Transaction) -> None:
         """Move them: at most a batch, so that the rows fit into memory."""
         bounds = (lowest_id(self.lane.id), chunk_id(self.lane.id, self.through_seq))
+        # All rows at once: what a SELECT shows of rows that change while it runs is undefined in SQLite.
         rows = tx.execute(
             "SELECT accepted_ms, coalesce(steady_ms, accepted_ms), events, bytes, codec, body, rules"
             " FROM readable_chunk WHERE id BETWEEN ? AND ? ORDER BY id",

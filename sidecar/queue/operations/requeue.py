@@ -19,6 +19,7 @@ from sidecar.queue.operations.transaction import (
 from sidecar.queue.schema import chunk_id, end_id, lowest_id
 from sidecar.queue.streams import QueueLane, QueueStream
 
+# While one transaction lasts, every client waits for its commit: so large moves are made in parts.
 _AT_ONCE_BYTES = 4_000_000
 _AT_ONCE_ROWS = 10_000
 _PURGED = "purged"
@@ -51,6 +52,7 @@ class PutBack(msgspec.Struct, frozen=True):
                 if row.codec is None and (body := self.fit(stream.key, row.body)) is not None
             ]
             blocks = [Block(body, 1) for _, body in fitting]
+            # They may be refused again: in a lane of their own they share no batch with new events.
             add_chunks(tx, stream.lane("retry"), blocks, self.now_ms, tx.chunk_bytes)
             _forget(tx, stream, [row for row, _ in fitting])
             moved += len(fitting)
@@ -97,6 +99,7 @@ def _take(tx: Transaction, wanted: DeadFilter, after_id: int) -> tuple[dict[int,
         found.setdefault(stream, []).append(DeadRow(number, events, codec, body))
         size += len(body)
         if size >= _AT_ONCE_BYTES or count >= _AT_ONCE_ROWS:
+            # The next part begins behind it: what did not fit stays dead, and would be taken again for ever.
             last_id = number
             break
     return found, last_id
@@ -142,6 +145,7 @@ class Replay(msgspec.Struct, frozen=True):
         """Accept them once more; the kept copies stay for as long as they would have."""
         streams = tx.streams
         lanes = [stream.lane("replay") for stream in tx.streams.values()]
+        # Asked of the transaction: an earlier replay in this same commit counts too.
         busy = [tx.target(lane) for lane in lanes if tx.waiting(lane)]
         if any(target != (self.target or "") for target in busy):
             return Moved(0, None, elsewhere=next(target or "the usual proxies" for target in busy))
@@ -155,6 +159,7 @@ class Replay(msgspec.Struct, frozen=True):
             stream = streams[stream_id]
             add_chunk(tx, stream.lane("replay"), self.now_ms, events, bytes_, codec, stored, rules)
             tx.lane_delta(stream.lane("replay")).target = self.target or ""
+            # It will be delivered a second time, so it must be accepted a second time, or the books do not balance.
             tx.delta(stream).accepted += events
             tx.delta(stream).replayed += events
             moved += events
@@ -190,6 +195,7 @@ class Release(msgspec.Struct, frozen=True):
         """Move as much as is good for one transaction; the rest comes with the next round."""
         streams = tx.streams
         size = 0
+        # fetchmany reads before the loop begins, which deletes from this table.
         for number, stream_id, events, bytes_, codec, stored, rules in tx.execute(
             "SELECT id, stream, events, bytes, codec, body, rules FROM readable_scheduled"
             " WHERE due_ms <= ? ORDER BY due_ms, id",
@@ -197,6 +203,7 @@ class Release(msgspec.Struct, frozen=True):
         ).fetchmany(1000):
             stream = streams[stream_id]
             tx.execute("DELETE FROM scheduled WHERE id = ?", (number,))
+            # As young as if it came now: `Expire` relies on a lane being in the order of age.
             add_chunk(tx, stream.fresh, self.now_ms, events, bytes_, codec, stored, rules)
             take_away(tx, stream.lane("scheduled"), events, bytes_)
             size += len(stored)

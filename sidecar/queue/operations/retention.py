@@ -54,6 +54,7 @@ class Tidy(msgspec.Struct, frozen=True):
         self._tidy_kept(tx)
         self._tidy_dead(tx)
         (free,) = tx.execute("PRAGMA freelist_count").fetchone()
+        # With a limit: as long as pages are given back, nobody else's commit goes on.
         for _ in range(min(free, self.pages)):
             tx.execute("PRAGMA incremental_vacuum(1)")
 
@@ -106,6 +107,7 @@ def forget_drained(tx: Transaction) -> list[QueueStream]:
             continue
         if tx.execute("SELECT 1 FROM chunk WHERE id >= ? AND id < ? LIMIT 1", _all_lanes(stream)).fetchone():
             continue  # a damaged row, whose number must not be used again
+        # `queued` and `dead` need no heir: of a drained stream both are 0.
         change, books = tx.delta(heir), stream.books
         change.accepted += books.accepted
         change.delivered += books.delivered
@@ -181,6 +183,7 @@ def _drop_oldest(tx: Transaction, streams: Iterable[QueueStream], size: int, rea
     """Drop chunks that hold `size` stored bytes, oldest first; False if there were none."""
     lanes = {lane.id: lane for stream in streams for lane in _lanes_in_use(tx, stream)}
     last: dict[int, int] = {}
+    # Each lane is in the order of age, so a merge finds the oldest of all without reading every row.
     by_age = [_by_age(tx, lane) for lane in lanes.values()]
     for _, number, stored, lane_id in heapq.merge(*by_age):
         last[lane_id] = number
@@ -202,6 +205,7 @@ def _drop_head(tx: Transaction, lane: QueueLane, reason: str) -> bool:
 
 def _lanes_in_use(tx: Transaction, stream: QueueStream) -> Iterator[QueueLane]:
     changed = tx.deltas[stream].lanes if stream in tx.deltas else {}
+    # The records do not know yet what this commit has appended.
     return (lane for lane in stream.lanes if lane.events or lane in changed)
 
 
@@ -212,6 +216,7 @@ def _by_age(tx: Transaction, lane: QueueLane) -> Iterator[tuple[int, int, int, i
 def _ages(tx: Transaction, lane: QueueLane) -> sqlite3.Cursor:
     """Return stored bytes, key and time of acceptance, by the steady clock, of each chunk of `lane`, in order."""
     return tx.execute(
+        # `bytes` is the size before zstd, and would say nothing about room in the file.
         f"SELECT length(body), id, {_STEADY['chunk']}, events FROM readable_chunk WHERE id >= ? AND id < ? ORDER BY id",  # noqa: S608
         (lowest_id(lane.id), end_id(lane.id)),
     )
@@ -247,6 +252,7 @@ def _drop_scheduled(
 
 def used_bytes(execute: Callable[..., sqlite3.Cursor]) -> int:
     """Return the bytes in use in the database file; free pages do not count."""
+    # Counters in the head of the file: the cost does not depend on what waits.
     (free,) = execute("PRAGMA freelist_count").fetchone()
     (page_bytes,) = execute("PRAGMA page_size").fetchone()
     return file_bytes(execute) - int(free * page_bytes)

@@ -61,6 +61,7 @@ class Transaction:
 
     def waiting(self, lane: QueueLane) -> int:
         """Return the events in `lane`, as this transaction has it."""
+        # The record alone is too old: an earlier operation of this commit may have filled or emptied the lane.
         delta = self.deltas.get(lane.stream)
         changed = delta.lanes.get(lane) if delta else None
         return lane.events + (changed.events if changed else 0)
@@ -120,6 +121,7 @@ def add_chunk(
     change.events += events
     change.bytes += size
     change.seqs += 1
+    # The forwarder is woken after the commit: before it, the reader would not see the row.
     tx.grown.add(lane)
 
 
@@ -185,6 +187,7 @@ def delete_chunks(tx: Transaction, first_id: int, last_id: int) -> tuple[int, in
         "SELECT coalesce(sum(events), 0), coalesce(sum(bytes), 0) FROM readable_chunk WHERE id BETWEEN ? AND ?", bounds
     ).fetchone()
     tx.execute(
+        # SQLite cannot delete from a view. This must leave out the same rows, or the count is wrong.
         "DELETE FROM chunk WHERE id BETWEEN ? AND ? AND id NOT IN (SELECT id FROM unreadable WHERE what = 'chunk')",
         bounds,
     )
