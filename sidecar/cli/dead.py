@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -18,8 +18,10 @@ from sidecar.cli.times import When
 from sidecar.config import Loaded
 from sidecar.core.filters import DeadFilter, Moved
 from sidecar.core.units import format_moment
-from sidecar.queue import DeadLetter
 from sidecar.service.control_messages import DeadRound, SeenDead
+
+if TYPE_CHECKING:
+    from sidecar.queue import DeadLetter
 
 _SHOWN_CHARACTERS = 200
 _NUMBER = click.IntRange(0, 2**63 - 1)
@@ -68,7 +70,7 @@ class Selection:
     def count(self) -> int:
         return self.lookup.count_dead(self.filter)
 
-    def document(self, letter: DeadLetter) -> dict[str, Any]:
+    def document(self, letter: "DeadLetter") -> dict[str, Any]:
         """Return a dead letter for programs; without the token."""
         stream = self.lookup.streams[letter.stream]
         return {"stream": self.names[letter.stream], "data_id": stream.key.data_id, "kind": stream.key.kind} | {
@@ -121,10 +123,9 @@ def _acknowledge(loaded: Loaded) -> None:
 def show(loaded: Loaded, number: int, *, as_json: bool) -> None:
     """Show one dead letter whole."""
     selection = Selection(loaded, _NONE, (number,))
-    letters = list(selection.lookup.dead(selection.filter))
-    if not letters:
+    letter = selection.lookup.letter(number)
+    if letter is None:
         raise click.ClickException(f"no dead letter has the number {number}; see `sidecar dead list`")
-    (letter,) = letters
     if as_json:
         print_json(selection.document(letter))
         return
@@ -252,6 +253,6 @@ def _time(at_ms: int) -> str:
     return format_moment(at_ms)
 
 
-def _excerpt(letter: DeadLetter) -> str:
+def _excerpt(letter: "DeadLetter") -> str:
     text = printable(bytes(letter.event).decode(errors="replace"))
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

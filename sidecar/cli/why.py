@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -14,11 +14,12 @@ from sidecar.cli.options import asking
 from sidecar.cli.output import counted, print_json, printable
 from sidecar.cli.streams import names_of, open_lookup
 from sidecar.config import Loaded
-from sidecar.core.filters import DeadFilter
 from sidecar.core.units import format_moment
-from sidecar.queue import FoundEvent, Lookup
 from sidecar.status.document import Status, decode
 from sidecar.status.explain import explain
+
+if TYPE_CHECKING:
+    from sidecar.queue import FoundEvent, Lookup
 
 _PLAIN = re.compile(r"[A-Za-z0-9 _.:@+-]*", re.ASCII)
 _FIELDS = ("event_name", "target", "timestamp")
@@ -81,7 +82,7 @@ def _of_event(loaded: Loaded, status: Status | None, what: str) -> dict[str, Any
     with open_lookup(loaded) as lookup:
         names = names_of(loaded, lookup.streams)
         found = list(lookup.find(matches, needle))
-        lines = [line for each in found for line in _describe(lookup, names, each)]
+        lines = [line for each in found for line in describe(lookup, names, each)]
     waiting = {names[each.stream] for each in found if each.place in ("queue", "scheduled")}
     for name in sorted(waiting):
         lines += (
@@ -112,7 +113,8 @@ def matcher(what: str) -> tuple[Callable[[dict[str, Any]], bool], bytes]:
     return matches, value.encode() if _PLAIN.fullmatch(value) else b""
 
 
-def _describe(lookup: Lookup, names: dict[int, str], found: FoundEvent) -> list[str]:
+def describe(lookup: "Lookup", names: dict[int, str], found: "FoundEvent") -> list[str]:
+    """Say in lines where an event was found; the queue may have moved it on since."""
     event, at = _excerpt(found.event), _time(found.at_ms)
     name = names[found.stream]
     match found.place:
@@ -124,7 +126,9 @@ def _describe(lookup: Lookup, names: dict[int, str], found: FoundEvent) -> list[
             ]
         case "kept":
             return [f"was delivered to the proxy from {name} at {at}: {event}"]
-    (letter,) = lookup.dead(DeadFilter(ids=(found.row,)))
+    letter = lookup.letter(found.row)
+    if letter is None:
+        return [f"was a dead letter of {name} a moment ago, and is being sent again or was dropped: {event}"]
     tried = counted(letter.attempts, "attempt")
     return [
         f"was refused by the proxy for good ({name}), at {at} after {tried}: {event}",

@@ -101,6 +101,10 @@ class Lookup:
                 first_ms=row[6], last_ms=row[7], event=_event(*row[8:]), events=row[9],
             )  # fmt: skip
 
+    def letter(self, number: int) -> DeadLetter | None:
+        """Return the dead letter with this number; None if there is none, or no longer."""
+        return next(self.dead(DeadFilter(ids=(number,))), None)
+
     def find(self, matches: Callable[[dict[str, Any]], bool], needle: bytes) -> Iterator[FoundEvent]:
         """Return the events that match, wherever they are. Those without the bytes `needle` need not be looked at."""
         for number, accepted_ms, size, codec, stored in self._pages(

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.cli.why import describe, matcher
 from sidecar.core.filters import DeadFilter, KeptFilter, Moved
 from sidecar.core.model import BEFORE_ALL, Block, Books, StreamKey
 from sidecar.queue.filters import condition_of
+from sidecar.queue.inspect import Lookup
 from sidecar.queue.operations import (
     Acknowledge,
     Append,
@@ -620,3 +622,15 @@ def test_the_mark_of_seen_dead_letters_goes_neither_back_nor_ahead(queue: Direct
     for through, mark in ((2, 2), (1, 2), (99, 3)):
         queue.do(SeeDead(through))
         assert rows(queue, "SELECT id FROM seen WHERE what = 'dead'") == [(mark,)]
+
+
+def test_a_dead_letter_that_is_gone_while_it_is_described_is_no_error(queue: DirectQueue) -> None:
+    queue.append('{"dimension":{"id":"a7"}}')
+    bury(queue)
+    with Lookup(queue.path) as lookup:
+        (found,) = lookup.find(*matcher("id=a7"))
+        names = {found.stream: "app-events"}
+        assert describe(lookup, names, found)[1:] == ["  bad", f"  `sidecar dead retry {found.row}` sends it again"]
+        queue.do(Purge(ALL, 0))
+        (said,) = describe(lookup, names, found)
+    assert said.startswith("was a dead letter of app-events a moment ago")
