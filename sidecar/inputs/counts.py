@@ -19,8 +19,9 @@ class InputCounts:
 
     def __init__(self, name: str, kind: str) -> None:
         self.name, self.kind = name, kind
+        # All since the start; what each is, InputStatus says.
         self.events = self.rejected = self.bytes = self.repaired = self.connections_refused = self.hops_ignored = 0
-        self.connections: int | None = None
+        self.connections: int | None = None  # open now; None: it is no input with connections
         self.dropped: Counter[str] = Counter()
 
     def took(self, events: int, size: int, repaired: int) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from sidecar.core.model import Checkpoint
-from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, Look, decide, digest, holds
+from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, Look, compare, digest, holds
 from sidecar.inputs.tail.rotated_names import is_related, is_successor
 from sidecar.inputs.tail.scan import discover
 from sidecar.text.globs import is_excluded, split_pattern
@@ -59,11 +59,11 @@ OTHER_BEFORE = CONTENT[: OFFSET - 10] + b"X" + CONTENT[OFFSET - 9 :]
     ],
 )
 def test_what_has_become_of_a_file(known: Checkpoint, seen: Look | None, verdict: str) -> None:
-    assert decide(known, seen) == verdict
+    assert compare(known, seen) == verdict
 
 
 def test_another_device_is_another_file() -> None:
-    assert decide(SHORT, msgspec.structs.replace(look(SHORT, CONTENT), device=2)) == "rotated"
+    assert compare(SHORT, msgspec.structs.replace(look(SHORT, CONTENT), device=2)) == "rotated"
 
 
 def test_content_is_known_in_whatever_file_it_is() -> None:

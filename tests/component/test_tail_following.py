@@ -14,9 +14,10 @@ import pytest
 import structlog
 import zstandard
 
-from sidecar.inputs.tail import registry, rotated_files
-from sidecar.inputs.tail.glances import link_directories
+from sidecar.inputs.tail import snapshot
+from sidecar.inputs.tail.newcomers import LookTime
 from sidecar.inputs.tail.rotated_names import bases_of
+from sidecar.inputs.tail.snapshot import link_directories
 from sidecar.inputs.tail.watcher import Listener, Watcher
 from sidecar.parsing import EventBuilder, Lines
 from tests.support.tails import Tailer, write
@@ -78,7 +79,7 @@ def age(path: Path, seconds: float) -> None:
 
 def compress_when_listed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the listing of its directory and the look at it."""
-    listed = rotated_files.list_directory  # type: ignore[attr-defined]
+    listed = snapshot.list_directory  # type: ignore[attr-defined]
 
     def list_and_compress(directory: str) -> list[os.DirEntry[str]]:
         entries = listed(directory)
@@ -86,7 +87,7 @@ def compress_when_listed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             pack(path, ".gz")
         return entries
 
-    monkeypatch.setattr(rotated_files, "list_directory", list_and_compress)
+    monkeypatch.setattr(snapshot, "list_directory", list_and_compress)
 
 
 @pytest.mark.parametrize("suffix", PACK)
@@ -304,7 +305,7 @@ def test_files_that_are_not_read_are_closed(logs: Path) -> None:
         write(logs / f"{number}.log", "line\n")
     made.settle()
     assert len(made.contents()) == 20
-    assert sum(file.source is not None for file in made.worker.register.files.values()) <= 3
+    assert sum(file.source is not None for file in made.worker.registry.files.values()) <= 3
 
 
 def test_a_hot_file_does_not_starve_others(logs: Path) -> None:
@@ -451,7 +452,7 @@ def test_a_file_that_comes_after_the_look_and_before_it_is_told_of_is_found_at_o
         assert not made.contents()
         made.turn(pass_s=1)
         assert made.contents() == ["one"]
-        for file in made.worker.register.files.values():
+        for file in made.worker.registry.files.values():
             file.close()
     finally:
         watcher.stop()
@@ -640,7 +641,7 @@ def test_what_was_written_to_a_file_that_is_gone_when_it_is_looked_for_is_a_loss
     made = tailer(logs)
     write(log, "1\n")
     made.settle()
-    for file in made.worker.register.files.values():
+    for file in made.worker.registry.files.values():
         file.close()
     write(log, "2\n")
     made.worker.changed(str(log), True)
@@ -666,13 +667,13 @@ def test_a_file_that_nobody_thought_of_keeps_no_other_from_being_read(
     write(logs / "other.log", "good\n")
     made.settle()
     assert made.contents() == ["good"]
-    (file,) = [file for file in made.worker.register.files.values() if file.path == str(log)]
-    assert file.why == "unexpected: RecursionError: too deep"
+    (file,) = [file for file in made.worker.registry.files.values() if file.path == str(log)]
+    assert file.error == "unexpected: RecursionError: too deep"
     monkeypatch.undo()
     write(log, "and well\n")
     made.settle()
     assert made.contents() == ["good", "bad", "and well"]
-    assert file.why is None
+    assert file.error is None
 
 
 @pytest.mark.parametrize("begun", [0, 500, 5000])
@@ -701,7 +702,7 @@ def test_what_is_not_read_of_a_truncated_file_is_read_from_a_copy_that_was_just_
     made.turn()
     write(log, "2\n")
     shutil.copyfile(log, f"{log}.1")
-    made.worker.register.active.pop(next(iter(made.worker.register.files)), None)
+    made.worker.registry.active.pop(next(iter(made.worker.registry.files)), None)
     made.queue.mode = "full"
     made.turn()
     made.queue.mode = "good"
@@ -764,15 +765,15 @@ def test_a_file_that_is_renamed_while_it_is_compared_is_no_copy_of_what_is_at_it
     write(log, long("known") + "\n")
     made.settle()
     write(Path(f"{log}.1"), long("new") + "\n")
-    beginnings = registry._beginnings
+    beginnings = snapshot.beginnings
 
     def shift(path: str, sizes: Any) -> Any:
-        if log.exists() and path == f"{log}.1" and (not met or sys._getframe(2).f_code.co_name == "copied"):
+        if log.exists() and path == f"{log}.1" and (not met or sys._getframe(2).f_code.co_name == "first_read"):
             Path(f"{log}.1").rename(f"{log}.2")
             log.rename(f"{log}.1")
         return beginnings(path, sizes)
 
-    monkeypatch.setattr(registry, "_beginnings", shift)
+    monkeypatch.setattr(snapshot, "beginnings", shift)
     made.settle()
     made.settle()
     assert made.contents() == [long("known"), long("new")]
@@ -785,19 +786,19 @@ def test_a_small_file_that_is_shifted_while_it_is_looked_for_is_found_at_the_sec
     made = tailer(logs)
     write(log, "1\n")
     made.settle()
-    for file in made.worker.register.files.values():
+    for file in made.worker.registry.files.values():
         file.close()
     write(log, "2\n")
     made.worker.changed(str(log), True)
     log.rename(f"{log}.1")
-    looked = rotated_files.look_at  # type: ignore[attr-defined]
+    looked = snapshot.look_at  # type: ignore[attr-defined]
 
     def shift(path: str, known: Any) -> Any:
         if path == f"{log}.1" and not Path(f"{log}.2").exists():
             Path(f"{log}.1").rename(f"{log}.2")
         return looked(path, known)
 
-    monkeypatch.setattr(rotated_files, "look_at", shift)
+    monkeypatch.setattr(snapshot, "look_at", shift)
     write(log, "3\n")
     made.turn(4, pass_s=30)
     assert made.contents() == ["1", "2", "3"]
@@ -812,14 +813,14 @@ def test_what_was_not_read_before_it_was_compressed_is_read_though_the_copy_was_
     made.queue.mode = "full"
     made.worker.changed(str(log), False)
     made.turn(pass_s=0.3)
-    for file in made.worker.register.files.values():
+    for file in made.worker.registry.files.values():
         file.close()
     log.rename(f"{log}.1")
     Path(f"{log}.1.gz").write_bytes(gzip.compress(Path(f"{log}.1").read_bytes()))
     made.turn(pass_s=40)  # it is a copy of one that is there, and left out
     made.queue.mode = "good"
     Path(f"{log}.1").unlink()
-    for file in made.worker.register.files.values():
+    for file in made.worker.registry.files.values():
         file.close()
     made.settle()
     assert made.contents() == [long(1), "2"]
@@ -831,11 +832,27 @@ def test_a_file_that_is_taken_for_changed_and_was_only_renamed_goes_on(logs: Pat
     made.queue.mode = "full"
     write(log, long(1) + "\n")
     made.turn()
-    (file,) = made.worker.register.files.values()
+    (file,) = made.worker.registry.files.values()
     assert not file.reached.offset
     file.close()
     log.rename(f"{log}.1")
-    made.worker.following.restarted(file, "the file was overwritten", made.clock.now_s, 1)
+    made.worker._tracker.restart(file, "replaced", LookTime(made.clock.now_s, 1, 0, is_first=False))
     made.queue.mode = "good"
     made.settle()
     assert made.contents() == [long(1)]
+
+
+def test_a_compressed_file_whose_end_was_read_before_its_blocks_failed_is_read_again(logs: Path, log: Path) -> None:
+    made = tailer(logs, paths=[f"{logs}/*"])
+    lines = [f"{number} {os.urandom(40).hex()}" for number in range(3000)]
+    write(log, "".join(f"{line}\n" for line in lines))
+    made.queue.mode = "slow"
+    pack(log, ".gz")
+    made.turn(2)
+    made.queue.mode = "full"
+    made.queue.release()
+    made.turn(3)
+    made.queue.mode = "good"
+    made.settle()
+    assert made.contents() == lines
+    assert made.queue.losses == []

@@ -260,7 +260,7 @@ def test_a_state_directory_that_cannot_be_made_is_named_and_exits_1(tmp_path: Pa
 def stuck(tmp_path: Path, proxy: Proxy) -> Iterator[Sidecar]:
     """A sidecar with a tail whose file system does not answer."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import time\nfrom sidecar.inputs.tail.tracker import Tracker\nTracker.look = lambda *_: time.sleep(60)\n"
+        "import time\nfrom sidecar.inputs.tail.tracker import Tracker\nTracker.look = lambda *_, **__: time.sleep(60)\n"
     )
     settings: dict[str, Any] = {"tails": {"app": {"paths": ["/var/log/x.log"], "stream": "app-events"}}}
     settings["http"] = {"listen": f"127.0.0.1:{free_port()}"}

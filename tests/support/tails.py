@@ -10,7 +10,7 @@ from sidecar.core.errors import Stale, Unavailable
 from sidecar.core.model import Advance, Checkpoint, Loss
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.event_builders import make_event_builder
-from sidecar.inputs.tail.messages import Batch, Landed, TailCommand
+from sidecar.inputs.tail.messages import BlockResult, ReadBlock, TailCommand
 from sidecar.inputs.tail.reading import ReadingRules
 from sidecar.inputs.tail.watcher import Watcher
 from sidecar.inputs.tail.worker import Worker
@@ -31,27 +31,27 @@ class TailQueue:
         self.dead: list[tuple[Any, str]] = []
         self.losses: list[Loss] = []
         self.mode = "good"
-        self._kept: list[tuple[Batch, Callable[[Landed], None]]] = []
+        self._kept: list[tuple[ReadBlock, Callable[[BlockResult], None]]] = []
 
-    def hand_over(self, batch: Batch, landed: Callable[[Landed], None]) -> None:
+    def submit(self, block: ReadBlock, settled: Callable[[BlockResult], None]) -> None:
         if self.mode == "slow":
-            self._kept.append((batch, landed))
+            self._kept.append((block, settled))
         else:
-            landed(Landed(batch, self._take(batch)))
+            settled(BlockResult(block, self._take(block)))
 
     def release(self) -> None:
         kept, self._kept = self._kept, []
-        for batch, landed in kept:
-            landed(Landed(batch, self._take(batch)))
+        for block, settled in kept:
+            settled(BlockResult(block, self._take(block)))
 
-    def take_first(self) -> Batch:
-        """The first batch that is kept."""
+    def take_first(self) -> ReadBlock:
+        """The first block that is kept."""
         return self._kept[0][0]
 
-    def fail(self, batch: Batch) -> None:
+    def fail(self, block: ReadBlock) -> None:
         """Of those that are kept, this one cannot be committed."""
-        _, landed = self._kept.pop(next(number for number, (kept, _) in enumerate(self._kept) if kept is batch))
-        landed(Landed(batch, Unavailable("no", retry_after_s=1)))
+        _, settled = self._kept.pop(next(number for number, (kept, _) in enumerate(self._kept) if kept is block))
+        settled(BlockResult(block, Unavailable("no", retry_after_s=1)))
 
     def forget(self) -> None:
         """What was on its way is lost with the process."""
@@ -67,16 +67,16 @@ class TailQueue:
         for number in forget:
             (self.rows or {}).pop(number, None)
 
-    def _take(self, batch: Batch) -> Exception | None:
+    def _take(self, block: ReadBlock) -> Exception | None:
         if self.mode in ("full", "broken"):
             return Unavailable("no", retry_after_s=1)
         try:
-            self._advance_all([batch.advance])
+            self._advance_all([block.advance])
         except Stale as stale:
             return stale
-        for block in batch.blocks:
-            self.events += json.loads(b"[" + block.body + b"]")
-        self.dead += [(json.loads(body), reason) for body, reason in batch.dead]
+        for part in block.blocks:
+            self.events += json.loads(b"[" + part.body + b"]")
+        self.dead += [(json.loads(body), reason) for body, reason in block.dead]
         return Unavailable("torn", retry_after_s=1) if self.mode == "torn" else None
 
     def _advance_all(self, advances: Sequence[Advance]) -> None:
@@ -133,7 +133,7 @@ class Tailer:
     def kill(self) -> None:
         """As kill -9: what is on its way is lost, and so is all that was remembered."""
         self.queue.forget()
-        for file in self.worker.register.files.values():
+        for file in self.worker.registry.files.values():
             file.close()
         self.worker = self._make()
 

@@ -16,7 +16,7 @@ class _Ids:
     """Random UUIDs (version 4, RFC 9562), made many at a time."""
 
     def __init__(self) -> None:
-        self._ready: list[str] = []
+        self._ready: list[str] = []  # made, and not given away yet
 
     def next(self) -> str:
         if not self._ready:

@@ -73,11 +73,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._newest_whole: Any = None  # the cycle of the last request that has come as a whole
         self._began_s = self._heard_s = self._idle_since_s = self._deaf_since_s = self.loop.time()
         self._asked_before = False  # the first request has its own patience
-        self._closing_since_s: float | None = None
+        self._closing_since_s: float | None = None  # since when the last answer is written; None: it goes on
         self._lost = False  # the connection is gone: nothing can be written, and no time is kept any more
         self._in_head = False  # of a message; what comes later looks like headers, and are trailers
         self.running: Any = None  # the cycle whose turn it is
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # calls `_time_out`; None: nothing is waited for
 
     # -- the connection
 

@@ -22,7 +22,7 @@ class Guard:
     def __init__(self, listen_host: str, allowed_hosts: Iterable[str]) -> None:
         self._names = {"localhost", listen_host.lower(), *(host.lower() for host in allowed_hosts)}
         self._remote = not _is_loopback_ip(listen_host) and listen_host != "localhost"
-        self._known: set[bytes] = set()
+        self._known: set[bytes] = set()  # Host headers that were found good
 
     def check(self, headers: Mapping[bytes, bytes], *, is_page: bool = False) -> None:
         """Raise Rejected (403) for what a foreign page asks. Names of `headers` are in lower case.

@@ -35,8 +35,8 @@ class IntakeProtocol(BoundedProtocol):
         super().__init__(limits, **given)
         self._shared, self._known_heads = shared, known_heads
         self._repeated: Push | None = None  # used again and again for requests whose head is known
-        self._chunk = b""  # what is being parsed; and whether it began with the message
-        self._fresh = False
+        self._chunk = b""  # what is being parsed
+        self._fresh = False  # it began with the message
         self._raw_left = 0  # of a body that httptools takes for another protocol
 
     def connection_made(self, transport: Any) -> None:

@@ -68,7 +68,7 @@ class Shared:
     ) -> None:
         self.accept, self.accept_large, self.guard, self.counts, self.hops = accept, accept_large, guard, counts, hops
         self.max_body_bytes, self.max_connections = max_body_bytes, max_connections
-        self.buffered_bytes = 0
+        self.buffered_bytes = 0  # of bodies that are not complete
 
 
 class _NoEvent:
@@ -101,14 +101,15 @@ class Push:
 
     def __init__(self, connection: HttpConnection, shared: Shared, *, keep_alive: bool) -> None:
         self._connection, self._shared = connection, shared
-        self._encoding = b""
+        self._encoding = b""  # as the head says; b"": none
         self._sender = connection.sender
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._parts: list[bytes] = []  # of the body, so far
+        self._size = 0  # bytes of these
         self._accepted: AcceptedReport | None = None  # what the intake has taken; None: nothing yet
         self._looked_at = 0  # bytes of the body, while it is large and looked at
         self._refusal: Rejected | Unavailable | None = None  # why it will not be taken; None: no reason so far
         self.keep_alive = keep_alive
+        # uvicorn asks these of a cycle: body complete, client gone, answer written, 100 expected.
         self.complete = self.disconnected = self.response_complete = self.expects_continue = False
 
     def begin(self, headers: Mapping[bytes, bytes]) -> None:

@@ -1,8 +1,12 @@
 """Files whose lines become events: every line once into the queue, through every rotation.
 
-`tails.py` joins it to the rest. A `worker.py` for each tail is its thread: it asks `tracker.py` which files there are
-(`scan.py`, `rotated_files.py`, `rotated_names.py`), reads them by `reading.py` (`tracked_file.py`, `open_file.py`,
-`fingerprint.py`), and lets `end_of_file.py` say what becomes of those that end. `watcher.py` tells it when to look.
+    tails.py ── worker.py, one thread for each tail ─┬─ tracker.py ─┬─ scan.py, snapshot.py     what is there
+      joins the                                      │              ├─ rotation.py              decides, pure
+      threads to                                     │              └─ registry.py              indexes
+      the loop                                       ├─ reading.py, end_of_file.py              read, and at the end
+                                                     └─ saver.py                                checkpoints
+
+What is known of one file is in `tracked_file.py`, and written there only. `watcher.py` tells a worker when to look.
 """
 
 from sidecar.inputs.tail.counts import TailCounts

@@ -1,4 +1,4 @@
-"""What one tail has seen since the start."""
+"""Counts what one tail has seen since the start."""
 
 import time
 from collections import Counter
@@ -8,7 +8,7 @@ import structlog
 from sidecar.core.rate_meter import Recent
 from sidecar.host.clock import boot_clock
 from sidecar.inputs.counts import InputCounts
-from sidecar.inputs.tail.messages import Batch
+from sidecar.inputs.tail.messages import ReadBlock
 from sidecar.parsing import LineCounts
 
 NAMES = ("filtered", "unparsed", "untimed", "cut", "blank", "late", "nul_bytes", "not_numbers")
@@ -20,7 +20,7 @@ log = structlog.get_logger("inputs.tail")
 
 
 class TailCounts(InputCounts):
-    """Plain numbers. `lines` counts by what became of them, `recent` what is amiss of late; `losses` receipts."""
+    """Count in plain numbers: `lines` by what became of them, `recent` what is amiss of late, `losses`."""
 
     __slots__ = ("_tell_late_s", "lines", "losses", "recent")
 
@@ -29,18 +29,22 @@ class TailCounts(InputCounts):
         self.lines: Counter[str] = Counter(dict.fromkeys(NAMES, 0))
         self.losses = 0
         self.recent = Recent(_LATELY_S)
-        self._tell_late_s = 0.0
+        self._tell_late_s = 0.0  # lines that exceeded a limit of time are not logged before
 
-    def landed(self, batch: Batch) -> None:
-        """So much is on disk."""
-        counts = batch.counts
-        self.took(batch.events, batch.size, counts.replaced)
-        self.rejected += counts.dropped + len(batch.dead)
+    def committed(self, block: ReadBlock) -> None:
+        """Count what is on disk now."""
+        counts = block.counts
+        self.took(block.events, block.size, counts.replaced)
+        self.rejected += counts.dropped + len(block.dead)
         for name in NAMES:
             self.lines[name] += getattr(counts, name)
         self.recent.count(boot_clock(), {name: getattr(counts, name) for name in AMISS})
         if counts.late:
             self._tell_late(counts)
+
+    def lose(self) -> None:
+        """Count one loss that is on disk now."""
+        self.losses += 1
 
     def _tell_late(self, counts: LineCounts) -> None:
         now_s = time.monotonic()

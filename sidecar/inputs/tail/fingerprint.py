@@ -44,7 +44,7 @@ def holds(known: Checkpoint, look: Look) -> bool:
     )
 
 
-def decide(known: Checkpoint, look: Look | None) -> Likeness:
+def compare(known: Checkpoint, look: Look | None) -> Likeness:
     """Return what has become of the file that was read up to `known`, as far as its path shows.
 
     `follow` it is the same · `reopen` the same in another inode, as an editor or a restored backup leaves it ·

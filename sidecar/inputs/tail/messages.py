@@ -6,14 +6,16 @@ from typing import Literal, Protocol
 import msgspec
 
 from sidecar.core.model import Advance, Block
-from sidecar.inputs.tail.tracked_file import TailedFile
+from sidecar.inputs.tail.tracked_file import TrackedFile
 from sidecar.parsing import LineCounts
 
+Action = Literal["reset", "skip"]
 
-class Batch(msgspec.Struct, frozen=True, eq=False):
-    """Events of one file on their way to the disk, with the checkpoint behind them."""
 
-    file: TailedFile
+class ReadBlock(msgspec.Struct, frozen=True, eq=False):
+    """Hold the events of one block of a file on their way to the disk, with the checkpoint behind them."""
+
+    file: TrackedFile
     blocks: Sequence[Block]
     dead: Sequence[tuple[bytes, str]]
     size: int
@@ -22,17 +24,17 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     counts: LineCounts
 
 
-class Landed(msgspec.Struct, frozen=True):
-    """What became of a batch: it is on disk, or not, for the reason given."""
+class BlockResult(msgspec.Struct, frozen=True):
+    """Tell what became of a block: it is committed, or not, for the reason given."""
 
-    batch: Batch
+    block: ReadBlock
     error: Exception | None
 
 
 class TailCommand(msgspec.Struct, frozen=True):
-    """Somebody wants the files of the tail, or the one at `path`, read anew, or not read up to now."""
+    """Ask for the files of the tail, or the one at `path`, to be read anew, or not to be read up to now."""
 
-    action: Literal["reset", "skip"]
+    action: Action
     path: str | None
     done: Callable[[int], None]
 
@@ -40,8 +42,8 @@ class TailCommand(msgspec.Struct, frozen=True):
 class CommitPort(Protocol):
     """What a tail's thread needs of the rest; both may be called from any thread."""
 
-    def hand_over(self, batch: Batch, landed: Callable[[Landed], None]) -> None:
-        """Put `batch` on disk, and then call `landed`; returns at once."""
+    def submit(self, block: ReadBlock, settled: Callable[[BlockResult], None]) -> None:
+        """Put `block` on disk, and then call `settled`; returns at once."""
 
     def save(self, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
         """Put checkpoints on disk that no event moves. Waits for it; raises Stale, Unavailable or TimeoutError."""

@@ -10,8 +10,10 @@ from typing import IO, Protocol, cast
 
 import zstandard
 
+from sidecar.inputs.tail.rotated_names import COMPRESSED_SUFFIXES
+
 _MAGIC = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\0", ".zst": b"\x28\xb5\x2f\xfd"}
-SUFFIXES = tuple(_MAGIC)
+SUFFIXES = COMPRESSED_SUFFIXES
 _SKIP_BYTES = 1 << 20
 _CHECK_BYTES = 1024
 _SETTLED_S = 60.0
@@ -102,9 +104,9 @@ class _Archive(_File):
     def __init__(self, fd: int, suffix: str) -> None:
         super().__init__(fd)
         self._suffix = suffix
-        self._stream: IO[bytes] | None = None
-        self._place = 0
-        self._complete = False
+        self._stream: IO[bytes] | None = None  # the decompressing reader; None: not begun
+        self._place = 0  # of the content, where `_stream` stands
+        self._complete = False  # all frames were found to have an end
 
     def read(self, size: int, offset: int) -> bytes:
         if self._stream is None or offset < self._place:

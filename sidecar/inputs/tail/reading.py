@@ -1,12 +1,11 @@
-"""Reads one block of a file and makes a batch of it, or says why there is none."""
+"""Reads one block of a file and makes events of it, or says why there are none."""
 
 from collections.abc import Callable
 
 import msgspec
 
-from sidecar.core.model import Advance
-from sidecar.inputs.tail.messages import Batch
-from sidecar.inputs.tail.tracked_file import TailedFile
+from sidecar.inputs.tail.messages import ReadBlock
+from sidecar.inputs.tail.tracked_file import TrackedFile
 from sidecar.parsing import EventBuilder, FilePlace, take_lines
 
 _BLOCK_BYTES = 512 * 1024
@@ -14,7 +13,7 @@ _SMALLEST_BLOCK = 16 * 1024
 
 
 class ReadingRules(msgspec.Struct, frozen=True, kw_only=True):
-    """What is the same for all files of a tail."""
+    """Hold what is the same for all files of a tail."""
 
     builder: EventBuilder
     encoding: str
@@ -26,7 +25,7 @@ class ReadingRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NothingRead(msgspec.Struct, frozen=True):
-    """There is nothing to make events of; `left` bytes are the beginning of a line, or of a group, that may go on."""
+    """Say that there is nothing to make events of; `left` bytes begin a line, or a group, that may go on."""
 
     left: int
 
@@ -37,16 +36,18 @@ def block_bytes(max_line: int) -> int:
 
 
 def _whole_units(size: int) -> int:
-    """In every encoding."""
+    """Return at least `size` bytes that end between two characters, in every encoding."""
     return size + -size % 4
 
 
-def read_batch(file: TailedFile, rules: ReadingRules, now_ms: int, final: tuple[bool, bool]) -> Batch | NothingRead:
-    """The next events of `file`, which is open; `final`: whether a line without an end, and a group, will not go on.
+def read_block(
+    file: TrackedFile, rules: ReadingRules, now_ms: int, final: tuple[bool, bool]
+) -> ReadBlock | NothingRead:
+    """Return the next events of `file`, which is open; they are in flight then.
 
-    Raises OSError, EOFError (damaged), or Changed.
+    `final`: whether a line without an end, and a group, will not go on. Raises OSError, EOFError (damaged), or Changed.
     """
-    size = file.step_bytes or block_bytes(rules.max_line)
+    size = file.block_bytes or block_bytes(rules.max_line)
     data = file.read(size)
     if not data:
         return NothingRead(0)
@@ -68,18 +69,15 @@ def read_batch(file: TailedFile, rules: ReadingRules, now_ms: int, final: tuple[
         at_end=final[1] and not more,
     )
     if not made.consumed:
-        if more and file.step_bytes:
-            file.step_bytes = 0 if file.step_bytes * 2 >= block_bytes(rules.max_line) else file.step_bytes * 2
-            return read_batch(file, rules, now_ms, final)
+        if more and file.block_bytes:
+            file.read_by(0 if file.block_bytes * 2 >= block_bytes(rules.max_line) else file.block_bytes * 2)
+            return read_block(file, rules, now_ms, final)
         file.remember_beginning(data)
         return NothingRead(len(data))
-    checkpoint = file.beyond(data, made.consumed, now_ms, inside_line=lines.inside_line)
-    advance = Advance(checkpoint=checkpoint, before=start.offset if file.expected else None)
-    file.expected = True
-    file.size = max(file.size, checkpoint.offset)
-    return Batch(file, made.blocks, made.dead, made.size, made.events, advance, made.counts)
+    advance = file.take(data, made.consumed, now_ms, inside_line=lines.inside_line)
+    return ReadBlock(file, made.blocks, made.dead, made.size, made.events, advance, made.counts)
 
 
-def read_less(file: TailedFile, rules: ReadingRules) -> None:
+def read_less(file: TrackedFile, rules: ReadingRules) -> None:
     """Read smaller blocks of `file` from now on, since there may never be room for such large ones."""
-    file.step_bytes = max(_SMALLEST_BLOCK, _whole_units((file.step_bytes or block_bytes(rules.max_line)) // 2))
+    file.read_by(max(_SMALLEST_BLOCK, _whole_units((file.block_bytes or block_bytes(rules.max_line)) // 2)))

@@ -6,6 +6,7 @@ app.log ─> app.log.1  app.log.2.gz  app.log-20261125  app.log.2026-11-25_10:00
 import re
 from functools import lru_cache
 
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 _COMPRESSED = r"(?:\.(?:gz|zst|xz|bz2))?"
 _SUFFIX = re.compile(_COMPRESSED + r"\Z")
 _LONGEST = 255
@@ -14,7 +15,7 @@ _NUMBER = r"[0-9][0-9A-Za-z_.:+-]*?"
 
 
 def is_successor(path: str, name: str) -> bool:
-    """Whether a file called `name` is surely a rotated one of `path`: it has its name, and a number or a date."""
+    """Return True if a file called `name` is surely a rotated one of `path`: its name, and a number or a date."""
     return bool(_successors(path.rpartition("/")[2]).fullmatch(name))
 
 
@@ -28,7 +29,7 @@ def bases_of(name: str) -> set[str]:
 
 
 def is_related(path: str, name: str) -> bool:
-    """Return whether it may be one, since it has part of the name."""
+    """Return True if it may be one, since it has part of the name."""
     base = path.rpartition("/")[2]
     return name != base and base.partition(".")[0] in name
 

@@ -1,10 +1,14 @@
-"""Looks for the files that a tail's patterns match, and for the directories whose changes could add to them."""
+"""Looks for the files that a tail's patterns match, and for the directories whose changes could add to them.
+
+What matches and is not followed is told once, with its reason.
+"""
 
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
+import structlog
 
 from sidecar.core.errors import in_words
 from sidecar.text.globs import ANY_DEPTH, is_excluded, is_plain, name_matcher, split_pattern
@@ -13,6 +17,9 @@ _MAX_FILES = 100_000
 _ROOT = 0
 _MOST_LINKS = 40
 """In a row, as in the kernel."""
+_MOST_TOLD = 20
+"""Of one look: a pattern that matches a thousand directories is one mistake."""
+log = structlog.get_logger("inputs.tail")
 
 
 class ScanResult(msgspec.Struct):
@@ -59,7 +66,7 @@ class _Look:
         self._exclude, self._follow_links = exclude, follow_links
         self._open_to_all: dict[str, bool] = {}  # directories: whether everybody can write to them
         self._enterable: dict[str, bool] = {}  # directories: whether no link on the way to them may be planted
-        self._listings: dict[str, list[os.DirEntry[str]]] = {}
+        self._listings: dict[str, list[os.DirEntry[str]]] = {}  # directories: what is in them
 
     def walk(self, directory: str, names: tuple[str, ...]) -> None:
         """Everything below `directory` that `names` lead to."""
@@ -90,7 +97,7 @@ class _Look:
             if path in self.found.files or is_excluded(path, self._exclude):
                 continue
             if len(self.found.files) >= _MAX_FILES:
-                self.found.more = True
+                self.found = msgspec.structs.replace(self.found, more=True)
                 return
             try:
                 seen = os.stat(path)
@@ -197,7 +204,7 @@ class _Look:
 
 
 def list_directory(directory: str) -> list[os.DirEntry[str]]:
-    """Return what is in it; nothing if it cannot be read."""
+    """Return what is in a directory; nothing if it cannot be read."""
     try:
         return _entries(directory)
     except OSError:
@@ -219,3 +226,38 @@ def _is_directory(entry: os.DirEntry[str], *, follow: bool = True) -> bool:
 def _kind(mode: int) -> str:
     names = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     return names.get(stat.S_IFMT(mode), "a device")
+
+
+class IgnoredFiles:
+    """Hold what matches a tail's patterns and is not followed, each with its reason, which is told once."""
+
+    def __init__(self, tail: str) -> None:
+        self.shown: dict[str, str] = {}  # all of them: reason by path
+        self.closed: set[str] = set()  # those that could be read if the sidecar's user were let
+        self._tail = tail
+        self._here: dict[str, str] = {}  # those that were found, and could not be taken in: reason by path
+
+    def update(self, found: ScanResult) -> None:
+        """Note what a scan refused; what was refused elsewhere stays so while it is there."""
+        new = [(path, why) for path, why in found.refused.items() if self.shown.get(path) != why]
+        for path, why in new[:_MOST_TOLD]:
+            self._tell(path, why)
+        if found.more:
+            log.warning("too many files match, some are not followed", tail=self._tail)
+        self._here = {path: why for path, why in self._here.items() if path in found.files}
+        self.shown = found.refused | self._here
+        self.closed = found.closed
+
+    def add(self, path: str, why: str) -> None:
+        """Note a file that was found, and cannot be followed."""
+        if self._here.get(path) != why:
+            self._tell(path, why)
+        self._here[path] = self.shown[path] = why
+
+    def forget(self, path: str) -> None:
+        """Note that it can be followed now."""
+        self._here.pop(path, None)
+        self.shown.pop(path, None)
+
+    def _tell(self, path: str, why: str) -> None:
+        log.warning("not followed", tail=self._tail, path=path, reason=why)

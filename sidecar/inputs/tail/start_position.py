@@ -12,7 +12,7 @@ from sidecar.parsing import codec_of, last_end
 
 
 def seen_beginning(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint of a file of which nothing is taken yet, with what stands at its beginning, if it can be read.
+    """Return the checkpoint of a file of which nothing is taken yet with its beginning, if that can be read.
 
     Raises FileNotFoundError if another file is there by now.
     """
@@ -32,7 +32,7 @@ def seen_beginning(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def at_end_of(checkpoint: Checkpoint, max_line: int, encoding: str, *, whole: bool = True) -> Checkpoint:
-    """The checkpoint behind the last `whole` line that is there now; else behind all, and the rest of the last line."""
+    """Return the checkpoint behind the last `whole` line that is there now; else behind all, inside the last line."""
     source = open_source(checkpoint.at)
     try:
         size = source.state().st_size
@@ -51,7 +51,7 @@ def at_end_of(checkpoint: Checkpoint, max_line: int, encoding: str, *, whole: bo
 
 
 def behind_hole(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint behind the hole at the beginning of a file that was truncated, and whose writer did not notice."""
+    """Return the checkpoint behind the hole that a writer leaves who does not notice a truncation."""
     offset = next_data(checkpoint.at)
     head, mark = bytes(min(HEAD_BYTES, offset)), bytes(min(MARK_BYTES, offset))
     return msgspec.structs.replace(checkpoint, offset=offset, head=digest(head), head_bytes=len(head), mark=mark)

@@ -13,7 +13,7 @@ from sidecar.config import Tail
 from sidecar.core.errors import Rejected, Unavailable
 from sidecar.core.model import Advance, Block, Checkpoint, Done, Kind
 from sidecar.inputs.tail.counts import TailCounts
-from sidecar.inputs.tail.messages import Batch, Landed, TailCommand
+from sidecar.inputs.tail.messages import BlockResult, ReadBlock, TailCommand
 from sidecar.inputs.tail.reading import ReadingRules
 from sidecar.inputs.tail.status import show_files, show_tail, tail_status
 from sidecar.inputs.tail.watcher import Watcher
@@ -23,7 +23,7 @@ from sidecar.status.document import InputStatus
 from sidecar.status.tails import ShownFile, ShownTail
 
 _IN_MEMORY_BYTES = 32_000_000
-"""Of events of all tails on their way to the disk; above that, nothing more is read."""
+"""Of events of all tails on their way to the disk: above that, nothing more is read."""
 _SAVE_S = 60.0
 _STOP_S = 5.0
 _COMMAND_S = 30.0
@@ -32,7 +32,7 @@ log = structlog.get_logger("inputs.tail")
 
 
 class TailIntake(Protocol):
-    """What tails need of the intake."""
+    """Says what tails need of the intake."""
 
     def append_tail(
         self,
@@ -48,7 +48,7 @@ class TailIntake(Protocol):
 
 
 class CheckpointStore(Protocol):
-    """What tails need of the queue beside that."""
+    """Says what tails need of the queue beside that."""
 
     async def load(self, tail: str) -> tuple[int, list[Checkpoint]] | None:
         """Return when it first ran, and how far its files are committed; None if it never did."""
@@ -58,7 +58,7 @@ class CheckpointStore(Protocol):
 
 
 class Tails:
-    """`host` is what this host is called; `skew_ms` by how much the proxy's clock is ahead of ours.
+    """Join the tails to the event loop. `host` is what this host is called; `skew_ms`: the proxy's clock is ahead by.
 
     `expect` raises Unavailable while no events of a tail can be made. A tail's builder turns its lines into events.
     """
@@ -76,11 +76,12 @@ class Tails:
         self._host, self._skew_ms, self._expect = host, skew_ms, expect
         self._loop = asyncio.get_running_loop()
         self._watcher = Watcher()
+        # All by the name of the tail, and written on the event loop only. Counts outlive a reload.
         self._workers: dict[str, Worker] = {}
-        self._settings: dict[str, Tail] = {}
-        self._counts: dict[str, TailCounts] = {}
-        self._in_memory = 0
-        self._stopped = False
+        self._settings: dict[str, Tail] = {}  # of those that run
+        self._counts: dict[str, TailCounts] = {}  # of all that ever ran
+        self._in_memory = 0  # bytes of events on their way to the disk; under `_lock`
+        self._stopped = False  # no reload starts a tail any more
         self._lock = threading.Lock()
 
     def status(self) -> list[InputStatus]:
@@ -109,7 +110,7 @@ class Tails:
                 settings,
                 known[name],
                 rules=rules,
-                queue=_QueueOfTail(self, name, settings.stream, builders[name].kind),
+                queue=_TailCommitPort(self, name, settings.stream, builders[name].kind),
                 watcher=self._watcher,
                 counts=self._counts.setdefault(name, TailCounts(name)),
                 may_read=self._may_read,
@@ -193,8 +194,8 @@ class Tails:
     def _may_read(self) -> bool:
         return self._in_memory < _IN_MEMORY_BYTES
 
-    def hold(self, size: int) -> None:
-        """So many bytes more (or less) are on their way to the disk; from any thread."""
+    def reserve(self, size: int) -> None:
+        """Count so many bytes more (or less) that are on their way to the disk; from any thread."""
         with self._lock:
             self._in_memory += size
 
@@ -202,20 +203,20 @@ class Tails:
         """Run `act` on the event loop; from any thread."""
         self._loop.call_soon_threadsafe(act)
 
-    def take(self, stream: str, kind: Kind, batch: Batch, landed: Callable[[Landed], None]) -> None:
-        """On the event loop: hands a batch to the intake."""
+    def submit(self, stream: str, kind: Kind, block: ReadBlock, settled: Callable[[BlockResult], None]) -> None:
+        """Hand a block to the intake; on the event loop."""
 
         def done(error: Exception | None) -> None:
-            self.hold(-batch.size)
-            landed(Landed(batch, error))
+            self.reserve(-block.size)
+            settled(BlockResult(block, error))
 
         try:
-            self._intake.append_tail(stream, kind, batch.blocks, batch.size, batch.advance, done, batch.dead)
+            self._intake.append_tail(stream, kind, block.blocks, block.size, block.advance, done, block.dead)
         except (Unavailable, Rejected) as error:
             done(error)
 
     def save(self, name: str, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
-        """From another thread: waits until it is done. Raises Stale, Unavailable or TimeoutError."""
+        """Save checkpoints, from another thread, and wait for it. Raises Stale, Unavailable or TimeoutError."""
         saving = self._checkpoints.save(name, started_ms, advances, forget)
         asyncio.run_coroutine_threadsafe(saving, self._loop).result(_SAVE_S)
 
@@ -225,15 +226,15 @@ def _settle(future: asyncio.Future[int], count: int) -> None:
         future.set_result(count)
 
 
-class _QueueOfTail:
-    """What the thread of one tail sees of the rest."""
+class _TailCommitPort:
+    """Shows the thread of one tail what it needs of the rest."""
 
     def __init__(self, tails: Tails, name: str, stream: str, kind: Kind) -> None:
         self._tails, self._name, self._stream, self._kind = tails, name, stream, kind
 
-    def hand_over(self, batch: Batch, landed: Callable[[Landed], None]) -> None:
-        self._tails.hold(batch.size)
-        self._tails.run(partial(self._tails.take, self._stream, self._kind, batch, landed))
+    def submit(self, block: ReadBlock, settled: Callable[[BlockResult], None]) -> None:
+        self._tails.reserve(block.size)
+        self._tails.run(partial(self._tails.submit, self._stream, self._kind, block, settled))
 
     def save(self, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
         self._tails.save(self._name, started_ms, advances, forget)

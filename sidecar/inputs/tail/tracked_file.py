@@ -1,145 +1,229 @@
-"""One file of a tail while it is followed: how far it was read, how far that is on disk, and what it looks like.
+"""One file of a tail while it is followed: how far it was read, what was seen of it, and in which phase it is.
 
-    committed ──────────> reached ──────────> its end
-      on disk, with its     handed over to      not read yet
-      events                the queue
+Invariants:
 
-Reading begins a little before `reached`, at the mark: a file that does not go on as it did shows at once.
+- The position (`position.py`) is the only state that lasts. It moves with the events, in one transaction.
+- Reading begins a little before what was read, at the mark: content that does not go on as it did shows at once.
+- The fields of a file and its parts are written by their own methods only. What a look means for a file is decided in
+  `rotation.py`; `tracker.py` and `worker.py` carry it out by calling these methods.
+
+    FOLLOWED ──rotate()──> ROTATED ──end reached──> DRAINED ──finish()──> FINISHED
+       ^                      │ ^                      │
+       └───return_home()──────┘ └──────more to read────┘   (rewind() also brings a FINISHED one back to ROTATED)
 """
 
 import contextlib
+import enum
 import os
-from collections import deque
 
-import msgspec
-
-from sidecar.core.model import Checkpoint, Loss
-from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, Likeness, Look, decide, digest
+from sidecar.core.model import Advance, Checkpoint, Loss
+from sidecar.inputs.tail.fingerprint import HEAD_BYTES, Likeness, Look, compare, digest
+from sidecar.inputs.tail.observed import Observed
 from sidecar.inputs.tail.open_file import SUFFIXES, OpenFile, open_source
+from sidecar.inputs.tail.position import Position
 from sidecar.parsing import HEAD_BYTES as CODEC_BYTES
 from sidecar.parsing import TextCodec, codec_of
 
-_RATE_OVER_S = 10.0
-
 
 class Changed(Exception):
-    """The file does not go on as it did before."""
+    """The content does not go on as it did when the file was read last."""
 
 
-class TailedFile:
-    """Belongs to the thread of its tail; others may read its attributes. Times are in seconds of a clock that only runs
-    forward, but for `..._ms`."""
+class Phase(enum.Enum):
+    """Tells what still comes to a file, and what may be read behind it."""
 
-    def __init__(self, checkpoint: Checkpoint, *, saved: bool) -> None:
-        """`saved`: the checkpoint is on disk."""
-        self.committed = self.reached = checkpoint
-        self.saved = self.expected = saved
-        self.in_flight = 0
-        self.failed: Exception | None = None
-        self.source: OpenFile | None = None
-        self.size = checkpoint.offset
-        self.modified_ns = 0
-        self.seen_ms = checkpoint.seen_ms
-        self.last_event_ms: int | None = None
-        moved = checkpoint.at != checkpoint.path and not os.path.islink(checkpoint.path)
-        self.superseded = checkpoint.finished or moved
-        self.missing = False
-        self.located = True
-        self.touched = False
-        self.noted = False
-        self.shrunk_from = 0
-        self.shown: str | None = None
-        self.after: TailedFile | None = None
-        self.ended = False
-        self.losses: list[Loss] = []
-        self.drained = False
-        self.quiet_since_s: float | None = None
-        self.held_since_s: float | None = None
-        self.held_to = 0
-        self.final_tried_s: float | None = None
-        self.caught_up_ms = self.seen_ms
-        self.used_s = 0.0
-        self.is_no_copy = saved
-        self.begins_as_before = False
-        self.why: str | None = None
-        self.unreadable = False
-        self.step_bytes = 0
-        self.peak_rate = 0.0
-        self._codec: TextCodec | None = None
-        self._head = b""
-        self._sizes: deque[tuple[float, int]] = deque(maxlen=16)
+    FOLLOWED = "followed"  # what is written to its path comes to it
+    ROTATED = "rotated"  # another file may be at its path; what is left of it is read first
+    DRAINED = "drained"  # rotated, and all of it is handed over: what came after it may be read
+    FINISHED = "finished"  # nothing more will be read; it leaves the registry once that is on disk
+
+
+class Remainder:
+    """Hold back what is left at the end of a file: it may be the beginning of a longer line, or group of lines."""
+
+    def __init__(self) -> None:
+        self.since_s: float | None = None  # when this end was first reached; None: nothing is left
+        self._end = 0  # the offset of that end
+        self._tried_s: float | None = None  # the `since_s` for which all waiting is over; None: not over, or not tried
+
+    def begin(self, end: int, now_s: float) -> None:
+        """Note that bytes are left up to `end`."""
+        if self.since_s is None or end != self._end:
+            self.since_s, self._end = now_s, end
+
+    def drop(self) -> None:
+        """Note that nothing is left, or that it is being read."""
+        self.since_s = None
+
+    def is_over(self, line_s: float, group_s: float, now_s: float) -> tuple[bool, bool]:
+        """Return whether a line without an end, and an open group, have waited for so long."""
+        if self.since_s is None:
+            return False, False
+        waited_s = now_s - self.since_s
+        return waited_s >= line_s, waited_s >= group_s
+
+    def try_now(self, line_s: float, group_s: float, now_s: float) -> bool:
+        """Return True if what is left is to be read now; each end of a wait is told once."""
+        over = self.is_over(line_s, group_s, now_s)
+        if not any(over) or self._tried_s == self.since_s:
+            return False
+        self._tried_s = self.since_s if all(over) else None
+        return True
+
+
+class TrackedFile:
+    """Join the parts of one file. Belongs to the thread of its tail; other threads may read attributes."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, saved: bool, rotated: bool = False, after: "TrackedFile | None" = None
+    ) -> None:
+        """`saved`: the checkpoint is on disk. `rotated`: it is not at its path any more. `after`: is read first."""
+        self.position = Position(checkpoint, saved=saved)
+        self.observed = Observed(checkpoint)
+        self.remainder = Remainder()
+        moved = saved and checkpoint.at != checkpoint.path and not os.path.islink(checkpoint.path)
+        self.phase = Phase.ROTATED if rotated or checkpoint.finished or moved else Phase.FOLLOWED
+        self.source: OpenFile | None = None  # None: closed
+        self.after = after  # the file that was at its path before, and is read first; None: no need to wait
+        self.losses: list[Loss] = []  # not on disk yet
+        self.quiet_since_s: float | None = None  # since when its end does not move; None: it is not at its end
+        self.used_s = 0.0  # when it was last read
+        self.is_original = saved  # it is known to be no copy of another file
+        self.error: str | None = None  # why it cannot be read; None: it can
+        self.unreadable = False  # what came after it does not wait for it, since it may never be read
+        self.block_bytes = 0  # how much is read at once; 0: as usual
+        self.last_event_ms: int | None = None  # when an event of it was last committed; None: not since the start
+        self._begins_as_before = False  # its beginning was compared since it last rested
+        self._codec: TextCodec | None = None  # how it is encoded; None: not looked at
 
     @property
     def number(self) -> int:
-        """Of its checkpoint."""
-        return self.committed.number
+        """Return the number of its checkpoint, unique within the tail."""
+        return self.position.committed.number
 
     @property
     def path(self) -> str:
         """Return where the tail's patterns found it first."""
-        return self.committed.path
+        return self.position.committed.path
 
     @property
     def at(self) -> str:
         """Return where it is now."""
-        return self.reached.at
+        return self.position.reached.at
+
+    @property
+    def reached(self) -> Checkpoint:
+        """Return up to where it is handed over."""
+        return self.position.reached
+
+    @property
+    def committed(self) -> Checkpoint:
+        """Return up to where it is on disk."""
+        return self.position.committed
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many blocks are on their way to the disk."""
+        return self.position.in_flight
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Device and inode."""
+        """Return device and inode."""
         return self.reached.device, self.reached.inode
+
+    @property
+    def is_compressed(self) -> bool:
+        """Return True if its name is that of a compressed file."""
+        return self.at.endswith(SUFFIXES)
+
+    @property
+    def is_rotated(self) -> bool:
+        """Return True if what is written to its path does not come to it."""
+        return self.phase is not Phase.FOLLOWED
+
+    @property
+    def is_drained(self) -> bool:
+        """Return True if what came after it may be read."""
+        return self.phase is Phase.DRAINED
+
+    @property
+    def is_finished(self) -> bool:
+        """Return True if nothing more will be read of it."""
+        return self.phase is Phase.FINISHED
 
     @property
     def lag_bytes(self) -> int:
         """Return what is not on disk of it; of a compressed file, nobody knows before its end."""
-        return max(0, self.size - self.committed.offset)
+        return max(0, self.observed.size - self.committed.offset)
 
-    def is_at(self, path: str, state: os.stat_result | None = None) -> None:
-        """It was found at `path`."""
-        changes: dict[str, object] = {"at": path}
-        if state is not None:
-            changes |= {"device": state.st_dev, "inode": state.st_ino}
-        self.reached = msgspec.structs.replace(self.reached, **changes)
-        self.missing = False
+    # What a look showed.
 
-    def note(self, state: os.stat_result, now_s: float, now_ms: int) -> bool:
-        """It was seen; whether it looks different from before. A compressed file does not show how large it is."""
-        if self.at.endswith(SUFFIXES):
-            changed, self.modified_ns = state.st_mtime_ns != self.modified_ns, state.st_mtime_ns
-            self.seen_ms, self.noted = now_ms, True
-            return changed
-        changed = (state.st_size, state.st_mtime_ns) != (self.size, self.modified_ns)
-        if changed:
-            self._sizes.append((now_s, state.st_size))
-            first_s, first_size = self._sizes[0]
-            if now_s > first_s:
-                self.peak_rate = max(self.peak_rate, (state.st_size - first_size) / (now_s - first_s))
-        if self.noted and state.st_size < self.size:
-            self.shrunk_from = max(self.shrunk_from, self.size)
-        self.size, self.modified_ns = state.st_size, state.st_mtime_ns
-        self.seen_ms, self.noted = now_ms, True
-        return changed
+    def note(self, size: int, modified_ns: int, now_s: float, now_ms: int) -> bool:
+        """Note a look at it. Returns True if it looks different from before."""
+        return self.observed.note(size, modified_ns, now_s, now_ms, compressed=self.is_compressed)
 
-    def rate(self, now_s: float) -> float:
-        """Bytes a second by which it grew lately."""
-        recent = [(moment_s, size) for moment_s, size in list(self._sizes) if now_s - moment_s <= _RATE_OVER_S]
-        return max(0.0, (recent[-1][1] - recent[0][1]) / (now_s - recent[0][0])) if len(recent) > 1 else 0.0
+    def move_to(self, path: str) -> None:
+        """Note that it is at `path`."""
+        self.position.change(at=path)
+
+    def continue_in(self, path: str, identity: tuple[int, int]) -> None:
+        """Go on at `path` in another inode, which holds all that was read."""
+        self.position.change(at=path, device=identity[0], inode=identity[1])
+        self.observed.begin_in_other_inode()
+        self.is_original = True
+
+    def rotate(self) -> None:
+        """Note that another file may be at its path."""
+        if self.phase is Phase.FOLLOWED:
+            self.phase = Phase.ROTATED
+
+    def return_home(self) -> None:
+        """Note that it is at its own path again."""
+        self.phase = Phase.FOLLOWED
+
+    def drain(self) -> None:
+        """Note that what came after it may be read."""
+        self.phase = Phase.DRAINED
+
+    def finish(self) -> None:
+        """Note that nothing more will be read of it."""
+        self.phase = Phase.FINISHED
+
+    def leave_out(self) -> None:
+        """Note that it is not to be read: it is a copy."""
+        self.position.change(finished=True)
+
+    def wait_for(self, before: "TrackedFile | None") -> None:
+        """Let `before` be read first."""
+        self.after = before
+
+    def accept_as_original(self) -> None:
+        """Note that it is no copy of another file."""
+        self.is_original = True
+
+    def add_loss(self, loss: Loss) -> None:
+        """Note bytes that cannot be had any more; to be saved with the next checkpoint."""
+        self.losses.append(loss)
+
+    # Reading.
 
     def open(self) -> None:
-        """Open it where it is now. Raises OSError, or Changed if that is another file, or begin in another way."""
+        """Open it where it is now. Raises OSError, or Changed if that is another file, or begins in another way."""
         if self.source is not None:
             return
+        known = self.reached
         source = open_source(self.at)
         try:
             if (source.device, source.inode) != self.identity:
                 raise Changed
-            head = source.read(self.reached.head_bytes, 0)
-            if len(head) != self.reached.head_bytes or digest(head) != self.reached.head:
+            head = source.read(known.head_bytes, 0)
+            if len(head) != known.head_bytes or digest(head) != known.head:
                 raise Changed
         except BaseException:
             source.close()
             raise
-        self.source, self._head = source, head
+        self.source = source
+        self.position.open_with(head)
 
     def close(self) -> None:
         """Keep what was reached; may be called twice."""
@@ -147,14 +231,18 @@ class TailedFile:
             self.source.close()
             self.source = None
 
+    def use(self, now_s: float) -> None:
+        """Note that it is being read."""
+        self.used_s = now_s
+
     def read(self, size: int) -> bytes:
-        """At most `size` bytes from `reached` on. Raises OSError, EOFError, or Changed."""
+        """Return at most `size` bytes from `reached` on. Raises OSError, EOFError, or Changed."""
         assert self.source is not None
-        if not self.begins_as_before:
+        if not self._begins_as_before:
             self._check_beginning()
-        mark = self.reached.mark
-        data = self.source.read(len(mark) + size, self.reached.offset - len(mark))
-        if not data.startswith(mark) or not (self.reached.offset or self._begins_with(data)):
+        mark, offset = self.reached.mark, self.reached.offset
+        data = self.source.read(len(mark) + size, offset - len(mark))
+        if not data.startswith(mark) or not (offset or self._begins_with(data)):
             raise Changed
         return data[len(mark) :]
 
@@ -165,10 +253,10 @@ class TailedFile:
             head = self.source.read(self.reached.head_bytes, 0)
             if len(head) < self.reached.head_bytes or digest(head) != self.reached.head:
                 raise Changed
-        self.begins_as_before = True
+        self._begins_as_before = True
 
     def _begins_with(self, data: bytes) -> bool:
-        """Of a file of which nothing was taken yet: whether what was seen at its beginning is still there."""
+        """Of a file of which nothing was taken yet: return whether what was seen at its beginning is still there."""
         return digest(data[: self.reached.head_bytes]) == self.reached.head
 
     def codec(self, encoding: str) -> TextCodec:
@@ -178,48 +266,94 @@ class TailedFile:
             self._codec = codec_of(encoding, self.source.read(CODEC_BYTES, 0))
         return self._codec
 
-    def beyond(self, data: bytes, consumed: int, now_ms: int, *, inside_line: bool) -> Checkpoint:
-        """Go on to behind the first `consumed` bytes of `data`, which follow on `reached`."""
-        old = self.reached
-        head, head_bytes = old.head, old.head_bytes
-        if old.offset < HEAD_BYTES:
-            self._head = (self._head[: old.offset] + data[:consumed])[:HEAD_BYTES]
-            head, head_bytes = digest(self._head), len(self._head)
-        self.reached = msgspec.structs.replace(
-            old,
-            offset=old.offset + consumed,
-            head=head,
-            head_bytes=head_bytes,
-            mark=(old.mark + data[max(0, consumed - MARK_BYTES) : consumed])[-MARK_BYTES:],
-            inside_line=inside_line,
-            finished=False,
-            seen_ms=now_ms,
-        )
-        return self.reached
+    def read_by(self, block_bytes: int) -> None:
+        """Read so many bytes at once from now on; 0: as usual."""
+        self.block_bytes = block_bytes
+
+    def take(self, data: bytes, consumed: int, now_ms: int, *, inside_line: bool) -> Advance:
+        """Go on to behind the first `consumed` bytes of `data`; they are in flight now."""
+        advance = self.position.advance(data, consumed, now_ms, inside_line=inside_line)
+        self.observed.accept_size(advance.checkpoint.offset)
+        self.remainder.drop()
+        self.quiet_since_s = None
+        if self.phase is Phase.DRAINED:
+            self.phase = Phase.ROTATED
+        return advance
+
+    def reach_end(self, state: os.stat_result, left: int, now_s: float, now_ms: int) -> None:
+        """Note that there is nothing more to read now; `left` bytes may be the beginning of a longer line or group."""
+        if self.note(state.st_size, state.st_mtime_ns, now_s, now_ms) or self.quiet_since_s is None:
+            self.quiet_since_s = now_s
+        if self.observed.shrunk_from:
+            return
+        if left:
+            self.remainder.begin(self.reached.offset + left, now_s)
+        else:
+            self.remainder.drop()
+        self.observed.catch_up(now_ms)
+        self._begins_as_before = False
+        if state.st_nlink == 0:
+            self.rotate()
+        if self.is_rotated:
+            self.phase = Phase.ROTATED if left else Phase.DRAINED
+
+    def reach_end_of_compressed(self) -> None:
+        """Note that all of a compressed file is handed over; only now its size is known."""
+        self.observed.know_size(self.reached.offset)
+
+    def fail(self, why: str, *, unreadable: bool) -> None:
+        """Note that it cannot be read now."""
+        self.error, self.unreadable = why, unreadable
+        self.close()
+
+    def recover(self) -> None:
+        """Note that it can be read."""
+        self.error, self.unreadable = None, False
+
+    def settle(self, advance: Advance, error: Exception | None, *, had_events: bool, now_ms: int) -> None:
+        """Note what became of one block in flight."""
+        self.position.settle(advance.checkpoint, error)
+        if error is None and had_events:
+            self.last_event_ms = now_ms
+
+    def save(self, advance: Advance) -> None:
+        """Note that this checkpoint, which no event moved, and its losses are on disk."""
+        self.position.save(advance.checkpoint)
+        self.drop_losses(len(advance.losses))
+
+    def drop_losses(self, count: int) -> None:
+        """Note that the first `count` losses are on disk."""
+        del self.losses[:count]
+
+    def rewind(self, committed: Checkpoint | None = None) -> None:
+        """Go back to what is on disk, after something could not be put there; also a file that had ended."""
+        self.close()
+        self.position.rewind(committed)
+        self.remainder.drop()
+        if self.phase is Phase.FINISHED and not self.reached.finished:
+            self.phase = Phase.ROTATED
+
+    # Its beginning, by which copies of it are known.
 
     def remember_beginning(self, data: bytes) -> None:
-        """Of a file of which nothing was taken yet, `data` stands at its beginning."""
-        known = self.reached.head_bytes
-        if not self.reached.offset and known < min(HEAD_BYTES, len(data)):
-            self._head = b""  # what is taken of it is remembered from its beginning on
-            head = data[:HEAD_BYTES]
-            self.reached = msgspec.structs.replace(self.reached, head=digest(head), head_bytes=len(head))
+        """Note that `data` stands at the beginning of a file of which nothing was taken yet."""
+        self.position.remember_beginning(data)
 
     def look_at_beginning(self) -> None:
-        """Of a file that is open, and of which nothing was taken yet: copies of it are known by its beginning."""
+        """Read the beginning of a file that is open, and of which nothing was taken yet."""
         if self.source is not None and not self.reached.offset:
             try:
                 self.remember_beginning(self.source.read(HEAD_BYTES, 0))
             except (OSError, EOFError):
                 return
 
-    def see(self) -> None:
-        """Of a file that must not be read yet: remembers its beginning, and keeps it open as long as it has none.
+    def look_while_waiting(self) -> None:
+        """Remember the beginning of a file that must not be read yet; keep it open as long as it has none.
 
-        Else nobody would know it any more, should it be renamed before its turn.
+        Else nobody would know it any more, should it be renamed before it is read.
         """
         known = self.reached.head_bytes
-        if self.reached.offset or known >= min(HEAD_BYTES, max(1, self.size)):
+        if self.reached.offset or known >= min(HEAD_BYTES, max(1, self.observed.size)):
             return
         with contextlib.suppress(OSError, EOFError, Changed):
             self.open()
@@ -227,28 +361,17 @@ class TailedFile:
             if self.reached.head_bytes:
                 self.close()
 
-    def rewind(self, committed: Checkpoint | None = None) -> None:
-        """Go back to what is on disk, after something could not be put there."""
-        self.close()
-        if committed is not None:
-            self.committed, self.saved = committed, True
-        was = self.reached
-        self.reached = msgspec.structs.replace(self.committed, at=was.at, device=was.device, inode=was.inode)
-        if was.head_bytes > self.reached.head_bytes:  # what was seen of its beginning is still so
-            self.reached = msgspec.structs.replace(self.reached, head=was.head, head_bytes=was.head_bytes)
-        self.expected, self.failed = self.saved, None
-
-    def verdict(self) -> Likeness:
+    def likeness(self) -> Likeness:
         """Return what has become of it, by a look at where it should be. Raises OSError."""
         try:
             look = _look(self.source, self.reached) if self.source is not None else look_at(self.at, self.reached)
         except FileNotFoundError:
             look = None
-        return decide(self.reached, look)
+        return compare(self.reached, look)
 
     def modified_ms(self) -> int:
         """Return when it was last written to, as far as was seen."""
-        return self.modified_ns // 1_000_000
+        return self.observed.modified_ns // 1_000_000
 
 
 def look_at(path: str, known: Checkpoint) -> Look:

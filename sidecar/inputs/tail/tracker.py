@@ -1,12 +1,14 @@
-"""The files of one tail: which there are, which is which, and in what order they are read.
+"""Follows the files of one tail: looks which there are, and carries out what `rotation.py` decides of each.
 
     what the patterns match ─┬─ known by its inode ───> goes on
                              └─ unknown ──────────────> new; behind what was at its path before
     what is not found ───────┬─ open, or renamed ─────> read to its end
                              ├─ copied or compressed ─> found by content, read on there
-                             └─ nowhere ──────────────> a receipt for what may be lost
+                             └─ nowhere ──────────────> a loss, if something may not have been read
 
-It looks at names and inodes; what a file holds is judged when it is read.
+The order of one look must not change: first all files that are found by their inode, so that no inode counts as that of
+a file that is elsewhere by now; then copies of those that are not found; then what was rotated away between two looks;
+new files last, since they are read behind all of that.
 """
 
 import contextlib
@@ -18,282 +20,306 @@ import msgspec
 from sidecar.config import Tail
 from sidecar.core.model import Checkpoint
 from sidecar.inputs.tail import losses
-from sidecar.inputs.tail.glances import is_short_of_blocks, link_directories, real_path, rewritten, since_ns_of, stat_of
-from sidecar.inputs.tail.ignored_files import Refusals
-from sidecar.inputs.tail.open_file import SUFFIXES, first_hole
+from sidecar.inputs.tail.fingerprint import Likeness
+from sidecar.inputs.tail.newcomers import LookTime, Newcomers
 from sidecar.inputs.tail.registry import Registry
-from sidecar.inputs.tail.rotated_files import Candidate, Neighbours
-from sidecar.inputs.tail.scan import ScanResult, discover
-from sidecar.inputs.tail.start_position import at_end_of, behind_hole, seen_beginning
-from sidecar.inputs.tail.tracked_file import TailedFile
-
-_CLOCKS_DIFFER_MS = 1000
-"""A file system's clock may be behind the system's by a little."""
+from sidecar.inputs.tail.rotation import (
+    Candidate,
+    Claim,
+    CopiedTo,
+    CutOff,
+    Gone,
+    Known,
+    LookAgain,
+    LookFor,
+    Renamed,
+    Reopened,
+    Restarted,
+    Seen,
+    Unknowable,
+    Unnamed,
+    decide,
+)
+from sidecar.inputs.tail.scan import IgnoredFiles, ScanResult, discover
+from sidecar.inputs.tail.snapshot import (
+    DirectorySnapshot,
+    candidate,
+    is_it,
+    link_directories,
+    real_path,
+    rewritten,
+    since_ns_of,
+    stat_of,
+)
+from sidecar.inputs.tail.tracked_file import TrackedFile
 
 
 class Tracker:
-    """The files are in the `register`."""
+    """Keep the `registry` as the file system is. Belongs to the thread of the tail."""
 
     def __init__(self, name: str, settings: Tail, known: tuple[int, Sequence[Checkpoint]] | None) -> None:
         """`known`: when the tail first ran, and its checkpoints; None: it never did."""
-        self.first = known is None
         started_ms, checkpoints = known or (0, ())
-        self._alive_ms = self._since_ms = max([started_ms, *(one.seen_ms for one in checkpoints)])
-        self._refusals = Refusals(name)
-        self.directories: set[str] = set()
+        self.registry = Registry(name, checkpoints)
+        self.ignored = IgnoredFiles(name)
+        self.directories: set[str] = set()  # whose changes could matter, as of the last look
+        self.is_first_look = known is None
+        self._blind = False  # nobody tells what is written: what was not seen may still have been
         self._name, self._settings = name, settings
-        self.register = Registry(name, checkpoints)
-        self.blind = settings.poll is not None
-        """Nobody tells what is written: what was not seen may still have been."""
-        self._again: Neighbours | None = None
-        self._perhaps_emptied: list[TailedFile] = []
-        """Nothing was read of them, and they may not be what they were: what was in them may stand somewhere else."""
+        # The last look that has ended, also of the run before.
+        self._looked_ms = max([started_ms, *(one.seen_ms for one in checkpoints)])
+        # Nothing was read of them, and they may not be what they were: what was in them may stand somewhere else.
+        self._perhaps_emptied: list[TrackedFile] = []
+        self.newcomers = Newcomers(settings, self.registry, self.ignored)
 
-    @property
-    def refused(self) -> dict[str, str]:
-        """Paths that match and are not followed, with the reason."""
-        return self._refusals.shown
-
-    @property
-    def closed(self) -> set[str]:
-        """Paths that could be read if the sidecar's user were let."""
-        return self._refusals.closed
-
-    def look(self, now_s: float, now_ms: int) -> None:
-        """Bring everything up to date with what is there now."""
-        self._since_ms, self._again = self._alive_ms, None
+    def look(self, now_s: float, now_ms: int, *, blind: bool) -> None:
+        """Bring everything up to date with what is there now. `blind`: nobody told what was written until now."""
+        self._blind = blind
+        when = self._now(now_s, now_ms)
         found = discover(self._settings.paths, self._settings.exclude, follow_links=self._settings.follow_links)
-        neighbours = Neighbours(self._settings.rotated)
-        self._refusals.found(found)
-        for file in self.register.files.values():
-            file.missing = not file.ended
+        snapshot = DirectorySnapshot(self._settings.rotated)
+        self.ignored.update(found)
+        missing = {number: file for number, file in self.registry.files.items() if not file.is_finished}
         unknown = [
             (path, state)
             for path, state in found.files.items()
-            if not self._note_known(path, state, found, now_s, now_ms)
+            if not self._note_matched(path, state, found, missing, when)
         ]
-        left = [file for file in self.register.files.values() if file.missing]
-        gone = [file for file in left if not self._find_by_inode(file, neighbours, now_s, now_ms)]
+        left = list(missing.values())
+        gone = [file for file in left if self._look_by_name(file, snapshot, when)]
         for file in gone:
-            self._find_by_content(file, neighbours, now_ms)
+            self._look_by_content(file, snapshot, when)
         for file in left:
-            news = not file.superseded or file in gone
-            if news and self.register.newest_at(file.path) is file:
-                self._find_between(file, neighbours, since_ns_of(file), now_ms)
-            if not file.superseded and not file.ended:
-                self._supersede(file)
+            is_news = not file.is_rotated or file in gone
+            if is_news and self.registry.newest_at(file.path) is file:
+                self.newcomers.insert_between(file, snapshot, since_ns_of(file), when)
+            if not file.is_rotated:
+                self._rotate(file)
         for file in self._perhaps_emptied:
-            file.after = self._find_before(file.path, file.reached, neighbours, now_ms) or file.after
+            file.wait_for(self.newcomers.insert_before(file.path, file.reached, snapshot, when) or file.after)
         self._perhaps_emptied.clear()
         for path, state in sorted(unknown, key=lambda one: one[1].st_mtime_ns):
-            if (state.st_dev, state.st_ino) not in self.register.by_identity:
-                self._try_to_meet(path, state, neighbours, now_s, now_ms)
+            if self.registry.owner_of((state.st_dev, state.st_ino)) is None:
+                self.newcomers.try_to_meet(path, state, snapshot, when)
         self._index(found)
-        self.first = False
-        self._alive_ms = now_ms
+        self.is_first_look = False
+        self._looked_ms = now_ms
 
-    def restarted(self, file: TailedFile, why: str, now_s: float, now_ms: int) -> None:
-        """It has other content now: what is there is another file, behind what can still be had of the old one."""
-        neighbours = Neighbours(self._settings.rotated)
-        here, shown = stat_of(file.at), file.shown
-        its_own = here is not None and (here.st_dev, here.st_ino) == file.identity and self.register.is_known_as(file)
-        since_ns = file.reached.seen_ms * 1_000_000
-        file.close()
-        was_rotated, file.superseded = file.superseded, True
-        copy = None
-        if not file.reached.finished:  # it may have been compressed while it was looked for
-            again = Neighbours(self._settings.rotated)
-            copy = neighbours.with_content(file.reached) or again.with_content(file.reached)
-        if copy is not None and not self.register.is_taken(copy, file):
-            self.register.relocate(file, copy)
-            since_ns = copy.state.st_mtime_ns
-            if not was_rotated:  # else its inode was used again
-                self._note_window(file, copy, why, now_ms)
-        else:
-            self.register.unclaim(file)
-            copy = None
-        if here is not None and its_own and shown is not None:
-            with contextlib.suppress(FileNotFoundError):
-                self._meet(shown, here, neighbours, now_s, now_ms, may_be_sparse=True)
-        between = self._find_between(file, neighbours, since_ns, now_ms)
-        if copy is None:
-            if not file.reached.finished and (file.reached.offset or not between):
-                self.lose(file, why, now_ms)
-            self.register.end(file)
+    def written(self, path: str) -> None:
+        """Note that somebody told that `path` was written to."""
+        file = self.registry.at_path(path)
+        if file is not None:
+            file.observed.mark_dirty()
+            self.registry.activate(file)
 
-    def _afresh(self) -> Neighbours:
-        """Directories as they are listed a second time in one look."""
-        self._again = self._again or Neighbours(self._settings.rotated)
-        return self._again
-
-    def _note_window(self, file: TailedFile, copy: Candidate, why: str, now_ms: int) -> None:
-        upto = file.reached.offset if copy.compressed else max(copy.state.st_size, file.reached.offset)
-        file.losses.append(losses.window(file, upto, copy.state.st_mtime_ns / 1_000_000, why, copy.path, now_ms))
-
-    def lose(self, file: TailedFile, why: str, now_ms: int) -> None:
-        """What was not read of it cannot be had any more."""
-        file.losses.append(losses.unread(file, why, now_ms))
-        self.register.unsaved[file.number] = file
-
-    def _note_known(self, path: str, state: os.stat_result, found: ScanResult, now_s: float, now_ms: int) -> bool:
-        file = self.register.by_identity.get((state.st_dev, state.st_ino))
-        if file is None:
+    def is_behind(self, file: TrackedFile) -> bool:
+        """Return True if another file must be read before it; that one is read then."""
+        before = file.after
+        if before is None:
             return False
-        if not file.missing:  # another name of the same file
-            return True
-        own = found.files.get(file.path)
-        at_home = own is not None and (own.st_dev, own.st_ino) == file.identity
-        if not at_home and not file.reached.head_bytes and file.source is None:
-            self.register.unclaim(file)  # it was empty, and whether this is it nobody can tell
+        if before.number not in self.registry.files or before.is_drained or before.unreadable:
+            file.wait_for(None)
             return False
-        if at_home:
-            path = file.path
-        elif not file.superseded:
-            self._supersede(file)
-        if file.shown != path:
-            file.is_at(real_path(path))
-            file.shown = path
-        file.missing = False
-        known, size = file.noted, file.size
-        if file.note(state, now_s, now_ms):
-            self.register.active[file.number] = file
-            if known and not file.reached.offset and (state.st_size <= size or not file.reached.head_bytes):
-                self._perhaps_emptied.append(file)
+        file.look_while_waiting()
+        self.registry.active.setdefault(before.number, before)
         return True
 
-    def _supersede(self, file: TailedFile) -> None:
-        """It was rotated away; that is remembered, in case its inode is used again while nobody looks."""
-        file.superseded = True
-        self.register.active[file.number] = file
-        if file.saved:
-            self.register.unsaved[file.number] = file
+    def content_changed(self, file: TrackedFile, now_s: float, now_ms: int) -> bool:
+        """Act on a file that does not go on as it did. Returns True if there may be something else to read now.
 
-    def _find_by_inode(self, file: TailedFile, neighbours: Neighbours, now_s: float, now_ms: int) -> bool:
-        """It is not where the patterns look; it may be anywhere beside that. Whether it is still there, or open."""
-        file.shown = None
-        path = None
-        if self.register.is_known_as(file):  # it may have been renamed while it was looked for
-            path = neighbours.with_inode(file.reached) or self._afresh().with_inode(file.reached)
-        if path is not None:
-            file.is_at(path)
-            file.located = True
-            state = stat_of(path)
-            if state is not None and not file.note(state, now_s, now_ms):
+        Raises OSError if it cannot be looked at, or is to be looked for.
+        """
+        if file.in_flight:
+            return False  # how far it was read is known once that is on disk
+        return self.restart(file, file.likeness(), self._now(now_s, now_ms))
+
+    def restart(self, file: TrackedFile, content: Likeness, when: LookTime) -> bool:
+        """Act on what was found in place of a file's content, as `content_changed` does."""
+        known, seen = self._known(file), Seen(content=content)
+        decision = decide(known, seen)
+        snapshot, here = DirectorySnapshot(self._settings.rotated), stat_of(file.at)
+        if decision is LookFor.COPY:
+            file.close()
+            copy = snapshot.find_content(file.reached)
+            decision = decide(known, msgspec.structs.replace(seen, copy=self._claimed(copy, file)))
+        match decision:
+            case Restarted():
+                self._restart(file, decision, snapshot, here, when)
                 return True
-        elif file.source is not None:
-            file.located = False
-            file.look_at_beginning()
-        else:
-            if not file.in_flight:  # what is on its way to the disk decides how far it was read
-                self.register.unclaim(file)
-            return bool(file.in_flight)
-        self.register.active[file.number] = file
-        return True
+            case CutOff():
+                self.lose(file, "the end of the file was cut off", when.now_ms)
+                file.observed.accept_cut()
+            case Reopened():
+                self.registry.relocate(file, candidate(file.at, os.stat(file.at)))
+            case LookAgain():
+                raise FileNotFoundError(file.at)
+        return False
 
-    def _find_by_content(self, file: TailedFile, neighbours: Neighbours, now_ms: int) -> None:
-        """It has no name any more; perhaps there is a copy of it."""
-        unread = self.blind or not file.noted or file.size != file.reached.offset or file.touched
-        copy = None
-        if unread and not file.reached.finished:
-            copy = rewritten(file.reached) or neighbours.with_content(file.reached, gone=True)
-            if copy is None:  # it may have been compressed while it was looked for
-                copy = self._afresh().with_content(file.reached, gone=True)
-        if copy is not None and self.register.is_taken(copy, file):
-            self.register.end(file)
-            return
-        if copy is not None:
-            self.register.relocate(file, copy)
-            if not copy.compressed and copy.path != file.path:
-                self._note_window(file, copy, "the file is gone", now_ms)
-            return
-        if unread and not file.reached.finished and (file.reached.offset or file.size):
-            self.lose(file, "the file is gone, and no copy of it was found", now_ms)
-        self.register.end(file)
+    def lose(self, file: TrackedFile, why: str, now_ms: int) -> None:
+        """Note that what was not read of it cannot be had any more."""
+        file.add_loss(losses.unread(file, why, now_ms))
+        self.registry.mark_unsaved(file)
 
-    def _find_between(self, file: TailedFile, neighbours: Neighbours, since_ns: int, now_ms: int) -> bool:
-        """Files that came to its path after it, and were rotated away before anybody looked; whether there are any."""
-        last = file
-        for one in neighbours.after(file.reached, since_ns):
-            if not self.register.is_new(one):
-                continue
-            waiting = [other for other in self.register.files.values() if other.after is last]
-            last = self.register.insert(file.path, one, last, now_ms)
-            for other in waiting:
-                other.after = last
-        return last is not file
+    def _now(self, now_s: float, now_ms: int) -> LookTime:
+        return LookTime(now_s=now_s, now_ms=now_ms, since_ms=self._looked_ms, is_first=self.is_first_look)
 
-    def _find_before(self, path: str, new: Checkpoint, neighbours: Neighbours, now_ms: int) -> TailedFile | None:
-        """Files that were at the path of a new one, if they came, and were rotated away, since the last look."""
-        last = None
-        for one in neighbours.after(new, (self._since_ms - _CLOCKS_DIFFER_MS) * 1_000_000):
-            if self.register.is_new(one):
-                last = self.register.insert(path, one, last, now_ms)
-        return last
+    # One look, in its order.
 
-    def _try_to_meet(self, path: str, state: os.stat_result, neighbours: Neighbours, now_s: float, now_ms: int) -> None:
-        """One file that cannot be read keeps no other from being followed."""
-        try:
-            self._meet(path, state, neighbours, now_s, now_ms)
-        except FileNotFoundError:
-            return  # it was renamed meanwhile, which is told
-        except (OSError, EOFError) as error:
-            self._refusals.refuse(
-                path, os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-            )
-
-    def _meet(
+    def _note_matched(
         self,
         path: str,
         state: os.stat_result,
-        neighbours: Neighbours,
-        now_s: float,
-        now_ms: int,
-        *,
-        may_be_sparse: bool = False,
-    ) -> None:
-        """A file that was never seen: new, or there before the first run, or a compressed copy of a known one."""
-        hole = first_hole(path, state.st_size) if is_short_of_blocks(state) else None
-        if hole is not None and not may_be_sparse:
-            self._refusals.refuse(path, f"a sparse file: there is a hole at byte {hole}")
-            return
-        self._refusals.forget(path)
-        if not self.first and not path.endswith(SUFFIXES) and self.register.is_plain_copy(Candidate(path, state)):
-            return
-        before = self.register.newest_at(path)
-        if before is not None and not before.in_flight and rewritten(before.reached):
-            before.close()
-            self.register.relocate(before, Candidate(path, state))
-            before.shown, before.superseded = path, False
-            return
-        made = self.register.new(path, real_path(path), state, now_ms)
-        made.is_no_copy = self.first and not path.endswith(SUFFIXES)
-        if path.endswith(SUFFIXES):
-            origin = self.register.origin_of(Candidate(path, state))
-            if origin is not None or (self.first and self._settings.start_at == "end"):
-                made.reached = msgspec.structs.replace(seen_beginning(made.reached), finished=True)
-                made.superseded = True
-                self.register.unsaved[made.number] = made
-        elif hole == 0:
-            made.reached = behind_hole(made.reached)
-        elif self.first and self._settings.start_at == "end":
-            made.reached = at_end_of(made.reached, self._settings.max_line, self._settings.encoding)
-        elif state.st_size:
-            made.reached = seen_beginning(made.reached)
-        if before is not None:
-            self._find_between(before, neighbours, since_ns_of(before), now_ms)
-            made.after = self.register.newest_at(path)
-        elif not self.first and not made.reached.finished:
-            made.after = self._find_before(path, made.reached, neighbours, now_ms)
-        made.shown = path
-        self.register.add(made)
-        made.note(state, now_s, now_ms)
-        if not made.reached.finished:
-            self.register.active[made.number] = made
+        found: ScanResult,
+        missing: dict[int, TrackedFile],
+        when: LookTime,
+    ) -> bool:
+        """Note what the patterns match. Returns False if it is no file of the tail."""
+        file = self.registry.owner_of((state.st_dev, state.st_ino))
+        if file is None:
+            return False
+        if file.number not in missing:  # another name of the same file
+            return True
+        own = found.files.get(file.path)
+        at_home = own is not None and (own.st_dev, own.st_ino) == file.identity
+        if at_home:  # of ten thousand files nearly all are: there is nothing to decide
+            path = file.path
+        elif isinstance(decide(self._known(file), Seen(matched=path)), Unknowable):
+            self.registry.unclaim(file)
+            return False
+        else:
+            self._rotate(file)
+        if file.observed.matched_path != path:
+            file.move_to(real_path(path))
+            file.observed.match(path)
+        del missing[file.number]
+        was_noted, size = file.observed.noted, file.observed.size
+        if file.note(state.st_size, state.st_mtime_ns, when.now_s, when.now_ms):
+            self.registry.activate(file)
+            if was_noted and not file.reached.offset and (state.st_size <= size or not file.reached.head_bytes):
+                self._perhaps_emptied.append(file)
+        return True
+
+    def _look_by_name(self, file: TrackedFile, snapshot: DirectorySnapshot, when: LookTime) -> bool:
+        """Look for a file that the patterns do not match any more. Returns True if it is not found, and not open."""
+        file.observed.match(None)
+        seen = Seen()
+        decision = decide(self._known(file), seen)
+        if decision is LookFor.NAME:
+            decision = decide(self._known(file), Seen(name=snapshot.find_name(file.reached)))
+        match decision:
+            case Renamed(path):
+                file.move_to(path)
+                file.observed.name(known=True)
+                state = stat_of(path)
+                if state is None or file.note(state.st_size, state.st_mtime_ns, when.now_s, when.now_ms):
+                    self.registry.activate(file)
+            case Unnamed():
+                file.observed.name(known=False)
+                file.look_at_beginning()
+                self.registry.activate(file)
+            case Gone() | LookFor():
+                self.registry.unclaim(file)
+                return True
+        return False
+
+    def _look_by_content(self, file: TrackedFile, snapshot: DirectorySnapshot, when: LookTime) -> None:
+        """Act on a file that has no name any more; perhaps there is a copy of it."""
+        known, seen = self._known(file), Seen(name=None)
+        decision = decide(known, seen)
+        if decision is LookFor.COPY:
+            copy = rewritten(file.reached) or snapshot.find_content(file.reached, gone=True)
+            decision = decide(known, msgspec.structs.replace(seen, copy=self._claimed(copy, file)))
+        match decision:
+            case CopiedTo(copy, loss):
+                self.registry.relocate(file, copy)
+                if loss is not None:
+                    self._note_window(file, copy, loss, when.now_ms)
+            case Gone(loss):
+                if loss is not None:
+                    self.lose(file, loss, when.now_ms)
+                self.registry.finish(file)
 
     def _index(self, found: ScanResult) -> None:
-        self.register.by_path = {file.at: file for file in self.register.files.values()}
-        self.register.by_path |= {file.path: file for file in self.register.files.values() if file.shown == file.path}
-        self.directories = found.directories | {os.path.dirname(path) for path in self.register.by_path}
-        for file in self.register.files.values():
-            if file.shown is not None and file.shown != file.at:
-                self.directories |= link_directories(file.shown)
+        paths = self.registry.reindex_paths()
+        self.directories = found.directories | {os.path.dirname(path) for path in paths}
+        for file in self.registry.files.values():
+            matched = file.observed.matched_path
+            if matched is not None and matched != file.at:
+                self.directories |= link_directories(matched)
+
+    # What decisions have in common.
+
+    def _known(self, file: TrackedFile) -> Known:
+        reached, observed = file.reached, file.observed
+        unread = self._blind or not observed.noted or observed.size != reached.offset or observed.dirty
+        return Known(
+            path=file.path,
+            is_rotated=file.is_rotated,
+            is_open=file.source is not None,
+            in_flight=bool(file.in_flight),
+            owns_inode=self.registry.owns_inode(file),
+            was_read=bool(reached.offset),
+            has_beginning=bool(reached.head_bytes),
+            had_content=bool(reached.offset or observed.size),
+            is_unread=unread,
+            is_complete=reached.finished,
+            is_shrunk=bool(observed.shrunk_from),
+        )
+
+    def _claimed(self, one: Candidate | None, file: TrackedFile) -> Candidate | None:
+        """Return the candidate with who goes on there, if anybody does."""
+        if one is None:
+            return None
+        owner = self.registry.owner_of(one.identity)
+        if owner is None:
+            claim = Claim.FREE
+        elif owner is file:
+            claim = Claim.OWN
+        elif not owner.reached.offset and not owner.in_flight:
+            # It was left out, or not read yet, as a copy of a file that is gone now, and may not be read to its end.
+            claim = Claim.IDLE
+        else:
+            claim = Claim.TAKEN if owner.source is not None or is_it(one.path, owner.reached) else Claim.STALE
+        return msgspec.structs.replace(one, claim=claim)
+
+    def _rotate(self, file: TrackedFile) -> None:
+        """Note that it was rotated away; that is saved, in case its inode is used again while nobody looks."""
+        if file.is_rotated:
+            return
+        file.rotate()
+        self.registry.activate(file)
+        if file.position.saved:
+            self.registry.mark_unsaved(file)
+
+    def _restart(
+        self,
+        file: TrackedFile,
+        decision: Restarted,
+        snapshot: DirectorySnapshot,
+        here: os.stat_result | None,
+        when: LookTime,
+    ) -> None:
+        """Take what is in place of a file for another one, behind what can still be had of the old one."""
+        matched, since_ns = file.observed.matched_path, file.reached.seen_ms * 1_000_000
+        its_own = here is not None and (here.st_dev, here.st_ino) == file.identity and self.registry.owns_inode(file)
+        file.close()
+        file.rotate()
+        if decision.copy is not None:
+            self.registry.relocate(file, decision.copy)
+            since_ns = decision.copy.modified_ns
+            if decision.window:
+                self._note_window(file, decision.copy, decision.why, when.now_ms)
+        else:
+            self.registry.unclaim(file)
+        if here is not None and its_own and matched is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self.newcomers.meet(matched, here, snapshot, when, in_place=True)
+        between = self.newcomers.insert_between(file, snapshot, since_ns, when)
+        if decision.copy is None:
+            if decision.loss and not (decision.unless_between and between):
+                self.lose(file, decision.why, when.now_ms)
+            self.registry.finish(file)
+
+    def _note_window(self, file: TrackedFile, copy: Candidate, why: str, now_ms: int) -> None:
+        upto = file.reached.offset if copy.compressed else max(copy.size, file.reached.offset)
+        file.add_loss(losses.window(file, upto, copy.modified_ns / 1_000_000, why, copy.path, now_ms))

@@ -10,7 +10,7 @@ to the same file meanwhile: a thousand writes are then a hundred events.
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import structlog
@@ -29,6 +29,7 @@ _PAUSE_S = 0.01
 _STRUCTURE = ("IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_MOVE_SELF", "IN_ATTRIB")
 Listener = Callable[[str, bool], None]
 """Told a path, and whether it is that of a file that was written to (else: that something came, went or moved)."""
+AS_CONFIGURED = "as configured"
 log = structlog.get_logger("inputs.tail")
 
 
@@ -36,9 +37,9 @@ class Watcher:
     """Watches directories for any number of listeners. Without inotify, `watch` says why it cannot."""
 
     def __init__(self) -> None:
-        self._directories: dict[tuple[str, Listener], _Directory] = {}
+        self._directories: dict[tuple[str, Listener], _Directory] = {}  # what is watched, and for whom
         self._lock = threading.Lock()
-        self._reader: Any = None
+        self._reader: Any = None  # watchdog's; None: nothing was watched yet, or all is over
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tail-watch", daemon=True)
 
@@ -59,7 +60,7 @@ class Watcher:
                 if self._reader is None:
                     self._reader = InotifyFD()
                     self._thread.start()
-                made.number = self._reader.add_callback(os.fsencode(directory), _mask(), made, id(made))
+                made.begin(self._reader.add_callback(os.fsencode(directory), _mask(), made, id(made)))
         except (FileNotFoundError, NotADirectoryError):  # it lived too short, which is no fault of inotify
             listener(directory, False)
             return None
@@ -95,13 +96,47 @@ class Watcher:
             self._ended.wait(_PAUSE_S)
 
 
+class WatchedDirectories:
+    """Keep the directories watched that one tail is to hear of. Belongs to its thread."""
+
+    def __init__(self, tail: str, watcher: Watcher, changed: Listener, *, configured: bool) -> None:
+        """Not `configured`: the tail only polls."""
+        self.polling: str | None = None if configured else AS_CONFIGURED  # why changes are not heard of; None: they are
+        self._tail, self._watcher, self._changed = tail, watcher, changed
+        self._directories: set[str] = set()  # that are watched, or should be
+
+    def update(self, directories: Collection[str]) -> None:
+        """Watch `directories` from now on, and no others."""
+        if self.polling == AS_CONFIGURED:
+            return
+        for directory in self._directories.difference(directories):
+            self._watcher.unwatch(directory, self._changed)
+        self._directories = set(directories)
+        why = next((why for one in directories if (why := self._watcher.watch(one, self._changed))), None)
+        if why is not None and self.polling is None:
+            log.warning("inotify unavailable, polling every second", tail=self._tail, reason=why)
+        elif why is None and self.polling is not None:
+            log.info("inotify available again", tail=self._tail)
+        self.polling = why
+
+    def stop(self) -> None:
+        """Watch nothing more."""
+        for directory in self._directories:
+            self._watcher.unwatch(directory, self._changed)
+
+
 class _Directory:
-    """What watchdog calls back."""
+    """Takes what watchdog calls back."""
 
     def __init__(self, path: str, listener: Listener) -> None:
-        self.number: Any = None
-        self.alive, self.deleted = True, False
+        self.number: Any = None  # of the kernel's watch; None: not watched yet
+        self.alive = True  # it still is what stands at its path
+        self.deleted = False  # the kernel has ended the watch
         self._path, self._listener = path, listener
+
+    def begin(self, number: Any) -> None:
+        """Note under which number it is watched."""
+        self.number = number
 
     def on_event(self, event: "InotifyEvent") -> None:
         written = bool(event.mask & InotifyConstants.IN_MODIFY)

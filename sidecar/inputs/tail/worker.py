@@ -1,7 +1,7 @@
-"""The thread of one tail: looks at files when something changed, reads a block of each in turn, hands it over.
+"""Runs the thread of one tail: looks at files when something changed, reads a block of each in turn, submits it.
 
     woken by ─┬─ the watcher      a file was written to, or something came or went
-              ├─ the queue        a batch is on disk, or could not be put there
+              ├─ the queue        a block is committed, or could not be
               └─ its own clock    the slow look, a line that waits for its end, a queue that was full
 
 Nothing here remembers what was read: the position in the file is the only state, and it moves with the events. What
@@ -18,16 +18,17 @@ import structlog
 from sidecar.config import Tail
 from sidecar.core.errors import Rejected, Stale, Unavailable
 from sidecar.core.model import Checkpoint
-from sidecar.inputs.tail.commands import chosen
+from sidecar.inputs.tail import losses
+from sidecar.inputs.tail.commands import chosen, target
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.end_of_file import EndOfFile
-from sidecar.inputs.tail.messages import Batch, CommitPort, Landed, TailCommand
-from sidecar.inputs.tail.open_file import SUFFIXES
-from sidecar.inputs.tail.reading import NothingRead, ReadingRules, read_batch, read_less
-from sidecar.inputs.tail.tracked_file import Changed, TailedFile
+from sidecar.inputs.tail.messages import Action, BlockResult, CommitPort, ReadBlock, TailCommand
+from sidecar.inputs.tail.reading import NothingRead, ReadingRules, read_block, read_less
+from sidecar.inputs.tail.saver import Saver
+from sidecar.inputs.tail.scan import IgnoredFiles
+from sidecar.inputs.tail.tracked_file import Changed, TrackedFile
 from sidecar.inputs.tail.tracker import Tracker
-from sidecar.inputs.tail.watcher import Watcher
-from sidecar.inputs.tail.watching import Watching
+from sidecar.inputs.tail.watcher import WatchedDirectories, Watcher
 
 _LOOK_EVERY_S = 30.0
 _LOOK_PAUSE_S = 0.1
@@ -35,7 +36,7 @@ _LOOK_SHARE = 10
 """A look that was asked for begins at the earliest after so many times what the last one took."""
 _POLL_S = 1.0
 _AHEAD = 4
-"""Batches of one file that may be on their way to the disk."""
+"""Blocks of one file that may be on their way to the disk."""
 _RETRY_S = 1.0
 _CROWDED_S = 0.02
 _STARTING_S = 5.0
@@ -66,32 +67,40 @@ class Worker:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.name, self.counts = name, counts
-        self.following = Tracker(name, settings, known)
-        self.register = self.following.register
-        self.waiting: str | None = None
+        self.waiting: str | None = None  # why nothing is read at present; None: it is
+        self.may_read = may_read
+        self._tracker = Tracker(name, settings, known)
+        self.registry = self._tracker.registry
         self._settings, self._rules, self._queue = settings, rules, queue
-        self.may_read, self._clock, self._wall_clock = may_read, clock, wall_clock
-        self._ending = EndOfFile(settings, self.following, queue, counts, self._look_again)
-        self._started = not self.following.first
+        self._clock, self._wall_clock = clock, wall_clock
+        self._saver = Saver(queue, self.registry, counts)
+        self._end_of_file = EndOfFile(settings, self._tracker, self._saver, self._look_again)
+        self._is_start_saved = not self._tracker.is_first_look
         self._begun, self._has_begun = begun, False
-        self._inbox: deque[Landed | TailCommand] = deque()
-        self._written: set[str] = set()
-        self._structure = True
+        self._inbox: deque[BlockResult | TailCommand] = deque()  # filled by any thread
+        self._written: set[str] = set()  # paths that were written to; filled by the watcher's thread
+        self._structure = True  # something came, went or moved; set by the watcher's thread
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        # Moments of `clock`: when to look though nothing is told, when the last look ended, and how long it took.
         self._next_look_s = self._looked_s = self._look_took_s = 0.0
-        self._retry_s = 0.0
-        self._watching = Watching(name, watcher, self.changed, configured=settings.poll is None)
-        self._commands: list[TailCommand] = []
+        self._retry_s = 0.0  # nothing is read before
+        self._watched = WatchedDirectories(name, watcher, self.changed, configured=settings.poll is None)
+        self._commands: list[TailCommand] = []  # that wait until all in flight is committed
         self._thread = threading.Thread(target=self._run, name=f"tail-{name}", daemon=True)
 
     @property
     def polling(self) -> str | None:
-        """Return why changes are not heard of."""
-        return self._watching.polling
+        """Return why changes are not heard of; None: they are."""
+        return self._watched.polling
+
+    @property
+    def ignored(self) -> IgnoredFiles:
+        """Return what matches the patterns and is not followed."""
+        return self._tracker.ignored
 
     def start(self) -> None:
-        """May be called once."""
+        """Start the thread; may be called once."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -100,17 +109,17 @@ class Worker:
         self._wake.set()
 
     def join(self, timeout_s: float) -> bool:
-        """Return whether it has ended."""
+        """Wait for the thread to end. Returns whether it has."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def tell(self, message: Landed | TailCommand) -> None:
-        """From any thread."""
+    def tell(self, message: BlockResult | TailCommand) -> None:
+        """Leave a message for the thread; from any thread."""
         self._inbox.append(message)
         self._wake.set()
 
     def changed(self, path: str, written: bool) -> None:
-        """From the watcher's thread."""
+        """Note that something happened at `path`; from the watcher's thread."""
         if written:
             self._written.add(path)
         else:
@@ -129,17 +138,17 @@ class Worker:
                 log.exception("unexpected error in tail, rescanning", tail=self.name, error=str(error))
                 self._stopping.wait(_STARTING_S)
                 self._structure = True
-        for file in list(self.register.files.values()):
+        for file in list(self.registry.files.values()):
             file.close()
-        self._watching.stop()
+        self._watched.stop()
 
     def turn(self) -> None:
-        """Does all there is to do now."""
+        """Do all there is to do now."""
         self._wake.clear()
         self._take_messages()
         now_s = self._clock()
         while self._written:  # before the look, which may find that what was written to is gone
-            self.register.touched(self._written.pop())
+            self._tracker.written(self._written.pop())
         if now_s >= self._look_due_s():
             self._look(now_s)
         if now_s >= self._retry_s:
@@ -150,18 +159,18 @@ class Worker:
                 self._pause(error)
 
     def _work(self, now_s: float) -> None:
-        if not self._started:
-            self._ending.save_start(self._now_ms())
-            self._started = True
+        if not self._is_start_saved:
+            self._saver.save_start(self._now_ms())
+            self._is_start_saved = True
         if not self._has_begun:
             self._has_begun = True
             self._begun()
-        self._ending.save_unsaved()
+        self._saver.save_unsaved()
         self._run_commands()
-        if self.register.active:
+        if self.registry.active:
             self._rules.expect()
         self._read_all()
-        if self._ending.tend(now_s):
+        if self._end_of_file.housekeep(now_s):
             self._wake.set()  # what waited for a file that is finished now can be read
 
     def _pause(self, error: Exception) -> None:
@@ -169,12 +178,12 @@ class Worker:
         self._retry_s = self._clock() + _RETRY_S
 
     def _pause_s(self) -> float:
-        """Until something is to be done without being woken."""
+        """Return how long to wait if nobody wakes the thread."""
         now_s = self._clock()
-        due_s = [self._look_due_s(), self._ending.due_s(now_s)]
+        due_s = [self._look_due_s(), self._end_of_file.due_s(now_s)]
         if self._retry_s > now_s:
             due_s.append(self._retry_s)
-        elif self.register.active or self._commands:
+        elif self.registry.active or self._commands:
             due_s.append(now_s + _RETRY_S)
         return min(due_s) - now_s
 
@@ -185,9 +194,8 @@ class Worker:
 
     def _look(self, now_s: float) -> None:
         self._structure = False
-        self.following.look(now_s, self._now_ms())
-        self._watching.update(self.following.directories)
-        self.following.blind = self.polling is not None
+        self._tracker.look(now_s, self._now_ms(), blind=self.polling is not None)
+        self._watched.update(self._tracker.directories)
         self._looked_s = self._clock()
         self._look_took_s = self._looked_s - now_s
         self._next_look_s = self._looked_s + (self._settings.poll or (_POLL_S if self.polling else _LOOK_EVERY_S))
@@ -195,40 +203,37 @@ class Worker:
     def _take_messages(self) -> None:
         while self._inbox:
             message = self._inbox.popleft()
-            if isinstance(message, Landed):
-                self._landed(message.batch, message.error)
+            if isinstance(message, BlockResult):
+                self._settle(message.block, message.error)
             else:
                 self._commands.append(message)
 
-    def _landed(self, batch: Batch, error: Exception | None) -> None:
-        file = batch.file
-        file.in_flight -= 1
+    def _settle(self, block: ReadBlock, error: Exception | None) -> None:
+        """Note what became of a block; when one has failed and none is in flight any more, read again from the disk."""
+        file = block.file
+        file.settle(block.advance, error, had_events=bool(block.events), now_ms=self._now_ms())
         if error is None:
-            file.committed, file.saved = batch.advance.checkpoint, True
-            file.last_event_ms = self._now_ms() if batch.events else file.last_event_ms
-            self.counts.landed(batch)
-        elif file.failed is None or not isinstance(error, Stale):
-            file.failed = error
-        if file.failed is not None and not file.in_flight:
-            self._again(file, file.failed)
-        elif file.number in self.register.files:
-            self.register.active[file.number] = file
+            self.counts.committed(block)
+        if file.position.failed is not None and not file.in_flight:
+            self._read_again(file, file.position.failed)
+        elif file.number in self.registry.files:
+            self.registry.activate(file)
 
-    def _again(self, file: TailedFile, error: Exception) -> None:
-        """Something could not be put on disk: goes on from what is there."""
+    def _read_again(self, file: TrackedFile, error: Exception) -> None:
+        """Go on from what is on disk, after something could not be put there."""
         file.rewind(error.checkpoint if isinstance(error, Stale) else None)
         if isinstance(error, Rejected) and error.why.status == TOO_LARGE:
             read_less(file, self._rules)
         elif not isinstance(error, Stale):
             self._pause(error)
-        self.register.active[file.number] = file
+        self.registry.activate(file)
 
     def _read_all(self) -> None:
         """A block of each file in turn, as long as there is something to read, and room for it."""
         progress = True
         while progress and not self._stopping.is_set():
             progress = False
-            for file in list(self.register.active.values()):
+            for file in list(self.registry.active.values()):
                 if self.waiting:
                     return
                 if not self.may_read():
@@ -237,60 +242,80 @@ class Worker:
                 progress |= self._read_one(file)
             if self._inbox:
                 self._take_messages()
-            self._ending.save_unsaved()
+            self._saver.save_unsaved()
 
-    def _read_one(self, file: TailedFile) -> bool:
-        """Return whether something was read of it, so that there may be more."""
-        if file.ended or file.failed is not None or file.in_flight >= _AHEAD or self.register.is_behind(file):
+    def _read_one(self, file: TrackedFile) -> bool:
+        """Read one block of a file. Returns True if something was read, so that there may be more."""
+        if (
+            file.is_finished
+            or file.position.failed is not None
+            or file.in_flight >= _AHEAD
+            or self._tracker.is_behind(file)
+        ):
             return False
         now_s, now_ms = self._clock(), self._now_ms()
-        file.used_s = now_s
+        file.use(now_s)
         try:
             file.open()
-            if file.shrunk_from and not file.reached.offset:
+            if file.observed.shrunk_from and not file.reached.offset:
                 raise Changed
-            if file.reached.finished and file.at.endswith(SUFFIXES):
-                self.register.active.pop(file.number, None)  # what was left out, or read, does not grow
-                file.drained = True
+            if file.reached.finished and file.is_compressed:  # what was left out, or read, does not grow
+                self.registry.deactivate(file)
+                file.drain()
                 return True
-            match self.register.copied(file, now_ms):
-                case "perhaps":
-                    return False
-                case "yes":
-                    self.register.leave_out(file)
-                    return True
-            batch = read_batch(file, self._rules, now_ms, self._ending.final(file, now_s))
+            kind = self._tracker.newcomers.first_read(file, now_ms)
+            if kind != "original":
+                return kind == "copy"
+            block = read_block(file, self._rules, now_ms, self._end_of_file.is_complete(file, now_s))
         except Changed:
-            return self._ending.changed(file, now_s, now_ms)
+            return self._end_of_file.changed(file, now_s, now_ms)
         except (OSError, EOFError) as error:
-            self._ending.failed(file, error, now_ms)
+            self._end_of_file.failed(file, error, now_ms)
             return False
         except Exception as error:  # one file that nobody thought of must not keep the others from being read
-            self._ending.puzzled(file, error)
+            self._end_of_file.fail_unexpected(file, error)
             return False
-        file.why, file.unreadable = None, False
-        if isinstance(batch, NothingRead):
-            if not self._ending.at_end(file, batch, now_s, now_ms):
+        file.recover()
+        if isinstance(block, NothingRead):
+            if not self._end_of_file.reached(file, block, now_s, now_ms):
                 return False
-            self.register.active.pop(file.number, None)
-            return file.drained or file.ended  # so that what waits for it goes on
-        file.held_since_s = file.quiet_since_s = None
-        file.drained = False
-        file.in_flight += 1
-        self._queue.hand_over(batch, self.tell)
+            self.registry.deactivate(file)
+            return file.is_drained or file.is_finished  # so that what waits for it goes on
+        self._queue.submit(block, self.tell)
         return True
 
     def _run_commands(self) -> None:
         for command in list(self._commands):
-            files = chosen(self.register.files.values(), command.action, command.path)
+            files = chosen(self.registry.files.values(), command.action, command.path)
             if any(file.in_flight for file in files):
                 continue  # when all is on disk
             self._commands.remove(command)
             try:
-                command.done(self._ending.move(files, command.action, self._now_ms()))
+                command.done(self._move(files, command.action))
             except (Stale, Unavailable) as error:
                 log.error("reset or skip of files failed", tail=self.name, error=str(error))
                 command.done(-1)
+
+    def _move(self, files: Sequence[TrackedFile], action: Action) -> int:
+        """Read files anew, or not what is there of them now. Returns how many. Raises what `Saver.save` does."""
+        moved, there = [], []
+        for file in files:
+            try:
+                goal = target(file, action, self._settings.max_line, self._settings.encoding)
+            except (OSError, EOFError, Changed) as error:
+                why = str(error) or "it is not where it was"
+                log.warning("reset or skip of a file failed", tail=self.name, path=file.at, reason=why)
+                self._look_again()
+                continue
+            if action == "skip" and goal != file.committed:
+                file.add_loss(losses.skipped(file, goal, self._now_ms()))
+            there.append(goal)
+            moved.append(file)
+        self._saver.save(moved, there)
+        for file in moved:
+            file.rewind()
+            self.registry.activate(file)
+        return len(moved)
 
     def _now_ms(self) -> int:
         return int(self._wall_clock() * 1000)
