@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.core.model import Checkpoint
 from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, Look, compare, digest, holds
-from sidecar.inputs.tail.rotated_names import is_related, is_successor
+from sidecar.inputs.tail.rotated_names import date_in, is_related, is_successor
 from sidecar.inputs.tail.scan import discover
 from sidecar.text.globs import is_excluded, split_pattern
 
@@ -87,6 +87,17 @@ def test_names_that_rotated_files_have(name: str) -> None:
 @pytest.mark.parametrize("name", ["app.log", "app-error.log", "app.log.tmp", "myapp.log.1", "app2.log", "other.log.1"])
 def test_names_of_other_files(name: str) -> None:
     assert not is_successor("/var/log/app.log", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "date"),
+    [
+        ("app.log-20261125", "20261125"), ("app-2026-11-25.log.gz", "20261125"), ("app.log.2026-11-25_10:00", "202611251000"),
+        ("0.log.20261127-100002.gz", "20261127100002"), ("app.log.1", ""), ("app.log.11-25-2026", ""), ("app.log", ""),
+    ],
+)  # fmt: skip
+def test_the_date_in_the_name_of_a_rotated_file(name: str, date: str) -> None:
+    assert date_in(name) == date
 
 
 def test_a_log_without_an_extension_is_rotated_too() -> None:

@@ -226,7 +226,8 @@ class Newcomers:
             if not self._registry.may_be_rotated(one.path):
                 return False
             origin = self._origin_of(one)
-            if origin is None or not is_successor(origin.path, os.path.basename(one.path)):
+            name = os.path.basename(one.path)
+            if origin is None or not any(is_successor(path, name) for path in (origin.path, origin.at)):
                 return False
             if len(self._copies) > _MOST_COPIES:
                 self._copies.clear()

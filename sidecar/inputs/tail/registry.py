@@ -43,7 +43,7 @@ class Registry:
     def add(self, file: TrackedFile) -> None:
         """Take a file in; its inode counts as its own."""
         self.files[file.number] = file
-        self._bases.add(os.path.basename(file.path))
+        self._bases |= {os.path.basename(file.path), os.path.basename(file.at)}
         self._by_slot.setdefault(file.path, {})[file.number] = file
         self._by_identity[file.identity] = file
         self._by_path[file.at] = file

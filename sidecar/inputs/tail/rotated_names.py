@@ -11,6 +11,7 @@ _COMPRESSED = r"(?:\.(?:gz|zst|xz|bz2))?"
 _SUFFIX = re.compile(_COMPRESSED + r"\Z")
 _LONGEST = 255
 _REMEMBERED = 4096
+_DATE = re.compile(r"[._-]((?:19|20)[0-9]{2}[-_.]?[01][0-9][-_.]?[0-3][0-9](?:[-_.T:+Z]|[0-9])*)")
 _NUMBER = r"[0-9][0-9A-Za-z_.:+-]*?"
 
 
@@ -32,6 +33,12 @@ def is_related(path: str, name: str) -> bool:
     """Return True if it may be one, since it has part of the name."""
     base = path.rpartition("/")[2]
     return name != base and base.partition(".")[0] in name
+
+
+def date_in(name: str) -> str:
+    """Return the date in a rotated file's name, if it begins with the year, so that dates sort as they are; else ""."""
+    found = _DATE.search(_SUFFIX.sub("", name)[:_LONGEST])
+    return re.sub("[^0-9]", "", found[1]) if found else ""
 
 
 @lru_cache(_REMEMBERED)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from sidecar.core.model import Checkpoint
 from sidecar.inputs.tail.fingerprint import HEAD_BYTES, compare, digest, holds
 from sidecar.inputs.tail.open_file import open_source
-from sidecar.inputs.tail.rotated_names import bases_of, is_related, is_successor
+from sidecar.inputs.tail.rotated_names import bases_of, date_in, is_related, is_successor
 from sidecar.inputs.tail.rotation import Candidate
 from sidecar.inputs.tail.scan import discover, list_directory
 from sidecar.inputs.tail.tracked_file import TrackedFile, look_at
@@ -93,14 +93,18 @@ class _Listing:
         ]
         plain = {one.path for one in found if not one.compressed}
         found = [one for one in found if not one.compressed or os.path.splitext(one.path)[0] not in plain]
-        return sorted(found, key=lambda one: (one.modified_ns, one.path))
+        # Who compresses a file may leave it a new time; numbers say nothing, since some count up and others down.
+        dates = {one.path: date_in(os.path.basename(one.path)) for one in found}
+        dated = all(dates.values())
+        return sorted(found, key=lambda one: (dates[one.path] if dated else "", one.modified_ns, one.path))
 
     def _related(self, known: Checkpoint, by_name: Callable[[str, str], bool]) -> list[Candidate]:
         names = {known.path, os.path.realpath(known.path)}
-        bases = {os.path.basename(path) for path in names}
         if by_name is is_successor:
+            bases = {os.path.basename(path) for path in names}
             paths = {path for directory in _directories(known) for path in self._successors_in(directory, bases)}
         else:
+            names.add(known.at)
             paths = {
                 entry.path
                 for directory in _directories(known)
@@ -112,7 +116,7 @@ class _Listing:
         found += [
             one
             for one in self._others()
-            if one.identity not in known_names and by_name(known.path, os.path.basename(one.path))
+            if one.identity not in known_names and any(by_name(path, os.path.basename(one.path)) for path in names)
         ]
         return sorted(found, key=lambda one: -one.modified_ns)[:_MOST]
 
@@ -153,7 +157,8 @@ def origin_of(one: Candidate, known: Iterable[Checkpoint]) -> Checkpoint | None:
     named = [
         checkpoint
         for checkpoint in known
-        if checkpoint.head_bytes and (is_related(checkpoint.path, name) or checkpoint.path == one.path)
+        if checkpoint.head_bytes
+        and any(is_related(path, name) or path == one.path for path in {checkpoint.path, checkpoint.at})
     ]
     begins = beginnings(one.path, {checkpoint.head_bytes for checkpoint in named})
     alike = [checkpoint for checkpoint in named if begins.get(checkpoint.head_bytes) == checkpoint.head]
