@@ -95,7 +95,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     `path` is where the tail's patterns found it, `at` where it was last, after it was rotated away too. It is known by
     `device`, `inode`, `head` (a digest of its first `head_bytes` bytes) and `mark` (the bytes just before `offset`);
     of a compressed file, all that counts in the bytes before compression. `inside_line`: a line was cut because it is
-    too long, and `offset` lies in what is left of it. `finished`: rotated away or gone, and read to its end.
+    too long, and `offset` lies in what is left of it. `finished`: rotated away or gone, and read to its end. `trail`
+    tells how its content looked at some places before `offset`; `boot`: the boot of the host in which it was last found
+    to go on as it did, "" if nobody knows.
     """
 
     tail: str
@@ -111,6 +113,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     inside_line: bool = False
     finished: bool = False
     seen_ms: int = 0
+    trail: bytes = b""
+    boot: str = ""
 
 
 class LossReason(enum.StrEnum):

@@ -153,6 +153,13 @@ def m009_words(db: Database) -> None:
     _make_readable_view(db, "scheduled")
 
 
+@migrations()
+def m010_power_cuts(db: Database) -> None:
+    """Remember of tailed files what shows after a power cut that only their end is missing."""
+    db.execute("ALTER TABLE checkpoint ADD COLUMN trail BLOB NOT NULL DEFAULT x''")
+    db.execute("ALTER TABLE checkpoint ADD COLUMN boot TEXT NOT NULL DEFAULT ''")
+
+
 def _make_readable_view(db: Database, table: str) -> None:
     db.create_view(
         f"readable_{table}",
@@ -250,6 +257,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         m007_unreadable.__name__,
         m008_loss_reason.__name__,
         m009_words.__name__,
+        m010_power_cuts.__name__,
     }
     newer = [applied.name for applied in migrations.applied(db) if applied.name not in known]
     if newer:

@@ -237,7 +237,8 @@ def apply_delta(stream: QueueStream, delta: Delta) -> None:
 def load_checkpoints(execute: Callable[..., sqlite3.Cursor], tail: str, number: int | None = None) -> list[Checkpoint]:
     """Return the checkpoints of `tail`, or the one with this number, in the order of their numbers."""
     rows = execute(
-        "SELECT number, path, at, device, inode, head, head_bytes, offset, mark, inside_line, finished, seen_ms"
+        "SELECT number, path, at, device, inode, head, head_bytes, offset, mark, inside_line, finished, seen_ms,"
+        " trail, boot"
         " FROM checkpoint WHERE tail = ? AND number = coalesce(?, number) ORDER BY number",
         (tail, number),
     )
@@ -256,6 +257,8 @@ def load_checkpoints(execute: Callable[..., sqlite3.Cursor], tail: str, number: 
             inside_line=bool(row[9]),
             finished=bool(row[10]),
             seen_ms=row[11],
+            trail=row[12],
+            boot=row[13],
         )
         for row in rows
     ]

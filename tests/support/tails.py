@@ -1,6 +1,7 @@
 """A tail's worker without its thread: its queue is in memory and fails on demand, its clock is moved by hand."""
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.event_builders import make_event_builder
 from sidecar.inputs.tail.messages import BlockResult, ReadBlock, TailCommand
 from sidecar.inputs.tail.reading import ReadingRules
+from sidecar.inputs.tail.tracker import HostBoot
 from sidecar.inputs.tail.watcher import Watcher
 from sidecar.inputs.tail.worker import Worker
 from tests.support.fakes import Clock
@@ -109,6 +111,7 @@ class Tailer:
         self.queue = TailQueue()
         self.watcher = watcher or NoWatcher()
         self.clock = Clock()
+        self.boot, self.booted_s = "first boot", 0.0
         self.directory = directory
         document = {
             "proxy": {"urls": ["http://127.0.0.1:1"]},
@@ -136,6 +139,11 @@ class Tailer:
         for file in self.worker.registry.files.values():
             file.close()
         self.worker = self._make()
+
+    def cut_power(self) -> None:
+        """End as in a power cut, and begin in another boot of the host."""
+        self.boot, self.booted_s = f"{self.boot} again", time.time()
+        self.kill()
 
     def contents(self) -> list[str]:
         return [event["event"]["content"] for event in self.queue.events]
@@ -166,6 +174,7 @@ class Tailer:
             counts=TailCounts("app"),
             may_read=lambda: True,
             clock=self.clock,
+            boot=HostBoot(self.boot, lambda: time.time() - self.booted_s),
         )
 
 

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.core.model import Checkpoint
 from sidecar.inputs.tail.fingerprint import HEAD_BYTES, Likeness
 from sidecar.inputs.tail.rotation import (
     Candidate,
     Claim,
     CopiedTo,
     CutOff,
+    CutShort,
     Decision,
     FirstRead,
     Follow,
@@ -40,6 +42,7 @@ PLAIN, PACKED, AT_HOME = [
     Candidate(path, (1, 11), 2000, 0) for path in ("/log/app.log.1", "/log/app.log.1.gz", "/log/app.log")
 ]
 TAKEN = msgspec.structs.replace(PLAIN, claim=Claim.TAKEN)
+SHORTER = Checkpoint(tail="t", number=1, path="/log/app.log", at="/log/app.log", device=1, inode=10, offset=900)
 NO_COPY = "the file is gone, and no copy of it was found"
 TRUNCATED = "the file was truncated"
 REPLACED = "the file was overwritten, or its inode used again"
@@ -88,6 +91,14 @@ LOOKS: list[tuple[str, Known, Seen, Decision]] = [
      Restarted(TRUNCATED, loss=True)),
     ("truncated before anything was read", known(was_read=False), Seen(content="replaced", copy=None),
      Restarted(REPLACED, loss=True, unless_between=True)),
+    ("the host went down: is only the end missing?", known(is_from_other_boot=True), Seen(content="truncated"),
+     LookFor.CUT),
+    ("a power cut took the end", known(is_from_other_boot=True), Seen(content="truncated", cut=SHORTER),
+     CutShort(SHORTER)),
+    ("a power cut took the end, all was read", known(is_from_other_boot=True, is_complete=True),
+     Seen(content="replaced", cut=SHORTER), CutShort(SHORTER)),
+    ("the host went down, and another file is there", known(is_from_other_boot=True),
+     Seen(content="replaced", cut=None), LookFor.COPY),
     ("a backup was restored", known(), Seen(content="reopen"), Reopened()),
     ("another file is there", known(), Seen(content="rotated"), LookAgain()),
     ("nothing is there", known(), Seen(content="gone"), LookAgain()),
@@ -106,13 +117,18 @@ COPIES = st.sampled_from([None, *(msgspec.structs.replace(one, claim=claim)
 LIKENESSES: list[Likeness] = ["follow", "reopen", "truncated", "replaced", "rotated", "gone"]
 
 
-def decided(file: Known, seen: Seen, name: str | None, copy: Candidate | None) -> Decision:
+def decided(
+    file: Known, seen: Seen, name: str | None, copy: Candidate | None, cut: Checkpoint | None = None
+) -> Decision:
     """Ask until it is decided: each thing is looked for at most once."""
-    for _ in range(3):
+    for _ in range(4):
         decision = decide(file, seen)
         if decision is LookFor.NAME:
             assert seen.name is NotLooked.YET
             seen = msgspec.structs.replace(seen, name=name)
+        elif decision is LookFor.CUT:
+            assert seen.cut is NotLooked.YET
+            seen = msgspec.structs.replace(seen, cut=cut)
         elif decision is LookFor.COPY:
             assert seen.copy is NotLooked.YET
             seen = msgspec.structs.replace(seen, copy=copy)
@@ -143,17 +159,20 @@ def test_no_file_ends_silently_while_something_of_it_may_be_unread(
         assert isinstance(decision, Renamed | Unnamed | Wait), "what can still be read is read"
 
 
-@given(FILES, st.sampled_from(LIKENESSES), COPIES)
+@given(FILES, st.sampled_from(LIKENESSES), COPIES, st.sampled_from([None, SHORTER]))
 def test_content_that_changed_restarts_a_file_and_says_what_may_be_lost(
-    file: Known, content: Likeness, copy: Candidate | None
+    file: Known, content: Likeness, copy: Candidate | None, cut: Checkpoint | None
 ) -> None:
-    decision = decided(file, Seen(content=content), None, copy)
+    decision = decided(file, Seen(content=content), None, copy, cut)
     if file.in_flight:
         assert isinstance(decision, Wait), "how far it was read is not known yet"
     elif isinstance(decision, Restarted):
         assert content in ("truncated", "replaced") or (file.is_shrunk and not file.was_read)
         assert (decision.copy is None) or (decision.copy == copy and not decision.loss)
         assert decision.loss or decision.copy or file.is_complete
+        assert cut is None or not file.is_from_other_boot
+    elif isinstance(decision, CutShort):
+        assert file.is_from_other_boot, "whoever truncates a log has it read from its beginning"
     else:
         assert content not in ("truncated", "replaced")
         assert isinstance(decision, Follow | CutOff | Reopened | LookAgain)

@@ -2,9 +2,16 @@
 
 A name says nothing: files are renamed, replaced and truncated, and inodes are used again. So a file is known by device
 and inode, by its first bytes, and by the bytes just before the place up to which it was read.
+
+Its trail are such places in what was read, the farther back the fewer: after a power cut they show how much of it is
+still there. A place is left out when the next one is at most twice as far from the end as the one kept before it: the
+end only moves away, so that stays true.
 """
 
 import hashlib
+import itertools
+import struct
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -13,6 +20,10 @@ from sidecar.core.model import Checkpoint
 
 HEAD_BYTES = 1024
 MARK_BYTES = 64
+_MOST_MARKS = 64
+_FIRST_STEP = 256
+_MARK = struct.Struct("<Q8s")
+"""One place of a trail: its offset, and a digest of the bytes before it."""
 Likeness = Literal["follow", "reopen", "truncated", "replaced", "rotated", "gone"]
 
 
@@ -59,3 +70,35 @@ def compare(known: Checkpoint, look: Look | None) -> Likeness:
     if look.size < known.offset:
         return "truncated"
     return "follow" if holds(known, look) else "replaced"
+
+
+def mark_digest(before: bytes) -> bytes:
+    """Return what a trail remembers of the bytes before a place."""
+    return hashlib.blake2b(before[-MARK_BYTES:], digest_size=8).digest()
+
+
+def trail_of(trail: bytes) -> Iterator[tuple[int, bytes]]:
+    """Return the places of a trail, the last one first, with the digests of what stood before them."""
+    whole = len(trail) - len(trail) % _MARK.size
+    yield from _MARK.iter_unpack(trail[:whole])
+
+
+def extend_trail(trail: bytes, mark: bytes, start: int, taken: bytes) -> bytes:
+    """Return the trail of a file of which `taken` was read from `start` on, behind `mark`."""
+    end, text = start + len(taken), mark + taken
+    steps = [0]
+    while (step := _FIRST_STEP << (len(steps) - 1)) < len(taken):
+        steps.append(step)
+    new = ((end - step, mark_digest(text[: len(text) - step])) for step in steps)
+    places = [*new, *trail_of(trail)]
+    kept = places[:1]
+    for one, farther in itertools.pairwise(places[1:]):
+        if end - farther[0] > 2 * (end - kept[-1][0]):
+            kept.append(one)
+    kept += places[1:][-1:]
+    return b"".join(itertools.starmap(_MARK.pack, kept[:_MOST_MARKS]))
+
+
+def shorten_trail(trail: bytes, end: int) -> bytes:
+    """Return what of a trail lies before `end`, or there."""
+    return b"".join(_MARK.pack(place, digested) for place, digested in trail_of(trail) if place <= end)

@@ -13,7 +13,7 @@ import msgspec
 
 from sidecar.core.errors import Stale
 from sidecar.core.model import Advance, Checkpoint
-from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, digest
+from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, digest, extend_trail
 
 
 class Position:
@@ -45,6 +45,7 @@ class Position:
             inside_line=inside_line,
             finished=False,
             seen_ms=now_ms,
+            trail=extend_trail(old.trail, old.mark, old.offset, data[:consumed]),
         )
         advance = Advance(checkpoint=self.reached, before=old.offset if self._expected else None)
         self._expected = True
@@ -81,6 +82,10 @@ class Position:
     def change(self, **fields: object) -> None:
         """Correct where the file is, or whether it is finished; not how far it was read."""
         self.reached = msgspec.structs.replace(self.reached, **fields)
+
+    def go_on_at(self, checkpoint: Checkpoint) -> None:
+        """Go on at another place, which is to be saved before anything is read."""
+        self.reached = checkpoint
 
     def open_with(self, head: bytes) -> None:
         """Note the first bytes of a file that was just opened and is as it was."""

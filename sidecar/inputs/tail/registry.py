@@ -16,7 +16,9 @@ _MOST_KEPT = 10_000
 class Registry:
     """Hold the files of one tail. Belongs to its thread; other threads may read `files`."""
 
-    def __init__(self, tail: str, checkpoints: Iterable[Checkpoint]) -> None:
+    def __init__(self, tail: str, checkpoints: Iterable[Checkpoint], boot: str) -> None:
+        """`boot` names the present boot of the host; "" if nobody knows."""
+        self.boot = boot
         self.files: dict[int, TrackedFile] = {}  # all of them, by number
         self.active: dict[int, TrackedFile] = {}  # may have something to read; who reads one to its end takes it out
         self.finished: dict[int, TrackedFile] = {}  # will not be read any more; that is still to be saved
@@ -31,14 +33,16 @@ class Registry:
         self._next = 1
         for checkpoint in checkpoints:
             self._next = max(self._next, checkpoint.number + 1)
-            self.add(TrackedFile(checkpoint, saved=True))
+            other = bool(boot and checkpoint.boot and checkpoint.boot != boot)
+            self.add(TrackedFile(checkpoint, saved=True, from_other_boot=other))
 
     def blank(self, path: str, at: str, identity: tuple[int, int], now_ms: int) -> Checkpoint:
         """Return the checkpoint of a file that was found at `path`, and really is `at`; nothing of it is read."""
         number, self._next = self._next, self._next + 1
         return Checkpoint(
-            tail=self._tail, number=number, path=path, at=at, device=identity[0], inode=identity[1], seen_ms=now_ms
-        )
+            tail=self._tail, number=number, path=path, at=at, device=identity[0], inode=identity[1], seen_ms=now_ms,
+            boot=self.boot,
+        )  # fmt: skip
 
     def add(self, file: TrackedFile) -> None:
         """Take a file in; its inode counts as its own."""

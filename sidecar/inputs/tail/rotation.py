@@ -25,6 +25,8 @@ read of this one; its claim tells whether another file of the tail goes on there
     | anything                          | blocks are in flight            | Wait                              |
     | it goes on as it did              | it never was smaller            | Follow                            |
     | it goes on as it did              | it was smaller; something read  | CutOff, with a loss               |
+    | truncated or replaced: only its   | last seen in another boot       | CutShort: go on there             |
+    |   end is missing, or never written|                                 |                                   |
     | truncated or replaced: a copy     | followed                        | Restarted, read the copy; window  |
     | truncated or replaced: a copy     | rotated: its inode is used again| Restarted, read the copy          |
     | truncated or replaced: no copy    | all was read, or left out       | Restarted                         |
@@ -41,6 +43,7 @@ from typing import Literal
 
 import msgspec
 
+from sidecar.core.model import Checkpoint
 from sidecar.inputs.tail.fingerprint import HEAD_BYTES, Likeness
 from sidecar.inputs.tail.rotated_names import COMPRESSED_SUFFIXES
 
@@ -87,6 +90,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     is_unread: bool = True  # there may be something that was not read
     is_complete: bool = False  # it was read to its end after it was rotated, or left out
     is_shrunk: bool = False  # it was smaller than before, at some look
+    is_from_other_boot: bool = False  # the host went down, and nobody has compared its content since
 
 
 class NotLooked(enum.Enum):
@@ -103,6 +107,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     content: Likeness | None = None  # when it is read: what stands where it was; None: not compared
     name: str | NotLooked | None = NotLooked.YET  # where its inode is, with its content
     copy: Candidate | NotLooked | None = NotLooked.YET
+    cut: Checkpoint | NotLooked | None = NotLooked.YET  # where it goes on if a power cut took its end
 
 
 class LookFor(enum.Enum):
@@ -110,6 +115,7 @@ class LookFor(enum.Enum):
 
     NAME = "name"
     COPY = "copy"
+    CUT = "cut"
     CONTINUED = "continued"
     ORIGIN = "origin"
 
@@ -167,6 +173,12 @@ class CutOff(msgspec.Struct, frozen=True):
     """Go on, with a loss: the end was cut off and written anew, all that was read is there."""
 
 
+class CutShort(msgspec.Struct, frozen=True):
+    """Go on at this checkpoint: a power cut took the end, whose lines are in the queue."""
+
+    there: Checkpoint
+
+
 class Reopened(msgspec.Struct, frozen=True):
     """Go on at the same path in another inode."""
 
@@ -185,6 +197,7 @@ Decision = (
     | Gone
     | Restarted
     | CutOff
+    | CutShort
     | Reopened
     | LookAgain
     | LookFor
@@ -198,7 +211,7 @@ _TRUNCATED = "the file was truncated"
 def decide(file: Known, seen: Seen) -> Decision:
     """Return what has become of a file that is followed, or what is to be looked for to decide it."""
     if seen.content is not None:
-        return _decide_content(file, seen.content, seen.copy)
+        return _decide_content(file, seen.content, seen)
     if seen.matched is not None:
         if seen.at_home:
             return Follow()
@@ -226,7 +239,7 @@ def _decide_gone(file: Known, copy: Candidate | NotLooked | None) -> Decision:
     return CopiedTo(copy, None if copy.compressed or copy.path == file.path else _GONE)
 
 
-def _decide_content(file: Known, content: Likeness, copy: Candidate | NotLooked | None) -> Decision:
+def _decide_content(file: Known, content: Likeness, seen: Seen) -> Decision:
     """Its content was compared with what was read."""
     if file.in_flight:
         return Wait()
@@ -236,7 +249,12 @@ def _decide_content(file: Known, content: Likeness, copy: Candidate | NotLooked 
         return Reopened()
     if content == "follow" and (file.was_read or not file.is_shrunk):
         return CutOff() if file.is_shrunk else Follow()
-    why = _RESTARTED.get(content, _TRUNCATED)
+    if file.is_from_other_boot:
+        if isinstance(seen.cut, NotLooked):
+            return LookFor.CUT
+        if seen.cut is not None:
+            return CutShort(seen.cut)
+    why, copy = _RESTARTED.get(content, _TRUNCATED), seen.copy
     if file.is_complete:
         return Restarted(why)
     if isinstance(copy, NotLooked):

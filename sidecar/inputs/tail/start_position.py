@@ -1,14 +1,17 @@
-"""Where the reading of a file begins that was not read before: at its beginning, at its end, or behind a hole."""
+"""Says where the reading of a file begins: at its beginning or end, behind a hole, where a power cut took the end."""
 
 import errno
 
 import msgspec
 
 from sidecar.core.model import Checkpoint
-from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, digest
-from sidecar.inputs.tail.open_file import next_data, open_source
+from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, digest, mark_digest, shorten_trail, trail_of
+from sidecar.inputs.tail.open_file import OpenFile, next_data, open_source
 from sidecar.parsing import HEAD_BYTES as CODEC_BYTES
 from sidecar.parsing import codec_of, last_end
+
+_NULS = bytes(8)
+_SEARCH_BYTES = 1 << 20
 
 
 def seen_beginning(checkpoint: Checkpoint) -> Checkpoint:
@@ -55,3 +58,60 @@ def behind_hole(checkpoint: Checkpoint) -> Checkpoint:
     offset = next_data(checkpoint.at)
     head, mark = bytes(min(HEAD_BYTES, offset)), bytes(min(MARK_BYTES, offset))
     return msgspec.structs.replace(checkpoint, offset=offset, head=digest(head), head_bytes=len(head), mark=mark)
+
+
+def behind_cut(known: Checkpoint, encoding: str, *, untouched: bool) -> Checkpoint | None:
+    """Return the checkpoint where a file goes on whose end a power cut took; None if it is not such a file.
+
+    `untouched`: nobody wrote to it since the host is up. The end may be missing, or consist of NULs. Where somebody
+    wrote on, what was read before is known to be there only up to a place of the trail: from there it is read again.
+    Raises OSError or EOFError.
+    """
+    source = open_source(known.at)
+    try:
+        if source.compressed or (source.device, source.inode) != (known.device, known.inode):
+            return None
+        size = source.state().st_size
+        begins = source.read(known.head_bytes, 0)
+        same_head = len(begins) == known.head_bytes and digest(begins) == known.head
+        places = (one for one, seen in trail_of(known.trail) if one <= size and _before(source, one) == seen)
+        place = next(places, known.head_bytes if same_head else None)
+        if place is None:
+            return None
+        width = codec_of(encoding, source.read(CODEC_BYTES, 0)).width
+        nuls = _first_nuls(source, place, min(size, known.offset)) if width == 1 else None
+        if size >= known.head_bytes and nuls is None and not same_head:
+            return None
+        if nuls is not None:
+            place = nuls
+        elif untouched:
+            place = min(size - size % width, known.offset)
+        elif size < known.head_bytes:
+            return None  # too little is left to tell it from a file that begins in the same way
+        head = begins[: min(known.head_bytes, place)]
+        mark = source.read(min(MARK_BYTES, place), max(0, place - MARK_BYTES))
+    finally:
+        source.close()
+    return msgspec.structs.replace(
+        known, offset=place, head=digest(head), head_bytes=len(head), mark=mark, inside_line=False,
+        trail=shorten_trail(known.trail, place),
+    )  # fmt: skip
+
+
+def _before(source: OpenFile, place: int) -> bytes:
+    return mark_digest(source.read(min(MARK_BYTES, place), max(0, place - MARK_BYTES)))
+
+
+def _first_nuls(source: OpenFile, start: int, end: int) -> int | None:
+    """Return where, between `start` and `end`, bytes begin that nobody wrote; None if there are none."""
+    while start < end:
+        data = source.read(min(_SEARCH_BYTES, end - start), start)
+        if not data:
+            return None
+        found = data.find(_NULS)
+        if found < 0 and start + len(data) >= end and data.endswith(b"\0"):
+            found = len(data.rstrip(b"\0"))
+        if found >= 0:
+            return start + found
+        start += max(1, len(data) - len(_NULS))
+    return None

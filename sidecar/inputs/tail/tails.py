@@ -12,10 +12,12 @@ import structlog
 from sidecar.config import Tail
 from sidecar.core.errors import Rejected, Unavailable
 from sidecar.core.model import Advance, Block, Checkpoint, Done, Kind
+from sidecar.host.clock import boot_clock, boot_id
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.messages import BlockResult, ReadBlock, TailCommand
 from sidecar.inputs.tail.reading import ReadingRules
 from sidecar.inputs.tail.status import show_files, show_tail, tail_status
+from sidecar.inputs.tail.tracker import HostBoot
 from sidecar.inputs.tail.watcher import Watcher
 from sidecar.inputs.tail.worker import Worker
 from sidecar.parsing import EventBuilder
@@ -114,6 +116,7 @@ class Tails:
                 watcher=self._watcher,
                 counts=self._counts.setdefault(name, TailCounts(name)),
                 may_read=self._may_read,
+                boot=HostBoot(boot_id(), boot_clock),
                 begun=partial(self.run, begun[name].set),
             )
             worker.start()

@@ -75,7 +75,13 @@ class TrackedFile:
     """Join the parts of one file. Belongs to the thread of its tail; other threads may read attributes."""
 
     def __init__(
-        self, checkpoint: Checkpoint, *, saved: bool, rotated: bool = False, after: "TrackedFile | None" = None
+        self,
+        checkpoint: Checkpoint,
+        *,
+        saved: bool,
+        rotated: bool = False,
+        after: "TrackedFile | None" = None,
+        from_other_boot: bool = False,
     ) -> None:
         """`saved`: the checkpoint is on disk. `rotated`: it is not at its path any more. `after`: is read first."""
         self.position = Position(checkpoint, saved=saved)
@@ -88,6 +94,7 @@ class TrackedFile:
         self.losses: list[Loss] = []  # not on disk yet
         self.quiet_since_s: float | None = None  # since when its end does not move; None: it is not at its end
         self.used_s = 0.0  # when it was last read
+        self.is_from_other_boot = from_other_boot  # the host went down since its content was last compared
         self.is_original = saved  # it is known to be no copy of another file
         self.error: str | None = None  # why it cannot be read; None: it can
         self.unreadable = False  # what came after it does not wait for it, since it may never be read
@@ -171,6 +178,17 @@ class TrackedFile:
         self.position.change(at=path, device=identity[0], inode=identity[1])
         self.observed.begin_in_other_inode()
         self.is_original = True
+
+    def go_on_at(self, checkpoint: Checkpoint) -> None:
+        """Go on at another place, which is to be saved before anything is read."""
+        self.close()
+        self.position.go_on_at(checkpoint)
+        self.observed.accept_cut()
+
+    def confirm_boot(self, boot: str) -> None:
+        """Note that its content was compared in this boot, and goes on as it did."""
+        self.position.change(boot=boot)
+        self.is_from_other_boot = False
 
     def rotate(self) -> None:
         """Note that another file may be at its path."""

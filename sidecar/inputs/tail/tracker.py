@@ -13,9 +13,10 @@ new files last, since they are read behind all of that.
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
+import structlog
 
 from sidecar.config import Tail
 from sidecar.core.model import Checkpoint
@@ -28,6 +29,7 @@ from sidecar.inputs.tail.rotation import (
     Claim,
     CopiedTo,
     CutOff,
+    CutShort,
     Gone,
     Known,
     LookAgain,
@@ -51,16 +53,32 @@ from sidecar.inputs.tail.snapshot import (
     since_ns_of,
     stat_of,
 )
+from sidecar.inputs.tail.start_position import behind_cut
 from sidecar.inputs.tail.tracked_file import TrackedFile
+
+_CLOCKS_DIFFER_MS = 1000
+_BEFORE_SEEN_MS = 86_400_000
+"""A file that was last written to within a day before it was last seen was not touched by a clock that was wrong."""
+log = structlog.get_logger("inputs.tail")
+
+
+class HostBoot(msgspec.Struct, frozen=True):
+    """Name the present boot of the host ("": nobody knows), with the clock that began with it, in seconds."""
+
+    name: str
+    clock: Callable[[], float]
 
 
 class Tracker:
     """Keep the `registry` as the file system is. Belongs to the thread of the tail."""
 
-    def __init__(self, name: str, settings: Tail, known: tuple[int, Sequence[Checkpoint]] | None) -> None:
+    def __init__(
+        self, name: str, settings: Tail, known: tuple[int, Sequence[Checkpoint]] | None, boot: HostBoot
+    ) -> None:
         """`known`: when the tail first ran, and its checkpoints; None: it never did."""
         started_ms, checkpoints = known or (0, ())
-        self.registry = Registry(name, checkpoints)
+        self.registry = Registry(name, checkpoints, boot.name)
+        self._boot = boot
         self.ignored = IgnoredFiles(name)
         self.directories: set[str] = set()  # whose changes could matter, as of the last look
         self.is_first_look = known is None
@@ -138,11 +156,22 @@ class Tracker:
         known, seen = self._known(file), Seen(content=content)
         decision = decide(known, seen)
         snapshot, here = DirectorySnapshot(self._settings.rotated), stat_of(file.at)
+        if decision is LookFor.CUT:
+            seen = msgspec.structs.replace(seen, cut=self._where_cut(file, here, when))
+            decision = decide(known, seen)
         if decision is LookFor.COPY:
             file.close()
             copy = snapshot.find_content(file.reached)
             decision = decide(known, msgspec.structs.replace(seen, copy=self._claimed(copy, file)))
         match decision:
+            case CutShort(there):
+                log.warning("end of a file is missing since the host went down, going on before it", tail=self._name,
+                            path=file.at, offset=there.offset, committed=file.committed.offset)  # fmt: skip
+                file.go_on_at(there)
+                file.confirm_boot(self.registry.boot)
+                self.registry.activate(file)
+                self.registry.mark_unsaved(file)
+                return True
             case Restarted():
                 self._restart(file, decision, snapshot, here, when)
                 return True
@@ -264,7 +293,23 @@ class Tracker:
             is_unread=unread,
             is_complete=reached.finished,
             is_shrunk=bool(observed.shrunk_from),
+            is_from_other_boot=file.is_from_other_boot,
         )
+
+    def _where_cut(self, file: TrackedFile, here: os.stat_result | None, when: LookTime) -> Checkpoint | None:
+        """Return where a file goes on if the host went down and took its end; None if it is another file.
+
+        Of a file with a time far from when it was seen the clock may have been wrong: that tells nothing.
+        """
+        if here is None:
+            return None
+        modified_ms, booted_ms = here.st_mtime_ns // 1_000_000, when.now_ms - int(self._boot.clock() * 1000)
+        seen_ms = file.reached.seen_ms
+        untouched = seen_ms - _BEFORE_SEEN_MS < modified_ms < booted_ms - _CLOCKS_DIFFER_MS
+        try:
+            return behind_cut(file.reached, self._settings.encoding, untouched=untouched)
+        except (OSError, EOFError):
+            return None
 
     def _claimed(self, one: Candidate | None, file: TrackedFile) -> Candidate | None:
         """Return the candidate with who goes on there, if anybody does."""

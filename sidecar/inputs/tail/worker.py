@@ -27,7 +27,7 @@ from sidecar.inputs.tail.reading import NothingRead, ReadingRules, read_block, r
 from sidecar.inputs.tail.saver import Saver
 from sidecar.inputs.tail.scan import IgnoredFiles
 from sidecar.inputs.tail.tracked_file import Changed, TrackedFile
-from sidecar.inputs.tail.tracker import Tracker
+from sidecar.inputs.tail.tracker import HostBoot, Tracker
 from sidecar.inputs.tail.watcher import WatchedDirectories, Watcher
 
 _LOOK_EVERY_S = 30.0
@@ -62,6 +62,7 @@ class Worker:
         watcher: Watcher,
         counts: TailCounts,
         may_read: Callable[[], bool],
+        boot: HostBoot,
         begun: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -69,7 +70,7 @@ class Worker:
         self.name, self.counts = name, counts
         self.waiting: str | None = None  # why nothing is read at present; None: it is
         self.may_read = may_read
-        self._tracker = Tracker(name, settings, known)
+        self._tracker = Tracker(name, settings, known, boot)
         self.registry = self._tracker.registry
         self._settings, self._rules, self._queue = settings, rules, queue
         self._clock, self._wall_clock = clock, wall_clock
@@ -276,6 +277,9 @@ class Worker:
             self._end_of_file.fail_unexpected(file, error)
             return False
         file.recover()
+        if file.reached.boot != self.registry.boot:
+            file.confirm_boot(self.registry.boot)
+            self.registry.mark_unsaved(file)
         if isinstance(block, NothingRead):
             if not self._end_of_file.reached(file, block, now_s, now_ms):
                 return False

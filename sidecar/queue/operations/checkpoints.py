@@ -12,7 +12,10 @@ from sidecar.queue.streams import load_checkpoints
 
 _MAX_LOSSES = 1000
 """Receipts that are kept; the oldest go first."""
-_SET = ("path", "at", "device", "inode", "head", "head_bytes", "offset", "mark", "inside_line", "finished", "seen_ms")
+_SET = (
+    "path", "at", "device", "inode", "head", "head_bytes", "offset", "mark", "inside_line", "finished", "seen_ms",
+    "trail", "boot",
+)  # fmt: skip
 _UPDATE = f"UPDATE checkpoint SET {', '.join(f'{name} = ?' for name in _SET)} WHERE tail = ? AND number = ?"  # noqa: S608
 # A checkpoint that is there already changes no row, and that is how `advance_checkpoint` finds it stale.
 _INSERT = (
@@ -47,7 +50,7 @@ def advance_checkpoint(tx: Transaction, advance: Advance) -> None:
     new = advance.checkpoint
     values = (
         os.fsencode(new.path), os.fsencode(new.at), _signed(new.device), _signed(new.inode), new.head, new.head_bytes,
-        new.offset, new.mark, new.inside_line, new.finished, new.seen_ms, new.tail, new.number,
+        new.offset, new.mark, new.inside_line, new.finished, new.seen_ms, new.trail, new.boot, new.tail, new.number,
     )  # fmt: skip
     if advance.before is None:
         moved = tx.execute(_INSERT, values).rowcount
