@@ -229,6 +229,30 @@ def test_an_editor_that_writes_a_file_anew_repeats_nothing(logs: Path, log: Path
     assert made.contents() == [long(1), "2"]
 
 
+@pytest.mark.parametrize(
+    ("first", "repeated"),
+    [
+        ("10:00:00 up\n10:00:01 on\n", False),
+        ("10:00:00.125 up\n10:00:00.250 on\n", False),
+        ("1764288000 up\n1764288001 on\n", False),
+        ("10:00:00 up\n10:00:00 on\n", True),  # it may have been started twice in this second
+        ("version 1.2.3\nport 10205\n", True),
+    ],
+)
+def test_a_short_log_that_is_written_anew_is_the_same_where_its_times_say_so(
+    logs: Path, log: Path, first: str, repeated: bool
+) -> None:
+    made = tailer(logs)
+    write(log, first)
+    made.turn()
+    again = logs / "temporary"
+    again.write_text(first + "more\n")
+    again.rename(log)
+    made.settle()
+    lines = first.splitlines()
+    assert made.contents() == lines + (lines if repeated else []) + ["more"]
+
+
 def test_logs_that_begin_alike_are_each_read(logs: Path, log: Path) -> None:
     """A head line that is the same in every file says little of which it is."""
     made = tailer(logs)
@@ -649,6 +673,46 @@ def test_what_was_written_to_a_file_that_is_gone_when_it_is_looked_for_is_a_loss
     made.worker.changed(str(log), False)
     made.turn(3, pass_s=0.5)
     assert [loss.offset for loss in made.queue.losses] == [2]
+
+
+def test_a_file_that_grew_though_nobody_told_is_looked_at_every_second(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    write(log, "1\n")
+    made.turn(2)
+    write(log, "2\n")
+    made.turn(2, pass_s=1)
+    assert made.contents() == ["1"]
+    made.turn()
+    assert made.contents() == ["1", "2"]
+    for number in range(3, 6):
+        write(log, f"{number}\n")
+        made.turn(pass_s=1.1)
+        assert made.contents()[-1] == str(number)
+    made.worker.changed(str(log), True)
+    made.turn(2)
+    write(log, "told\n")
+    made.worker.changed(str(log), True)
+    made.turn(2)
+    assert made.contents()[-1] == "told"
+    write(log, "6\n")
+    made.turn(2, pass_s=1.1)
+    assert made.contents()[-1] == "told", "of its writes is told now"
+
+
+def test_a_file_that_grew_as_was_told_is_not_looked_at_more_often(logs: Path, log: Path) -> None:
+    made = tailer(logs)
+    write(log, "1\n")
+    made.turn(2)
+    write(log, "2\n")
+    made.worker.changed(str(log), True)
+    made.turn()
+    write(log, "told a moment after the look\n")
+    made.turn()
+    made.worker.changed(str(log), True)
+    made.turn(2, pass_s=1.1)
+    write(log, "3\n")
+    made.turn(2, pass_s=1.1)
+    assert "3" not in made.contents()
 
 
 def test_a_file_that_nobody_thought_of_keeps_no_other_from_being_read(

@@ -10,6 +10,7 @@ end only moves away, so that stays true.
 
 import hashlib
 import itertools
+import re
 import struct
 from collections.abc import Iterator
 from typing import Literal
@@ -24,6 +25,8 @@ _MOST_MARKS = 64
 _FIRST_STEP = 256
 _MARK = struct.Struct("<Q8s")
 """One place of a trail: its offset, and a digest of the bytes before it."""
+_MOMENT = re.compile(rb"[0-9]:[0-5][0-9]:[0-5][0-9](?:[.,][0-9]+)?|(?<![0-9])1[0-9]{9}(?:\.?[0-9]+)?")
+"""A time of day with its seconds, or seconds or milliseconds since 1970."""
 Likeness = Literal["follow", "reopen", "truncated", "replaced", "rotated", "gone"]
 
 
@@ -65,11 +68,18 @@ def compare(known: Checkpoint, look: Look | None) -> Likeness:
     if look is None:
         return "gone"
     if (look.device, look.inode) != (known.device, known.inode):
-        same = known.head_bytes == HEAD_BYTES and holds(known, look)
-        return "reopen" if same else "rotated"
+        return "reopen" if holds(known, look) and _is_telling(look.head) else "rotated"
     if look.size < known.offset:
         return "truncated"
     return "follow" if holds(known, look) else "replaced"
+
+
+def _is_telling(head: bytes) -> bool:
+    """Return whether two files that begin so are the same.
+
+    A service that is started again may greet as before, even in the same second; but not at the same two moments.
+    """
+    return len(head) == HEAD_BYTES or len(set(_MOMENT.findall(head))) > 1
 
 
 def mark_digest(before: bytes) -> bytes:

@@ -17,10 +17,12 @@ class Observed:
         self.noted = False  # looked at since the start, or since it goes on in another inode
         self.shrunk_from = 0  # the largest size it had before it became smaller; 0: it did not
         self.dirty = False  # somebody told that it was written to, and it was not read to its end since
+        self.is_untold = False  # it grew, and nobody told that it was written to, as of a file that is mounted alone
         self.named = True  # False: it is open, and nobody knows a path of it
         self.matched_path: str | None = None  # the path by which the patterns match it; None: they do not
         self.caught_up_ms = checkpoint.seen_ms  # when it was last read to its end
         self.peak_rate = 0.0  # bytes a second, the fastest that it was seen to grow; 0.0: never
+        self._was_told = False  # that it was written to, since the last look
         self._sizes: deque[tuple[float, int]] = deque(maxlen=16)  # (moment, size) of the last changes
 
     def note(self, size: int, modified_ns: int, now_s: float, now_ms: int, *, compressed: bool) -> bool:
@@ -61,8 +63,14 @@ class Observed:
         self.named = known
 
     def mark_dirty(self) -> None:
-        """Note that somebody wrote to it."""
-        self.dirty = True
+        """Note that somebody told that it was written to."""
+        self.dirty = self._was_told = True
+        self.is_untold = False
+
+    def look_whether_told(self, size_before: int) -> None:
+        """Note at a look at everything whether it grew though nobody told; whoever tells of it yet takes that back."""
+        self.is_untold = self.is_untold or (not self._was_told and self.size > size_before)
+        self._was_told = False
 
     def accept_size(self, size: int) -> None:
         """Note that it has at least `size` bytes, since so many were read."""

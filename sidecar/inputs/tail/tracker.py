@@ -81,6 +81,7 @@ class Tracker:
         self._boot = boot
         self.ignored = IgnoredFiles(name)
         self.directories: set[str] = set()  # whose changes could matter, as of the last look
+        self.untold: list[TrackedFile] = []  # are looked at more often, as of the last look
         self.is_first_look = known is None
         self._blind = False  # nobody tells what is written: what was not seen may still have been
         self._name, self._settings = name, settings
@@ -129,6 +130,14 @@ class Tracker:
         if file is not None:
             file.observed.mark_dirty()
             self.registry.activate(file)
+
+    def look_at_untold(self, now_s: float, now_ms: int) -> None:
+        """Look at the files of which nobody tells that they are written to."""
+        self.untold = [file for file in self.untold if file.observed.is_untold and not file.is_finished]
+        for file in self.untold:
+            state = stat_of(file.at)
+            if state is None or file.note(state.st_size, state.st_mtime_ns, now_s, now_ms):
+                self.registry.activate(file)
 
     def is_behind(self, file: TrackedFile) -> bool:
         """Return True if another file must be read before it; that one is read then."""
@@ -222,7 +231,10 @@ class Tracker:
             file.observed.match(path)
         del missing[file.number]
         was_noted, size = file.observed.noted, file.observed.size
-        if file.note(state.st_size, state.st_mtime_ns, when.now_s, when.now_ms):
+        is_changed = file.note(state.st_size, state.st_mtime_ns, when.now_s, when.now_ms)
+        if was_noted and not self._blind:
+            file.observed.look_whether_told(size)
+        if is_changed:
             self.registry.activate(file)
             if was_noted and not file.reached.offset and (state.st_size <= size or not file.reached.head_bytes):
                 self._perhaps_emptied.append(file)
@@ -269,6 +281,7 @@ class Tracker:
                 self.registry.finish(file)
 
     def _index(self, found: ScanResult) -> None:
+        self.untold = [file for file in self.registry.files.values() if file.observed.is_untold]
         paths = self.registry.reindex_paths()
         self.directories = found.directories | {os.path.dirname(path) for path in paths}
         for file in self.registry.files.values():
@@ -280,7 +293,8 @@ class Tracker:
 
     def _known(self, file: TrackedFile) -> Known:
         reached, observed = file.reached, file.observed
-        unread = self._blind or not observed.noted or observed.size != reached.offset or observed.dirty
+        blind = self._blind or observed.is_untold
+        unread = blind or not observed.noted or observed.size != reached.offset or observed.dirty
         return Known(
             path=file.path,
             is_rotated=file.is_rotated,

@@ -85,6 +85,7 @@ class Worker:
         self._stopping = threading.Event()
         # Moments of `clock`: when to look though nothing is told, when the last look ended, and how long it took.
         self._next_look_s = self._looked_s = self._look_took_s = 0.0
+        self._untold_s = 0.0  # when to look at the files of which nobody tells
         self._retry_s = 0.0  # nothing is read before
         self._watched = WatchedDirectories(name, watcher, self.changed, configured=settings.poll is None)
         self._commands: list[TailCommand] = []  # that wait until all in flight is committed
@@ -152,6 +153,9 @@ class Worker:
             self._tracker.written(self._written.pop())
         if now_s >= self._look_due_s():
             self._look(now_s)
+        elif self._tracker.untold and now_s >= self._untold_s:
+            self._untold_s = now_s + _POLL_S
+            self._tracker.look_at_untold(now_s, self._now_ms())
         if now_s >= self._retry_s:
             self.waiting = None
             try:
@@ -182,6 +186,8 @@ class Worker:
         """Return how long to wait if nobody wakes the thread."""
         now_s = self._clock()
         due_s = [self._look_due_s(), self._end_of_file.due_s(now_s)]
+        if self._tracker.untold:
+            due_s.append(self._untold_s)
         if self._retry_s > now_s:
             due_s.append(self._retry_s)
         elif self.registry.active or self._commands:
