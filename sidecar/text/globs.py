@@ -30,7 +30,7 @@ def name_matcher(name: str) -> re.Pattern[str]:
     return re.compile(_regex(name), re.DOTALL)
 
 
-def is_excluded(path: str, patterns: Sequence[str]) -> bool:
+def matches_any(path: str, patterns: Sequence[str]) -> bool:
     """Return whether one of `patterns` matches: a pattern without a slash the name alone, else the whole path."""
     name = path.rpartition("/")[2]
     return any(

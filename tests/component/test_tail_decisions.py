@@ -11,7 +11,7 @@ from sidecar.core.model import Checkpoint
 from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, Look, compare, digest, holds
 from sidecar.inputs.tail.rotated_names import date_in, is_related, is_successor
 from sidecar.inputs.tail.scan import discover
-from sidecar.text.globs import is_excluded, split_pattern
+from sidecar.text.globs import matches_any, split_pattern
 
 CONTENT = b"".join(b"%04d a line of a log\n" % number for number in range(200))
 OFFSET = 3000
@@ -135,8 +135,8 @@ def test_a_pattern_surely_begins_with_a_directory(pattern: str, directory: str, 
         ("*", "/x/.hidden", False),
     ],
 )
-def test_what_is_excluded(pattern: str, path: str, excluded: bool) -> None:
-    assert is_excluded(path, [pattern]) is excluded
+def test_what_matches_any(pattern: str, path: str, excluded: bool) -> None:
+    assert matches_any(path, [pattern]) is excluded
 
 
 @pytest.fixture

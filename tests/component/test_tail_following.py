@@ -17,6 +17,7 @@ import zstandard
 from sidecar.inputs.tail import snapshot
 from sidecar.inputs.tail.newcomers import LookTime
 from sidecar.inputs.tail.rotated_names import bases_of
+from sidecar.inputs.tail.short_lived import Change
 from sidecar.inputs.tail.snapshot import link_directories
 from sidecar.inputs.tail.watcher import Listener, Watcher
 from sidecar.parsing import EventBuilder, Lines
@@ -275,7 +276,7 @@ def test_a_writer_that_goes_on_in_a_deleted_file(logs: Path, log: Path) -> None:
         made.turn()
         log.unlink()
         write(log, "new\n")
-        made.worker.changed(str(log), False)
+        made.worker.changed(str(log), Change.OTHER)
         made.turn(3, 3.0)
         writer.write(b"2\n")
         made.turn(3, 3.0)
@@ -649,10 +650,10 @@ def test_a_file_that_waits_for_its_turn_is_known_when_it_is_renamed(logs: Path, 
         if number:
             log.rename(f"{log}.{number}")
         log.touch()
-        made.worker.changed(str(log), False)
+        made.worker.changed(str(log), Change.OTHER)
         made.turn(pass_s=0.2)
         write(log, f"S{number}\n")
-        made.worker.changed(str(log), True)
+        made.worker.changed(str(log), Change.WRITTEN)
         made.turn(pass_s=0.2)
     made.settle()
     made.settle()
@@ -668,9 +669,9 @@ def test_what_was_written_to_a_file_that_is_gone_when_it_is_looked_for_is_a_loss
     for file in made.worker.registry.files.values():
         file.close()
     write(log, "2\n")
-    made.worker.changed(str(log), True)
+    made.worker.changed(str(log), Change.WRITTEN)
     log.unlink()
-    made.worker.changed(str(log), False)
+    made.worker.changed(str(log), Change.OTHER)
     made.turn(3, pass_s=0.5)
     assert [loss.offset for loss in made.queue.losses] == [2]
 
@@ -688,10 +689,10 @@ def test_a_file_that_grew_though_nobody_told_is_looked_at_every_second(logs: Pat
         write(log, f"{number}\n")
         made.turn(pass_s=1.1)
         assert made.contents()[-1] == str(number)
-    made.worker.changed(str(log), True)
+    made.worker.changed(str(log), Change.WRITTEN)
     made.turn(2)
     write(log, "told\n")
-    made.worker.changed(str(log), True)
+    made.worker.changed(str(log), Change.WRITTEN)
     made.turn(2)
     assert made.contents()[-1] == "told"
     write(log, "6\n")
@@ -704,11 +705,11 @@ def test_a_file_that_grew_as_was_told_is_not_looked_at_more_often(logs: Path, lo
     write(log, "1\n")
     made.turn(2)
     write(log, "2\n")
-    made.worker.changed(str(log), True)
+    made.worker.changed(str(log), Change.WRITTEN)
     made.turn()
     write(log, "told a moment after the look\n")
     made.turn()
-    made.worker.changed(str(log), True)
+    made.worker.changed(str(log), Change.WRITTEN)
     made.turn(2, pass_s=1.1)
     write(log, "3\n")
     made.turn(2, pass_s=1.1)
@@ -853,7 +854,7 @@ def test_a_small_file_that_is_shifted_while_it_is_looked_for_is_found_at_the_sec
     for file in made.worker.registry.files.values():
         file.close()
     write(log, "2\n")
-    made.worker.changed(str(log), True)
+    made.worker.changed(str(log), Change.WRITTEN)
     log.rename(f"{log}.1")
     looked = snapshot.look_at  # type: ignore[attr-defined]
 
@@ -875,7 +876,7 @@ def test_what_was_not_read_before_it_was_compressed_is_read_though_the_copy_was_
     made = tailer(logs, paths=[f"{logs}/app*"])
     write(log, long(1) + "\n2\n")
     made.queue.mode = "full"
-    made.worker.changed(str(log), False)
+    made.worker.changed(str(log), Change.OTHER)
     made.turn(pass_s=0.3)
     for file in made.worker.registry.files.values():
         file.close()

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from sidecar.inputs.tail import watcher as watcher_module
+from sidecar.inputs.tail.short_lived import Change
 from sidecar.inputs.tail.watcher import Watcher
 from tests.support.process import wait_until
 
 
 class Heard:
     def __init__(self) -> None:
-        self.events: Counter[tuple[str, bool]] = Counter()
+        self.events: Counter[tuple[str, Change]] = Counter()
 
-    def __call__(self, path: str, written: bool) -> None:
-        self.events[path, written] += 1
+    def __call__(self, path: str, change: Change) -> None:
+        self.events[path, change] += 1
 
 
 @pytest.fixture
@@ -38,14 +39,14 @@ def test_writing_and_coming_and_going_are_told_apart(tmp_path: Path, heard: Hear
         assert watcher.watch(str(tmp_path), heard) is None
         path = tmp_path / "a.log"
         path.write_bytes(b"one\n")
-        until(lambda: heard.events[str(path), True])
-        until(lambda: heard.events[str(path), False])
+        until(lambda: heard.events[str(path), Change.WRITTEN])
+        until(lambda: heard.events[str(path), Change.CREATED])
         heard.events.clear()
         path.rename(tmp_path / "b.log")
-        until(lambda: heard.events[str(tmp_path / "b.log"), False])
+        until(lambda: heard.events[str(tmp_path / "b.log"), Change.MOVED_HERE])
         heard.events.clear()
         (tmp_path / "b.log").unlink()
-        until(lambda: heard.events[str(tmp_path / "b.log"), False])
+        until(lambda: heard.events[str(tmp_path / "b.log"), Change.REMOVED])
     finally:
         watcher.stop()
         watcher.stop()
@@ -55,9 +56,9 @@ def test_it_is_said_that_nothing_was_heard_before(tmp_path: Path, heard: Heard) 
     watcher = Watcher()
     try:
         watcher.watch(str(tmp_path), heard)
-        assert heard.events == {(str(tmp_path), False): 1}
+        assert heard.events == {(str(tmp_path), Change.OTHER): 1}
         watcher.watch(str(tmp_path), heard)
-        assert heard.events == {(str(tmp_path), False): 1}
+        assert heard.events == {(str(tmp_path), Change.OTHER): 1}
     finally:
         watcher.stop()
 
@@ -71,8 +72,8 @@ def test_a_thousand_writes_are_far_fewer_events(tmp_path: Path, heard: Heard) ->
             for _ in range(1000):
                 file.write(b"x\n")
                 time.sleep(0.0002)
-        until(lambda: heard.events[str(path), True])
-        assert heard.events[str(path), True] < 200
+        until(lambda: heard.events[str(path), Change.WRITTEN])
+        assert heard.events[str(path), Change.WRITTEN] < 200
     finally:
         watcher.stop()
 
@@ -85,15 +86,15 @@ def test_a_directory_that_goes_is_told_and_can_be_watched_again(tmp_path: Path, 
         watcher.watch(str(directory), heard)
         heard.events.clear()
         directory.rmdir()
-        until(lambda: heard.events[str(directory), False])
+        until(lambda: heard.events[str(directory), Change.OTHER])
         directory.mkdir()
         heard.events.clear()
         until(lambda: watcher.watch(str(directory), heard) is None)
         (directory / "x").touch()
-        until(lambda: heard.events[str(directory / "x"), False])
+        until(lambda: heard.events[str(directory / "x"), Change.CREATED])
         heard.events.clear()
         assert watcher.watch(str(tmp_path / "none"), heard) is None, "it lived too short, which is no fault of inotify"
-        assert heard.events[str(tmp_path / "none"), False], "so look again"
+        assert heard.events[str(tmp_path / "none"), Change.OTHER], "so look again"
     finally:
         watcher.stop()
 
@@ -103,19 +104,19 @@ def test_a_directory_can_be_watched_again_as_soon_as_it_is_told_that_it_went(tmp
     directory = tmp_path / "d"
     directory.mkdir()
 
-    def make_it_again(path: str, written: bool) -> None:
+    def make_it_again(path: str, change: Change) -> None:
         if path == str(directory) and not directory.exists():
             directory.mkdir()
             assert watcher.watch(path, make_it_again) is None
-        heard(path, written)
+        heard(path, change)
 
     try:
         watcher.watch(str(directory), make_it_again)
         heard.events.clear()
         directory.rmdir()
-        until(lambda: heard.events[str(directory), False])
+        until(lambda: heard.events[str(directory), Change.OTHER])
         (directory / "x").touch()
-        until(lambda: heard.events[str(directory / "x"), False])
+        until(lambda: heard.events[str(directory / "x"), Change.CREATED])
     finally:
         watcher.stop()
 
@@ -129,7 +130,7 @@ def test_nothing_is_heard_of_what_is_not_watched_any_more(tmp_path: Path, heard:
         watcher.unwatch(str(tmp_path), heard)
         heard.events.clear()
         (tmp_path / "x").touch()
-        until(lambda: other.events[str(tmp_path / "x"), False])
+        until(lambda: other.events[str(tmp_path / "x"), Change.CREATED])
         assert not heard.events
         assert [thread.name for thread in threading.enumerate()].count("tail-watch") == 1
     finally:

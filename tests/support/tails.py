@@ -14,7 +14,7 @@ from sidecar.inputs.tail.event_builders import make_event_builder
 from sidecar.inputs.tail.messages import BlockResult, ReadBlock, TailCommand
 from sidecar.inputs.tail.reading import ReadingRules
 from sidecar.inputs.tail.tracker import HostBoot
-from sidecar.inputs.tail.watcher import Watcher
+from sidecar.inputs.tail.watcher import Listener, Watcher
 from sidecar.inputs.tail.worker import Worker
 from tests.support.fakes import Clock
 
@@ -97,10 +97,10 @@ class TailQueue:
 class NoWatcher(Watcher):
     """Nothing is ever heard of; whoever tests says when to look."""
 
-    def watch(self, directory: str, listener: Callable[[str, bool], None]) -> str | None:
+    def watch(self, directory: str, listener: Listener) -> str | None:
         return None
 
-    def unwatch(self, directory: str, listener: Callable[[str, bool], None]) -> None:
+    def unwatch(self, directory: str, listener: Listener) -> None:
         return None
 
 

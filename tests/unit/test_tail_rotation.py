@@ -30,12 +30,14 @@ from sidecar.inputs.tail.rotation import (
     Reopened,
     Restarted,
     Seen,
+    ShortLived,
     Unknowable,
     Unnamed,
     Wait,
     decide,
     decide_first_read,
     decide_new,
+    decide_short_lived,
 )
 
 PLAIN, PACKED, AT_HOME = [
@@ -222,3 +224,21 @@ def test_what_a_path_is_that_nobody_knows(seen: NewPath, decision: NewFile | Loo
 )
 def test_whether_an_open_file_is_a_copy(seen: FirstRead, decision: Any) -> None:
     assert decide_first_read(seen) == decision
+
+
+@pytest.mark.parametrize(
+    ("what", "one", "decision"),
+    [
+        ("a look saw it", ShortLived(is_known=True, is_link=False, was_written=True), "nothing"),
+        ("rotated and compressed at once", ShortLived(is_copy=True, is_link=False, was_written=True), "nothing"),
+        ("a link pointed elsewhere twice", ShortLived(is_link=True, target_is_there=True), "read"),
+        ("and what it led to is gone", ShortLived(is_link=True), "lost"),
+        ("made, written to, and made again", ShortLived(is_link=False, was_written=True), "lost"),
+        ("made, and made again", ShortLived(is_link=False), "nothing"),
+        ("too fast to be seen", ShortLived(was_written=True), "lost"),
+        ("too fast, and nothing was written", ShortLived(), "nothing"),
+        ("too fast, and a link is there now", ShortLived(link_is_there_now=True), "lost"),
+    ],
+)
+def test_what_was_gone_before_anybody_looked(what: str, one: ShortLived, decision: str) -> None:
+    assert decide_short_lived(one) == decision, what

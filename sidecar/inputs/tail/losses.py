@@ -19,6 +19,15 @@ def unread(file: TrackedFile, why: str, now_ms: int) -> Loss:
     return _loss(file, file.reached.offset, at_most, LossReason.UNREAD, why, now_ms)
 
 
+def short_lived(tail: str, path: str, since_ms: int, now_ms: int) -> Loss:
+    """Return the loss of what came to a path, and was gone before anybody looked; nobody knows how much."""
+    why = "a file came to this path and was gone before it could be read"
+    return Loss(
+        tail=tail, path=path, offset=0, at_most=None, reason=LossReason.UNREAD, why=why, since_ms=since_ms,
+        found_ms=now_ms,
+    )  # fmt: skip
+
+
 def window(file: TrackedFile, offset: int, copied_ms: float, what: str, copy: str, now_ms: int) -> Loss:
     """Return the loss of what somebody may have written between the copying, up to `offset`, and the truncation."""
     why = f"{what}; what was written after it was copied to {copy}"

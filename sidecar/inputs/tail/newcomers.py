@@ -195,6 +195,11 @@ class Newcomers:
                 last = self._insert(path, one, last, when)
         return last
 
+    def insert_after_newest(self, path: str, one: Candidate, when: LookTime) -> None:
+        """Insert a file that was at `path` behind those that are rotated away, and not behind what is there now."""
+        newest = self._registry.newest_at(path)
+        self._insert(path, one, newest if newest is not None and newest.is_rotated else None, when)
+
     def _insert(self, path: str, one: Candidate, after: TrackedFile | None, when: LookTime) -> TrackedFile:
         """Take in a file that was at `path`, and is already rotated away."""
         start = self._registry.blank(path, one.path, one.identity, when.now_ms)

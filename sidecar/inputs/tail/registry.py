@@ -30,15 +30,15 @@ class Registry:
         self._had: set[tuple[int, int, str, int]] = set()  # inode, path and last change of those that left
         self._bases: set[str] = set()  # the names of all that were ever here
         self._tail = tail
-        self._next = 1
+        self.next_number = 1
         for checkpoint in checkpoints:
-            self._next = max(self._next, checkpoint.number + 1)
+            self.next_number = max(self.next_number, checkpoint.number + 1)
             other = bool(boot and checkpoint.boot and checkpoint.boot != boot)
             self.add(TrackedFile(checkpoint, saved=True, from_other_boot=other))
 
     def blank(self, path: str, at: str, identity: tuple[int, int], now_ms: int) -> Checkpoint:
         """Return the checkpoint of a file that was found at `path`, and really is `at`; nothing of it is read."""
-        number, self._next = self._next, self._next + 1
+        number, self.next_number = self.next_number, self.next_number + 1
         return Checkpoint(
             tail=self._tail, number=number, path=path, at=at, device=identity[0], inode=identity[1], seen_ms=now_ms,
             boot=self.boot,
@@ -114,6 +114,10 @@ class Registry:
     def was_here(self, identity: tuple[int, int], path: str, modified_ns: int) -> bool:
         """Return True if it is, or was, a file of the tail."""
         return identity in self._by_identity or (*identity, path, modified_ns) in self._had
+
+    def knows_inode(self, identity: tuple[int, int]) -> bool:
+        """Return True if the inode is, or lately was, that of a file of the tail."""
+        return identity in self._by_identity or any((one.device, one.inode) == identity for one in self.gone)
 
     def may_be_rotated(self, path: str) -> bool:
         """Return True if the name is that of a rotated file of some that is, or was, followed."""

@@ -325,6 +325,37 @@ def decide_new(seen: NewPath) -> NewFile | LookFor:
     return NewFile.AT_END if left_out else NewFile.AT_BEGINNING
 
 
+class ShortLived(msgspec.Struct, frozen=True, kw_only=True):
+    """Say what is known of what stood at a path and was gone before anybody looked."""
+
+    is_known: bool = False  # its inode, or the inode of what is there now, is or was a file of the tail
+    is_copy: bool = False  # it has the name of a rotated file, or a compressed one of its name is there
+    is_link: bool | None = None  # None: nobody saw what it was
+    target_is_there: bool = False  # where the link led to is a file, and may be read
+    was_written: bool = False
+    link_is_there_now: bool = False
+
+
+def decide_short_lived(one: ShortLived) -> Literal["read", "lost", "nothing"]:
+    """Return whether what stood at a path can still be read, or is a loss.
+
+    | what is known                                                 | decision |
+    |---------------------------------------------------------------|----------|
+    | a file of the tail; or a rotated one, which is looked for     | nothing  |
+    | a link, and what it led to is there                           | read     |
+    | a link, and what it led to is not there                       | lost     |
+    | a file, or nobody saw: it was written to                      | lost     |
+    | nobody saw, and a link is there now: so it may have been one  | lost     |
+    | anything else: a file that was empty                          | nothing  |
+    """
+    if one.is_known or one.is_copy:
+        return "nothing"
+    if one.is_link and one.target_is_there:
+        return "read"
+    lost = one.is_link or one.was_written or (one.is_link is None and one.link_is_there_now)
+    return "lost" if lost else "nothing"
+
+
 class FirstRead(msgspec.Struct, frozen=True, kw_only=True):
     """Say what is seen of an open file before the first block of it is read."""
 

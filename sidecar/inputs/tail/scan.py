@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from sidecar.core.errors import in_words
-from sidecar.text.globs import ANY_DEPTH, is_excluded, is_plain, name_matcher, split_pattern
+from sidecar.text.globs import ANY_DEPTH, is_plain, matches_any, name_matcher, split_pattern
 
 _MAX_FILES = 100_000
 _ROOT = 0
@@ -94,7 +94,7 @@ class _Look:
 
     def _take(self, directory: str, name: str) -> None:
         for path in self._names(directory, name):
-            if path in self.found.files or is_excluded(path, self._exclude):
+            if path in self.found.files or matches_any(path, self._exclude):
                 continue
             if len(self.found.files) >= _MAX_FILES:
                 self.found = msgspec.structs.replace(self.found, more=True)
@@ -152,8 +152,7 @@ class _Look:
                 found = os.lstat(place)
                 if not stat.S_ISLNK(found.st_mode):
                     return found
-                trusted = found.st_uid in (_ROOT, os.geteuid(), target.st_uid)
-                if not trusted and self._is_open_to_all(os.path.dirname(place)):
+                if not self.is_trusted(found.st_uid, target, os.path.dirname(place)):
                     self.found.refused[path] = (
                         f"a link of user {found.st_uid} to what is not theirs, in a directory that everybody can write"
                         " to; follow_links: true follows it"
@@ -165,6 +164,10 @@ class _Look:
         except OSError:
             pass
         return None
+
+    def is_trusted(self, owner: int, target: os.stat_result, directory: str) -> bool:
+        """Return True unless a link in `directory` that user `owner` made may be planted."""
+        return owner in (_ROOT, os.geteuid(), target.st_uid) or not self._is_open_to_all(directory)
 
     def _is_open_to_all(self, directory: str) -> bool:
         """Return True if everybody can write to `directory`, or to one above it, and so make one like it."""
@@ -201,6 +204,20 @@ class _Look:
     def _close(self, path: str, error: OSError) -> None:
         self.found.refused[path] = in_words(error)
         self.found.closed.add(path)
+
+
+def behind_link(path: str, target: str, owner: int, *, follow_links: bool) -> os.stat_result | None:
+    """Return the file to which a link led that stood at `path`; None if there is none, or it may be planted.
+
+    `target` is the next path on the way, `owner` the number of the user who made the link.
+    """
+    there = discover([target], (), follow_links=follow_links).files.get(target)
+    if there is None or follow_links:
+        return there
+    look = _Look((), follow_links=False)
+    directory = os.path.dirname(path)
+    trusted = look.may_enter(directory) and look.is_trusted(owner, there, directory)
+    return there if trusted else None
 
 
 def list_directory(directory: str) -> list[os.DirEntry[str]]:

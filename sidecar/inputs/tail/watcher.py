@@ -4,7 +4,7 @@ It uses watchdog's reader of inotify itself, in one thread for all tails, and no
 threads and several queues for each directory. And it pauses after each reading, so that the kernel joins what happens
 to the same file meanwhile: a thousand writes are then a hundred events.
 
-    kernel ─> read_events ─> on_event of each directory ─> listener(path, structure changed?)
+    kernel ─> read_events ─> on_event of each directory ─> listener(path, change)
 """
 
 import errno
@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from sidecar.core.errors import in_words
+from sidecar.inputs.tail.short_lived import Change
 
 try:
     from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD
@@ -26,9 +27,16 @@ except (ImportError, OSError):
 
 _PAUSE_S = 0.01
 # Not IN_DELETE_SELF: it is heard before the watch has ended, when the directory could not be watched anew yet.
+_CHANGES = {
+    "IN_MODIFY": Change.WRITTEN,
+    "IN_CREATE": Change.CREATED,
+    "IN_MOVED_TO": Change.MOVED_HERE,
+    "IN_MOVED_FROM": Change.MOVED_AWAY,
+    "IN_DELETE": Change.REMOVED,
+}
 _STRUCTURE = ("IN_CREATE", "IN_DELETE", "IN_MOVED_FROM", "IN_MOVED_TO", "IN_MOVE_SELF", "IN_ATTRIB")
-Listener = Callable[[str, bool], None]
-"""Told a path, and whether it is that of a file that was written to (else: that something came, went or moved)."""
+Listener = Callable[[str, Change], None]
+"""Told a path, and what happened there; OTHER: perhaps anything."""
 AS_CONFIGURED = "as configured"
 log = structlog.get_logger("inputs.tail")
 
@@ -62,12 +70,12 @@ class Watcher:
                     self._thread.start()
                 made.begin(self._reader.add_callback(os.fsencode(directory), _mask(), made, id(made)))
         except (FileNotFoundError, NotADirectoryError):  # it lived too short, which is no fault of inotify
-            listener(directory, False)
+            listener(directory, Change.OTHER)
             return None
         except OSError as error:
             return _reason(error)
         self._directories[directory, listener] = made
-        listener(directory, False)
+        listener(directory, Change.OTHER)
         return None
 
     def unwatch(self, directory: str, listener: Listener) -> None:
@@ -139,17 +147,21 @@ class _Directory:
         self.number = number
 
     def on_event(self, event: "InotifyEvent") -> None:
-        written = bool(event.mask & InotifyConstants.IN_MODIFY)
         if event.mask & InotifyConstants.IN_MOVE_SELF:
             self.alive = False  # it is somewhere else now, and what is at its path is another one
-        self._listener(os.path.join(self._path, os.fsdecode(event.name)) if event.name else self._path, written)
+        path = os.path.join(self._path, os.fsdecode(event.name)) if event.name else self._path
+        self._listener(path, _change(event.mask) if event.name else Change.OTHER)
 
     def on_watch_deleted(self, _: Any) -> None:
         self.alive, self.deleted = False, True
-        self._listener(self._path, False)
+        self._listener(self._path, Change.OTHER)
 
     def on_queue_overflow(self) -> None:
-        self._listener(self._path, False)
+        self._listener(self._path, Change.OTHER)
+
+
+def _change(mask: int) -> Change:
+    return next((change for name, change in _CHANGES.items() if mask & getattr(InotifyConstants, name)), Change.OTHER)
 
 
 def _mask() -> Any:

@@ -26,6 +26,7 @@ from sidecar.inputs.tail.messages import Action, BlockResult, CommitPort, ReadBl
 from sidecar.inputs.tail.reading import NothingRead, ReadingRules, read_block, read_less
 from sidecar.inputs.tail.saver import Saver
 from sidecar.inputs.tail.scan import IgnoredFiles
+from sidecar.inputs.tail.short_lived import Change
 from sidecar.inputs.tail.tracked_file import Changed, TrackedFile
 from sidecar.inputs.tail.tracker import HostBoot, Tracker
 from sidecar.inputs.tail.watcher import WatchedDirectories, Watcher
@@ -120,9 +121,10 @@ class Worker:
         self._inbox.append(message)
         self._wake.set()
 
-    def changed(self, path: str, written: bool) -> None:
+    def changed(self, path: str, change: Change) -> None:
         """Note that something happened at `path`; from the watcher's thread."""
-        if written:
+        self._tracker.arrivals.tell(path, change)
+        if change is Change.WRITTEN:
             self._written.add(path)
         else:
             self._structure = True
