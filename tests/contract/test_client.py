@@ -27,7 +27,9 @@ async def cut(server: asyncio.Server, writers: list[asyncio.StreamWriter]) -> No
     await asyncio.sleep(0.01)
 
 
-def play(answer: Answer, body: bytes = b"{}", times: int = 1, timeout_s: float = 2.0) -> list[Reply | Failure]:
+def play(
+    answer: Answer, body: bytes = b"{}", times: int = 1, timeout_s: float = 2.0, deadline_s: float | None = None
+) -> list[Reply | Failure]:
     writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,6 +51,8 @@ def play(answer: Answer, body: bytes = b"{}", times: int = 1, timeout_s: float =
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         client = Client(timeout_s=timeout_s, tls=ssl.create_default_context, connections=4)
+        assert client.deadline_s == 4 * timeout_s
+        client.deadline_s = deadline_s or client.deadline_s
         answers = [await client.post(f"http://127.0.0.1:{port}", body) for _ in range(times)]
         await client.close()
         await cut(server, writers)
@@ -88,6 +92,40 @@ def test_whatever_is_no_answer_is_a_failure(answer: Answer, words: str) -> None:
     (failure,) = play(answer, timeout_s=0.3)
     assert isinstance(failure, Failure)
     assert words in failure.error
+
+
+def test_an_answer_that_comes_byte_by_byte_does_not_hold_a_request_for_ever() -> None:
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    assert play(drip, deadline_s=0.2) == [Failure("no complete answer within 0.2 s", hung=True)]
+
+
+def test_who_waits_for_a_proxy_is_sent_elsewhere_and_nobody_else() -> None:
+    async def run() -> None:
+        client = Client(timeout_s=2.0, tls=ssl.create_default_context, connections=1)
+
+        async def wait(url: str) -> bool:
+            async with client.turn(url, "waiting", 1) as granted:
+                return granted
+
+        async with client.turn("http://a", "busy", 1), client.turn("http://b", "busy", 1):
+            waits = [asyncio.create_task(wait(url)) for url in ("http://a", "http://b")]
+            await asyncio.sleep(0)
+            assert client.is_contended("http://a")
+            client.dismiss("http://a")
+            assert await waits[0] is False
+            assert client.is_contended("http://b")
+            waits[0] = asyncio.create_task(wait("http://a"))
+            await asyncio.sleep(0)
+            client.dismiss()
+            assert await asyncio.gather(*waits) == [False, False]
+
+    asyncio.run(asyncio.wait_for(run(), 10))
 
 
 def test_nothing_of_a_request_waits_for_the_garbage_collector() -> None:

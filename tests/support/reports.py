@@ -41,3 +41,11 @@ def report(*items: Any, data_id: int = DATA_ID, token: str = "token-of-the-test-
 
 def dump(document: Any) -> bytes:
     return json.dumps(document).encode()
+
+
+def growing(by: int) -> bytes:
+    """An event that is so many bytes longer when its dimensions have become text."""
+    whole, rest = divmod(by, 306)
+    numbers = [b"1e308"] * whole + [b"1e%03d" % (rest + 2)]
+    fields = b",".join(b'"%d":%b' % (index, number) for index, number in enumerate(numbers))
+    return b'{"event_name":"a","target":"t","event":{"content":""},"dimension":{%b},"timestamp":1587218838000}' % fields

@@ -39,13 +39,14 @@ def test_many_streams_of_one_cause_are_one_line_and_so_is_its_end(log: Log) -> N
         fail(causes, lane)
     assert [line for line, _ in log.lines] == ["WARNING delivery failed, will be retried"]
     assert "sidecar reload" in log.lines[0][1]["cure"]
-    clock.now_s += 90
+    assert log.lines[0][1]["stream"] == "stream a"
+    clock.now_s += 90.26
     for lane in "abc":
         causes.recovered(lane)
     assert log.lines[1:] == [
         (
             "INFO delivery resumed",
-            {"streams": 3, "was": "HTTP 401: bad token", "failures": 30, "after_s": 90.0},
+            {"streams": 3, "was": "HTTP 401: bad token", "failures": 30, "after_s": 90.3},
         )
     ]
 
@@ -59,6 +60,19 @@ def test_a_cause_that_changes_is_said_and_dated_anew(log: Log) -> None:
     causes.recovered("a")
     assert log.lines[-1][1]["stream"] == "stream a"
     assert fail(causes, "a", "proxy", "Connection refused"), "it is new again"
+    assert log.lines[-1] == (
+        "WARNING delivery failed, will be retried",
+        {"stream": "stream a", "error": "Connection refused"},
+    )
+
+
+def test_a_cause_that_turned_into_another_for_its_last_lane_is_over(log: Log) -> None:
+    causes = Causes(Clock())
+    fail(causes, "a", "proxy", "Connection refused")
+    fail(causes, "b", "proxy", "Connection refused")
+    fail(causes, "a", "busy", "HTTP 503")
+    causes.recovered("b")
+    assert log.lines[-1][1]["was"] == "Connection refused"
 
 
 def test_numbers_in_the_words_make_no_other_cause(log: Log) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import random
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +20,7 @@ from sidecar.forward.outcome import (
     DataFault,
     Delivered,
     Failure,
+    Looped,
     Misrouted,
     ProxyDown,
     RefusedUnknown,
@@ -90,6 +93,7 @@ def test_a_token_cannot_break_out_of_its_string() -> None:
         (Reply(200, {}, b"[" * 60_000), ProxyDown),
         (Reply(201, {}, GOOD), ProxyDown),
         (Reply(204, {}, b""), ProxyDown),
+        (Reply(300, {}, b""), Misrouted),
         (Reply(301, {}, GOOD), Misrouted),
         (Reply(302, {}, b""), Misrouted),
         (Reply(400, {}, b'{"message":"bad","result":"false"}'), DataFault),
@@ -104,16 +108,46 @@ def test_a_token_cannot_break_out_of_its_string() -> None:
         (Reply(413, {}, b""), TooLarge),
         (Reply(418, {}, b""), RefusedUnknown),
         (Reply(422, {}, GOOD), DataFault),
+        (Reply(422, {}, b"<html>"), Misrouted),
         (Reply(425, {}, b""), Busy),
         (Reply(429, {}, b""), Busy),
         (Reply(429, {}, b"{}"), Throttled),
         (Reply(500, {}, GOOD), ProxyDown),
         (Reply(503, {}, b""), ProxyDown),
+        (Reply(508, {}, GOOD), Looped),
+        (Reply(508, {}, b"<html>"), ProxyDown),
         (Failure("ConnectError: refused"), ProxyDown),
     ],
 )
 def test_outcomes(answer: Any, expected: type) -> None:
     assert type(judge(answer, NOW, secret="token-1234")) is expected
+
+
+NO = b'{"result":"false","message":"no"}'
+IN_30_S = {"retry-after": "Thu, 01 Jan 2026 12:00:30 GMT"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (Reply(200, {}, b""), ProxyDown("HTTP 200: not a proxy's acknowledgement")),
+        (Reply(302, {}, b""), Misrouted("HTTP 302")),
+        (Reply(400, {}, NO), DataFault("HTTP 400: no", 400)),
+        (Reply(401, {}, b'{"result":"false"}'), Unauthorized("HTTP 401")),
+        (Reply(401, {}, b"who?"), Misrouted("HTTP 401: who?: not in a proxy's words")),
+        (Reply(404, {}, b"gone"), Misrouted("HTTP 404: gone")),
+        (Reply(413, {}, b"a\tlot\x00too\x00\x00long"), TooLarge("HTTP 413: a lot too long", 413)),
+        (Reply(418, {}, b'{"message":7}'), RefusedUnknown("HTTP 418")),
+        (Reply(429, IN_30_S, NO), Throttled("HTTP 429: no", 30.0)),
+        (Reply(429, IN_30_S, b""), Busy("HTTP 429", 30.0)),
+        (Reply(503, IN_30_S, NO), ProxyDown("HTTP 503: no", 30.0)),
+        (Reply(508, IN_30_S, NO), Looped("HTTP 508: no")),
+        (Failure("ReadTimeout", hung=True), ProxyDown("ReadTimeout", hung=True)),
+        (Failure("ended", gave_way=True), ProxyDown("ended", gave_way=True)),
+    ],
+)
+def test_an_outcome_says_what_came_and_when_to_come_again(answer: Any, expected: Any) -> None:
+    assert judge(answer, NOW, secret="token-1234") == expected
 
 
 @given(st.integers(100, 599), st.binary(max_size=80))
@@ -154,6 +188,22 @@ def test_no_part_of_the_token_is_repeated(text: str, status: int | None) -> None
 
 
 @pytest.mark.parametrize(
+    ("secret", "text", "shown"),
+    [
+        ("tok", "no tok here", True),  # so short that any word may have it
+        ("toke", "no toke here", False),
+        ("toke", "no tok here", True),
+        (SECRET, SECRET[-8:], False),
+        (SECRET, SECRET[-7:], True),
+        (SECRET, SECRET[:7], True),
+    ],
+)
+def test_words_that_hold_less_than_a_part_of_the_token_are_shown(secret: str, text: str, shown: bool) -> None:
+    hidden = "(its words are not shown, since they repeat the access token)"
+    assert judge(Failure(text), NOW, secret=secret) == ProxyDown(text if shown else hidden)
+
+
+@pytest.mark.parametrize(
     ("value", "seconds"),
     [
         (None, None),
@@ -177,17 +227,30 @@ def test_retry_after_of_a_date_goes_by_the_given_now() -> None:
     assert retry_after_s("Thu, 01 Jan 2026 12:00:30 GMT", NOW + timedelta(seconds=20)) == 10
 
 
+@pytest.fixture
+def far_east() -> Iterator[None]:
+    """A host whose local time is not UTC."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "CST-8")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 @pytest.mark.parametrize(
     ("date", "ahead_s"),
     [
         ("Thu, 01 Jan 2026 12:00:30 GMT", 30.0),
         ("Thu, 01 Jan 2026 11:59:00 GMT", -60.0),
         ("Thu, 01 Jan 2026 12:00:00 -0000", 0.0),
+        ("Thu, 01 Jan 2026 12:00:00", 0.0),
+        ("Thu, 01 Jan 2026 20:00:30 +0800", 30.0),
         ("yesterday", None),
         ("", None),
         ("Thu, 01 Jan 99999999999999999999 12:00:30 GMT", None),
     ],
 )
+@pytest.mark.usefixtures("far_east")
 def test_the_clock_of_the_proxy(date: str, ahead_s: float | None) -> None:
     sent_s = NOW.timestamp() + 0.25
     assert skew_s(Reply(200, {"date": date}, b""), sent_s, sent_s + 0.5) == ahead_s
@@ -200,6 +263,8 @@ def test_the_clock_of_the_proxy(date: str, ahead_s: float | None) -> None:
         (Reply(401, {}, b'{"code":"401","message":"invalid token","result":"false"}'), True),
         (Reply(400, {}, b'{"result":"false"}'), True),
         (Reply(200, {}, GOOD), True),
+        (Reply(499, {}, b'{"result":"false"}'), True),
+        (Reply(500, {}, b'{"result":"false"}'), False),
         (Reply(503, {}, b'{"result":"false"}'), False),
         (Reply(200, {}, b"<html>"), False),
         (Reply(404, {}, b"{}"), False),

@@ -1,11 +1,12 @@
 """Never above the rate, in any window, whatever the proxy answers, also across restarts; slower after each 429."""
 
+import math
 from collections import deque
 from random import Random
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.core.units import Rate
@@ -13,6 +14,8 @@ from sidecar.forward.limiter import Limiter, Snapshot
 from tests.fleet.simulation import HOUR_S, LIMIT, SlidingWindow, TokenBucket, figures, halving, recovery_s
 
 RATES = [Rate(1000, 60.0), Rate(1, 60.0), Rate(2, 1.0), Rate(99, 60.0), Rate(5000, 3600.0), Rate(1, 3600.0)]
+CEILING_PER_S = Limiter(LIMIT, random=lambda: 0.0).share_per_s
+"""What a host may send alone, which is its share until it is refused."""
 ACTIONS = st.lists(
     st.tuples(st.floats(0, 5), st.sampled_from(["send", "send", "send", "accept", "refuse", "refuse late", "restart"])),
     max_size=300,
@@ -206,13 +209,113 @@ def test_a_lone_host_is_back_at_the_ceiling_within_two_hours_after_any_number_of
     assert len([at_s for at_s in times if at_s > 100 + HOUR_S * 2 - 60]) >= 0.96 * LIMIT.count
 
 
-@given(st.integers(0, 40), st.floats(0, 1e4), st.booleans())
-def test_what_was_learnt_survives_a_restart(refusals: int, off_s: float, same_boot: bool) -> None:
+@given(st.integers(0, 40), st.floats(0, 1e4), st.booleans(), st.booleans())
+@example(40, 0.0, True, True)  # it has the longest hold, and the longest wait
+def test_what_was_learnt_survives_a_restart(refusals: int, off_s: float, same_boot: bool, sent: bool) -> None:
     before, after = slowed(LIMIT, refusals), new(LIMIT)
+    if sent:
+        before.spend(100)
     after.restore(before.snapshot(), 100 + off_s, same_boot=same_boot)
     assert after.share_per_s == before.share_per_s
     if same_boot:
         assert after.wait_s(100 + off_s) == pytest.approx(before.wait_s(100 + off_s))
+        assert after.snapshot() == before.snapshot()
+    elif refusals == 0:
+        assert after.pace_per_s(100 + off_s) == before.pace_per_s(100 + off_s)
+
+
+def test_hosts_that_boot_together_do_not_send_together() -> None:
+    saved = slowed(LIMIT, 40).snapshot()
+    longest = restored(msgspec.structs.replace(saved, grows_from_s=1e9, next_s=1e9), same_boot=True)
+    for draw in (0.0, 0.25, 0.5, 0.75):
+        found = restored(saved, same_boot=False, draw=draw)
+        assert found.next_s - 100 == pytest.approx(draw * 2 / saved.share_per_s), "two of its share's spacings"
+        assert found.grows_from_s - 100 == pytest.approx(draw * (longest.grows_from_s - 100)), "one hold"
+
+
+def restored(saved: Snapshot, *, same_boot: bool, draw: float = 0.0) -> Snapshot:
+    """The state right after a restart at second 100."""
+    limiter = Limiter(LIMIT, random=lambda: draw)
+    limiter.restore(saved, 100.0, same_boot=same_boot)
+    return limiter.snapshot()
+
+
+@given(st.integers(1, 40), st.floats(-1, 3))
+@example(40, 0.0)
+@example(40, 0.5)
+@example(40, 2.0)
+def test_the_next_request_leaves_when_the_pace_has_added_up_to_one(refusals: int, before_the_turn: float) -> None:
+    """`before_the_turn`: in spacings of a hold."""
+    limiter = slowed(LIMIT, refusals)
+    now_s = limiter.snapshot().grows_from_s - before_the_turn * 2 / limiter.share_per_s
+    if limiter.pace_per_s(now_s) < CEILING_PER_S:
+        limiter.spend(now_s)
+        until_s = limiter.snapshot().next_s
+        if limiter.pace_per_s(until_s) < CEILING_PER_S:
+            turn_s = min(max(limiter.snapshot().grows_from_s, now_s), until_s)
+            assert due(limiter, now_s, turn_s) + due(limiter, turn_s, until_s) == pytest.approx(1, rel=0.001)
+
+
+def due(limiter: Limiter, start_s: float, end_s: float) -> float:
+    """How many requests the pace adds up to."""
+    step_s = (end_s - start_s) / 200
+    return sum(limiter.pace_per_s(start_s + (index + 0.5) * step_s) * step_s for index in range(200))
+
+
+def test_a_turn_begins_with_a_jump_and_grows_from_there() -> None:
+    limiter = slowed(LIMIT, 10)
+    begins_s, steady = limiter.snapshot().grows_from_s, limiter.share_per_s / 2
+    assert limiter.pace_per_s(begins_s - 0.001) == steady
+    assert limiter.pace_per_s(begins_s) == steady + CEILING_PER_S / 20
+    assert limiter.pace_per_s(begins_s + 120) == pytest.approx((steady + CEILING_PER_S / 20) * math.e)
+
+
+@pytest.mark.parametrize(
+    ("part", "accepted", "left"),
+    [
+        (1, True, 0.8),
+        (1, False, 0.5),
+        (0.0101, True, 1 - 0.05 * math.sqrt(5.05)),
+        (0.0101, False, 0.5),
+        (0.00995, False, 1 - 0.05 * math.sqrt(4.975)),
+        (1 / 500, True, 0.95),
+        (1 / 500, False, 0.95),
+        (1 / 1000, True, 0.975),
+    ],
+)
+def test_a_refusal_takes_more_from_who_has_more_and_half_if_nothing_was_accepted_since_the_last(
+    part: float, accepted: bool, left: float
+) -> None:
+    limiter = new(LIMIT)
+    limiter.refused(1.0, 0.0, None)
+    assert limiter.share_per_s == CEILING_PER_S / 2, "nothing was ever accepted"
+    if accepted:
+        limiter.accepted(2.0)
+    limiter.share_per_s = part * CEILING_PER_S
+    limiter.refused(4.0, 3.0, None)
+    assert limiter.share_per_s == pytest.approx(left * part * CEILING_PER_S)
+
+
+@pytest.mark.parametrize("draw", [0.0, 0.5])
+@pytest.mark.parametrize(("part", "longest_s"), [(1, 10), (1 / 1000, 1000 / CEILING_PER_S / 0.975)])
+def test_who_was_refused_waits_at_random_up_to_one_spacing_or_ten_seconds(
+    draw: float, part: float, longest_s: float
+) -> None:
+    limiter = Limiter(LIMIT, random=lambda: draw)
+    limiter.accepted(1.0)
+    limiter.share_per_s = part * CEILING_PER_S
+    limiter.refused(10.0, 5.0, None)
+    assert limiter.wait_s(10.0) == pytest.approx(draw * longest_s)
+    limiter.refused(10.0, 6.0, None)  # it was on its way together with the other
+    assert limiter.wait_s(10.0) == pytest.approx(draw * longest_s)
+
+
+def test_a_refusal_of_what_is_paid_back_makes_no_hold() -> None:
+    limiter = new(LIMIT)
+    limiter.spend(10.0)
+    assert limiter.snapshot().owed_until_s == pytest.approx(10 + 1 / CEILING_PER_S)
+    limiter.refused(20.0, 10.0, None)
+    assert limiter.snapshot().grows_from_s == 20
 
 
 @given(st.floats(-1e12, 1e12), st.floats(0, 1e12), st.booleans())

@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidecar.core.errors import Rejected
+from sidecar.core.errors import Rejected, Rejection
+from sidecar.core.model import Kind
 from sidecar.report import CheckedLines, Rules, check_items, check_lines
 from sidecar.report.fast import judge_plain_lines
-from tests.support.reports import NOW_MS, event, report, sample, without
+from tests.support.reports import NOW_MS, event, growing, report, sample, without
 from tests.support.strategies import items
 
 RULES = Rules(default_target="0:10.0.0.1")
@@ -20,8 +21,12 @@ def block(*lines: Any) -> bytes:
     return b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
 
 
-def check(*lines: Any, rules: Rules = RULES, block_bytes: int = 40_000, event_bytes: int = 490_000) -> CheckedLines:
-    return check_lines(block(*lines), rules, now_ms=NOW_MS, block_bytes=block_bytes, event_bytes=event_bytes)
+def check(
+    *lines: Any, rules: Rules = RULES, block_bytes: int = 40_000, event_bytes: int = 490_000, skew_ms: int = 0
+) -> CheckedLines:
+    return check_lines(
+        block(*lines), rules, now_ms=NOW_MS, block_bytes=block_bytes, event_bytes=event_bytes, skew_ms=skew_ms
+    )
 
 
 def taken(checked: CheckedLines) -> dict[str, list[Any]]:
@@ -44,6 +49,15 @@ def test_plain_events_travel_as_they_came() -> None:
     assert [part.body for part in checked.blocks["event"]] == [block(first, second)[:-1].replace(b"\n", b",")]
     assert not checked.rejected
     assert not checked.reports
+    assert checked.repaired == 0
+
+
+@pytest.mark.parametrize(("make", "kind", "other"), [(event, "event", "time_series"), (sample, "time_series", "event")])
+def test_plain_lines_are_recognised_as_a_block(make: Any, kind: Kind, other: Kind) -> None:
+    """Or each would be looked at one by one, which takes many times as long."""
+    lines = block(make(), make(dimension={}), make(dimension={"a": "b"}))
+    assert judge_plain_lines(lines, None, NOW_MS) == judge_plain_lines(lines, kind, NOW_MS) == kind
+    assert judge_plain_lines(lines, other, NOW_MS) is None
 
 
 def test_a_missing_target_and_timestamp_are_filled_in() -> None:
@@ -59,8 +73,9 @@ def test_each_bad_line_is_named_and_the_others_go() -> None:
     assert [number for number, _ in checked.rejected] == [1, 2, 4, 5, 6, 7]
     assert told(checked)[2] == "target: expected a string, got 5"
     assert told(checked)[4] == "expected an object, got an array"
-    assert told(checked)[1].startswith("not valid JSON")
+    assert told(checked)[1] == "not valid JSON: object keys must be strings (byte 1)"
     assert told(checked)[7] == "dimension.a: expected a string, got an array"
+    assert all((why.status, why.scope) == (400, "event") for _, why in checked.rejected)
 
 
 def test_a_line_that_is_nested_too_deep_and_bad_costs_no_other() -> None:
@@ -69,6 +84,13 @@ def test_a_line_that_is_nested_too_deep_and_bad_costs_no_other() -> None:
     checked = check(good, bad.replace(b'"BAD"', rb'"\q"')[:-1], good)
     assert taken(checked) == {"event": [good, good]}
     assert [(number, "not valid JSON" in why.problem) for number, why in checked.rejected] == [(1, True)]
+
+
+def test_a_bad_line_with_a_bare_tab_that_is_nested_too_deep_costs_no_other() -> None:
+    good = event()
+    checked = check(good, b'{"z":"\t","x":%b}' % nested(2000), good)
+    assert taken(checked) == {"event": [good, good]}
+    assert [(number, why.status, why.scope) for number, why in checked.rejected] == [(1, 400, "event")]
 
 
 def nested(levels: int) -> bytes:
@@ -83,6 +105,25 @@ def test_reports_among_events_are_handed_back() -> None:
     assert len(taken(checked)["event"]) == 2
 
 
+@pytest.mark.parametrize("item", [sample() | {"data": [1]}, {"data": 5}, {"tags": [1]}])
+def test_what_is_no_report_is_not_handed_back(item: Any) -> None:
+    assert not check(item).reports
+
+
+def test_a_report_with_a_bare_control_character_is_one() -> None:
+    line = json.dumps(report(event())).encode().replace(b"login failed", b"login\tfailed")
+    assert check(line).reports == [(0, line)]
+
+
+@pytest.mark.parametrize("others", [[], [without(event(), "timestamp")]])
+@pytest.mark.parametrize(("skew_s", "due"), [(0, True), (7000, False), (-7200, True)])
+def test_a_line_from_the_future_waits_by_the_clock_of_the_proxy(skew_s: int, due: bool, others: list[Any]) -> None:
+    later = event(timestamp=NOW_MS + 2 * 3_600_000)
+    blocks = check(later, *others, skew_ms=skew_s * 1000).blocks["event"]
+    [found] = [part.due_ms for part in blocks if later in json.loads(b"[%b]" % part.body)]
+    assert found == (NOW_MS + 3_600_000 if due else None)
+
+
 def test_the_two_kinds_are_kept_apart() -> None:
     assert {kind: len(found) for kind, found in taken(check(event(), sample(), event())).items()} == {
         "event": 2,
@@ -90,6 +131,8 @@ def test_the_two_kinds_are_kept_apart() -> None:
     }
     checked = check(event(), sample(), rules=Rules(kind="time_series"))
     assert [number for number, _ in checked.rejected] == [0]
+    assert not check(event(), rules=Rules(kind="time_series")).blocks
+    assert not check(sample(), rules=Rules(kind="event")).blocks
 
 
 def test_mangled_characters_are_replaced_and_counted() -> None:
@@ -104,7 +147,20 @@ def test_an_event_that_is_too_large_is_refused_alone() -> None:
     big = event(event={"content": "x" * 3000})
     checked = check(event(), big, event(), event_bytes=2000)
     assert [number for number, _ in checked.rejected] == [1]
-    assert "the proxy takes at most 2000 for one event" in checked.rejected[0][1].problem
+    size = len(json.dumps(big))
+    assert checked.rejected[0][1].problem.endswith(" bytes, the proxy takes at most 2000 for one event")
+    assert checked.rejected[0][1].scope == "event"
+    assert not check(event(), big, event(), event_bytes=size).rejected
+    assert check(event(), big, event(), event_bytes=size - 1).rejected == [
+        (1, Rejection(413, f"{size} bytes, the proxy takes at most {size - 1} for one event", (), "event"))
+    ]
+
+
+def test_an_event_that_would_become_too_large_is_refused_alone() -> None:
+    checked = check(event(), growing(10**6), event(), event_bytes=2_000_000)
+    problem = "grows by over 1000000 bytes when normalised"
+    assert checked.rejected == [(1, Rejection(413, problem, ("dimension",), "event"))]
+    assert len(taken(checked)["event"]) == 2
 
 
 @pytest.mark.parametrize("size", [1, 200, 500, 1000, 5000])
@@ -118,6 +174,30 @@ def test_blocks_are_cut_between_lines(size: int) -> None:
     assert len(checked.blocks["event"]) <= 20 // max(1, fits) + 1
 
 
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=30),
+    st.integers(1, 5),
+    st.integers(-1, 1),
+    st.booleans(),
+)
+@example([5, 5, 5], 2, -1, False)
+def test_a_block_is_as_full_as_it_can_be(lengths: list[int], lines: int, more: int, plain: bool) -> None:
+    """Whether its lines are looked at one by one or not; where the first of them fit just so, or just do not."""
+    sent = [event(event={"content": "x" * length}) for length in lengths]
+    if not plain:
+        sent[0]["more"] = 1
+    sizes, first = [len(json.dumps(item)) for item in sent], 0
+    block_bytes = sum(sizes[:lines]) + lines - 1 + more
+    blocks = check(*sent, block_bytes=block_bytes).blocks["event"]
+    for part in blocks:
+        behind = first + part.events
+        assert len(part.body) == sum(sizes[first:behind]) + part.events - 1
+        assert len(part.body) <= block_bytes or part.events == 1
+        assert behind == len(sent) or len(part.body) + 1 + sizes[behind] > block_bytes
+        first = behind
+    assert first == len(sent)
+
+
 @pytest.mark.parametrize(
     "lines",
     [
@@ -127,12 +207,14 @@ def test_blocks_are_cut_between_lines(size: int) -> None:
         b"{A},{A}\n{B}\n{C}\n",
         b'{"event_name":"x}\n{","target":"t","event":{"content":""},"dimension":{},"timestamp":1587218838000}\n',
         b"{A} {A}\n{B\n}\n",
+        b"{A},{A}\n{D}\n",
     ],
 )
 def test_what_is_no_event_on_one_line_is_never_taken_for_one(lines: bytes) -> None:
     good = b'{"event_name":"x","target":"t","event":{"content":""},"dimension":{},"timestamp":1587218838000}'
     half = good.split(b',"dimension"')
     text = lines.replace(b"{A}", good).replace(b"{B}", half[0] + b"}").replace(b"{C}", b'{"dimension"' + half[1])
+    text = text.replace(b"{D}", half[0] + b'\n"dimension"' + half[1])
     assert judge_plain_lines(text, None, NOW_MS) is None
 
 

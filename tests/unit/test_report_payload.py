@@ -15,9 +15,15 @@ from tests.support.strategies import weird
 RULE = TextRule(event_name="raw", target="0:10.0.0.1")
 
 
-def check(payload: bytes, rules: Rules = Rules(), sent_s: int = 0, event_bytes: int = 100_000) -> CheckedPayload:  # noqa: B008
+def check(
+    payload: bytes,
+    rules: Rules = Rules(),  # noqa: B008
+    sent_s: int = 0,
+    event_bytes: int = 100_000,
+    skew_ms: int = 0,
+) -> CheckedPayload:
     return check_payload(
-        payload, rules, RULE, sent_s=sent_s, now_ms=NOW_MS, block_bytes=40_000, event_bytes=event_bytes
+        payload, rules, RULE, sent_s=sent_s, now_ms=NOW_MS, block_bytes=40_000, event_bytes=event_bytes, skew_ms=skew_ms
     )
 
 
@@ -47,6 +53,7 @@ def test_both_kinds_may_come_in_one_frame() -> None:
         (b'{"_value_":["a",5,{"b":1}],"_server_":"x"}', ["a", "5", '{"b":1}']),
         (b"bare bytes\n", ["bare bytes"]),
         (b"C string\0", ["C string"]),
+        (b"X marks the spot X", ["X marks the spot X"]),
         (b'{"k":0,"_server_":"127.0.0.1"}', ['{"k":0,"_server_":"127.0.0.1"}']),
         (b"[1,2]", ["[1,2]"]),
         (b'"text"', ['"text"']),
@@ -69,10 +76,56 @@ def test_a_single_event_or_sample_is_itself() -> None:
 
 @pytest.mark.parametrize(
     ("sent_s", "stamp"),
-    [(1_600_000_000, 1_600_000_000_000), (0, NOW_MS), (7, NOW_MS), (NOW_MS // 1000 + 60, NOW_MS), (2**32 - 1, NOW_MS)],
+    [
+        (1_600_000_000, 1_600_000_000_000),
+        (10**9, 10**12),
+        (NOW_MS // 1000 - 1, NOW_MS - 1000),
+        (0, NOW_MS),
+        (7, NOW_MS),
+        (10**9 - 1, NOW_MS),
+        (NOW_MS // 1000 + 60, NOW_MS),
+        (2**32 - 1, NOW_MS),
+    ],
 )
 def test_text_is_dated_when_it_was_sent_if_that_can_be_true(sent_s: int, stamp: int) -> None:
     assert taken(check(b"x", sent_s=sent_s))["event"][0]["timestamp"] == stamp
+
+
+@pytest.mark.parametrize(
+    ("payload", "repaired"),
+    [
+        (json.dumps({"data": [event(), event()]}).encode(), False),
+        (json.dumps({"data": [event(), 5]}).encode(), False),
+        (b"plain text", False),
+        (b"plain\ttext", False),
+        ("中文".encode(), False),
+        (b"latin \xe9", True),
+        (json.dumps({"data": [event(event_name="BAD")]}).encode().replace(b"BAD", b"latin \xe9"), True),
+        (json.dumps({"data": [event(event_name="BAD"), 5]}).encode().replace(b"BAD", b"latin \xe9"), True),
+        (json.dumps({"data": [event(event_name="BAD")]}).encode().replace(b"BAD", b"a\tb"), True),
+        (json.dumps({"data": [event(), event(Target=5)]}).encode(), True),
+        (json.dumps({"data": [event(Target=5), 5, event()]}).encode(), True),
+        (b'{"data":[%b]}' % b",".join([b'"latin \xe9"'] * 5001), True),
+    ],
+)
+def test_it_is_known_whether_something_had_to_be_replaced_or_left_out(payload: bytes, repaired: bool) -> None:
+    checked = check(payload)
+    assert checked.repaired is repaired
+    assert checked.all_dead("unknown").repaired is repaired
+
+
+def test_an_event_with_bare_control_characters_is_no_text() -> None:
+    item = event(event={"content": "one\ttwo\nthree"})
+    payload = json.dumps({"data": [item]}).encode().replace(b"\\t", b"\t").replace(b"\\n", b"\n")
+    assert taken(check(payload)) == {"event": [item]}
+
+
+@pytest.mark.parametrize("others", [[], [5]])
+@pytest.mark.parametrize(("skew_s", "due"), [(0, True), (7000, False), (-7200, True)])
+def test_what_is_from_the_future_waits_by_the_clock_of_the_proxy(skew_s: int, due: bool, others: list[Any]) -> None:
+    later = event(timestamp=NOW_MS + 2 * 3_600_000)
+    [block] = check(json.dumps({"data": [later, *others]}).encode(), skew_ms=skew_s * 1000).blocks["event"]
+    assert block.due_ms == (NOW_MS + 3_600_000 if due else None)
 
 
 def test_what_is_bad_becomes_a_dead_letter_and_the_rest_goes() -> None:
@@ -84,6 +137,12 @@ def test_what_is_bad_becomes_a_dead_letter_and_the_rest_goes() -> None:
         "expected an object, got 5",
     ]
     assert json.loads(checked.dead[1][1]) == 5
+
+
+def test_what_cannot_even_be_decoded_is_a_dead_event() -> None:
+    assert check(b'{"data":[{"metrics":{"a":1e999}}]}').dead == [
+        ("event", b'{"metrics":{"a":1e999}}', "a number is out of range")
+    ]
 
 
 def test_text_for_a_stream_of_time_series_is_dead() -> None:
@@ -103,10 +162,23 @@ def test_text_that_the_proxy_would_not_take_is_cut_and_says_so() -> None:
         assert 2_000 < len(json.dumps(item, ensure_ascii=False).encode()) <= 20_000
 
 
+def test_text_is_cut_only_if_it_must_be() -> None:
+    text = "x" * 30_000
+    [block] = check(text.encode()).blocks["event"]
+    assert check(text.encode(), event_bytes=len(block.body)).blocks["event"] == [block]
+    [item] = taken(check(text.encode(), event_bytes=len(block.body) - 1))["event"]
+    assert (item["event"]["content"], item["dimension"]) == (text[:15_000], {"truncated": "true"})
+    [item] = taken(check(text.encode() * 20, event_bytes=20_000))["event"]
+    assert len(item["event"]["content"]) == 20_000 - 4_096
+
+
 def test_an_event_that_is_too_large_is_dead() -> None:
-    checked = check(json.dumps({"data": [event(event={"content": "x" * 30_000})]}).encode(), event_bytes=20_000)
-    assert not checked.blocks
-    assert "the proxy takes at most 20000" in checked.dead[0][2]
+    item = event(event={"content": "x" * 30_000})
+    size, payload = len(json.dumps(item)), json.dumps({"data": [item, 5]}).encode()
+    assert taken(check(payload, event_bytes=size)) == {"event": [item]}
+    checked = check(payload, event_bytes=size - 1)
+    assert checked.blocks == {}
+    assert checked.dead[0][2] == f"{size} bytes, the proxy takes at most {size - 1} for one event"
 
 
 @pytest.mark.parametrize("depth", [50, 127, 128, 129, 500, 970, 980, 990, 1000, 1100, 5000])
@@ -126,6 +198,9 @@ def test_of_too_many_items_of_which_some_are_bad_one_letter_is_made() -> None:
     checked = check(b'{"data":[%b]}' % b",".join([b"0"] * 100_000))
     assert [(kind, len(json.loads(body))) for kind, body, _ in checked.dead] == [("event", 100_000)]
     assert "100000 items, and some are bad" in checked.dead[0][2]
+    assert checked.kinds() == {"event"}
+    assert len(check(b'{"data":[%b]}' % b",".join([b"0"] * 5000)).dead) == 5000
+    assert sum(b.events for b in check(b'{"_value_":[%b]}' % b",".join([b"0"] * 5000)).blocks["event"]) == 5000
     good = json.dumps(event()).encode()
     assert sum(b.events for b in check(b'{"data":[%b]}' % b",".join([good] * 6000)).blocks["event"]) == 6000
     assert len(check(b'{"_value_":[%b]}' % b",".join([b"0"] * 100_000)).blocks["event"]) == 1

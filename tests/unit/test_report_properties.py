@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sidecar.core.errors import Rejected
-from sidecar.core.model import Block, Chunk, StreamKey
+from sidecar.core.model import Block, Chunk, Kind, StreamKey
 from sidecar.forward.batch import splice
 from sidecar.report import Rules, check_items, open_envelope
 from sidecar.report.careful import CheckedItem, check_item, kind_of, without_twins
@@ -24,11 +24,12 @@ from sidecar.report.strings import strings_decoded, strings_written
 from sidecar.standin.behind import decode_again
 from sidecar.standin.judge import PipeRules, _document, judge
 from sidecar.standin.rates import SlidingWindows
-from tests.support.reports import NOW_MS, dump, event, report
+from tests.support.reports import NOW_MS, dump, event, report, sample
 from tests.support.strategies import reports, weird
 
 pytestmark = pytest.mark.property
 KEY = StreamKey(1500006, "token")
+KINDS: tuple[Kind, Kind] = ("event", "time_series")
 
 
 def take(body: bytes, rules: Rules = Rules(), block_bytes: int = 62_000) -> bytes:  # noqa: B008
@@ -180,6 +181,18 @@ def test_the_fast_path_agrees_with_the_careful_one(body: bytes) -> None:
         assert count == len(items)
         assert kind == kind_of(items[0])
         assert [check_item(item, kind, Rules(), NOW_MS) for item in items] == [CheckedItem(item) for item in items]
+
+
+@pytest.mark.parametrize("make", [event, sample])
+def test_the_fast_path_takes_what_is_plain_and_nothing_else(make: Any) -> None:
+    items = [make(), make(dimension={}), make(timestamp=NOW_MS + 3_600_999)]
+    kind, other = KINDS if make is event else KINDS[::-1]
+    assert judge_plain(dump(items), None, NOW_MS) == judge_plain(dump(items), kind, NOW_MS) == (kind, 3)
+    assert judge_plain(dump(items), other, NOW_MS) is None
+    assert judge_plain(dump([*items, make(timestamp=NOW_MS + 3_601_000)]), kind, NOW_MS) is None
+    for name in (b'"module"', b'"timestamp"', b'"target"'):
+        twice = dump(items).replace(name, b'%b:"0:1",%b' % (name, name), 1)
+        assert judge_plain(twice.replace(b'"timestamp":"0:1"', b'"timestamp":1587218838000'), kind, NOW_MS) is None
 
 
 @given(reports(), st.integers(1, 300))

@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from sidecar.core.errors import Rejected
 from sidecar.report import Checked, Rules, check_items, open_envelope
-from tests.support.reports import DATA_ID, NOW_MS, dump, event, report, sample, without
+from tests.support.reports import DATA_ID, NOW_MS, dump, event, growing, report, sample, without
 
 
 def take(*items: Any, **rules: Any) -> list[Any]:
@@ -54,12 +55,34 @@ def refusal(body: bytes, **rules: Any) -> tuple[int, str]:
             event(timestamp=1587218838),
             ".timestamp: 1587218838 has ten digits: seconds; expected 13-digit milliseconds, 1587218838000",
         ),
-        (event(timestamp=15872188380), "expected 13-digit milliseconds since 1970, such as 1700000000000"),
-        (event(timestamp=-1), "expected 13-digit milliseconds"),
+        (
+            event(timestamp=10**9),
+            ".timestamp: 1000000000 has ten digits: seconds; expected 13-digit milliseconds, 1000000000000",
+        ),
+        (event(timestamp=10**10 - 1), ".timestamp: 9999999999 has ten digits"),
+        *(
+            (
+                event(timestamp=stamp),
+                f".timestamp: expected 13-digit milliseconds since 1970, such as 1700000000000, got {shown}",
+            )
+            for stamp, shown in [
+                (15872188380, "15872188380"),
+                (-1, "-1"),
+                (10**9 - 1, "999999999"),
+                (10**10, "10000000000"),
+                (10**12 - 1, "999999999999"),
+                (10**13, "10000000000000"),
+                (10**23, "1" + "0" * 23),
+                (10**24, "a number"),
+                (-(10**23), "a number"),
+            ]
+        ),
+        (event(timestamp=10**13 - 1), ".timestamp: 8299999999 s in the future"),
         (
             event(timestamp=NOW_MS + 3_600_000 + 7 * 86_400_000 + 1000),
             ".timestamp: 608401 s in the future; the proxy takes at most 3600 s, and it can wait 604800 s",
         ),
+        (event(event={"content": "x", "n": [1, 10**400]}), ".event.n[1]: a number is out of range"),
         (sample(metrics={}), ".metrics: empty"),
         (sample(metrics=[1]), ".metrics: expected an object of names and numbers, got an array"),
         (sample(metrics={"cpu": "high"}), ".metrics.cpu: expected a number, got a string"),
@@ -96,7 +119,7 @@ def test_a_bad_item_is_named_with_its_field(item: Any, message: str) -> None:
         (b"hello", 400, "body: not valid JSON"),
         (b"[]", 400, "body: expected a JSON object, got `array`"),
         (b"null", 400, "body: expected a JSON object"),
-        (b'{"data_id":1', 400, "body: not valid JSON"),
+        (b'{"data_id":1', 400, "body: not valid JSON: Input data was truncated"),
         (b'{"data_id":1}trailing', 400, "body: not valid JSON"),
         (dump(report(event())) * 2, 400, "body: not valid JSON"),
         (b'{"data":[]}', 400, "data_id: missing, expected a positive integer (or `stream` with a configured name)"),
@@ -111,10 +134,22 @@ def test_a_bad_item_is_named_with_its_field(item: Any, message: str) -> None:
             "data_id: 2147483648 is no pipe of any proxy; expected at most",
         ),
         (dump(report(event()) | {"access_token": 5}), 400, "access_token: expected a string, got 5"),
+        (dump(report(event(), token="x" * 513)), 400, "access_token: 513 characters, expected at most 512"),
         (dump({"stream": 5, "data": [event()]}), 400, "stream: expected a string, got 5"),
         (b'{"data_id":1,"access_token":"x"}', 400, "data: missing, expected an array of items"),
-        (b'{"data_id":1,"data":{}}', 400, "data: expected an array, got an object"),
-        (b'{"data_id":1,"data":null}', 400, "data: expected an array, got null"),
+        (b'{"data_id":1,"x":1}', 400, "data: missing, expected an array of items"),
+        *(
+            (b'{"data_id":1,"data":%b}' % text, 400, f"data: expected an array, got {shown}")
+            for text, shown in [
+                (b"{}", "an object"),
+                (b"null", "null"),
+                (b"true", "a boolean"),
+                (b"false", "a boolean"),
+                (b'"x"', "a string"),
+                (b"7", "a number"),
+                (b"-7", "a number"),
+            ]
+        ),
         (dump(report()), 400, "data: empty, expected at least one item"),
         (b'{"data_id":1,"data":[{"target":"x","metrics":{"a":NaN}}]}', 400, "not valid JSON"),
         (b'{"data_id":1,"data":[{"target":"x","metrics":{"a":Infinity}}]}', 400, "not valid JSON"),
@@ -122,11 +157,22 @@ def test_a_bad_item_is_named_with_its_field(item: Any, message: str) -> None:
         (b'{"data_id":1,"data":[{"target":"x","metrics":{"a":1e999}}]}', 400, "data[0]: a number is out of range"),
         (b'{"data_id":1,"data":[{"target":"x","metrics":{"a":1%s}}]}' % (b"0" * 400), 400, "out of range"),
         (b'{"data_id":1,"data":' + b"[" * 5000 + b"]" * 5000 + b"}", 400, "nested"),
+        (b'{"data_id":' + b"[" * 5000 + b"]" * 5000 + b',"data":[]}', 400, "data_id: nested too deep"),
+        (
+            b'{"data_id":1,"data":[' + b"[" * 5000 + b"]" * 5000 + b" {}]}",
+            400,
+            "data: nested too deep, and expected a comma or ], and then the end",
+        ),
+        (
+            b'{"data_id":1,"data":[{"event":' + b"[" * 5000 + b"]" * 5000 + b"}]}",
+            400,
+            "data[0].event: nested deeper than 128 levels",
+        ),
         (b'{"data_id":1,"x":' + b"[" * 10_001 + b"]" * 10_001 + b',"data":[]}', 400, "nested deeper than 10000"),
         (
             b'{"data_id":1,"x":' + b"[" * 5000 + b"]" * 5000 + b',"y":"' + b"x" * 300_000 + b'","data":[]}',
             400,
-            "nested too deep, and too large to be looked through: over 262144 bytes",
+            "body: nested too deep, and too large to be looked through: over 262144 bytes",
         ),
         (b'{"data_id":1,"access_token":"x","data":["\\q"]}', 400, "not valid JSON: invalid escaped character"),
         (b'{"data_id":1,"access_token":"x","x":"\\q","data":["\\q"]}', 400, "data: not valid JSON: invalid escaped"),
@@ -141,10 +187,56 @@ def test_a_bad_report_is_told_what_would_be_right(body: bytes, status: int, mess
     assert message in found[1]
 
 
+def test_what_is_just_within_the_limits_is_taken() -> None:
+    envelope = open_envelope(dump(report(event(), data_id=2**31 - 1, token="x" * 512)))
+    assert (envelope.data_id, len(envelope.token)) == (2**31 - 1, 512)
+    latest_ms = NOW_MS + 7 * 86_400_000 + 3_600_000
+    assert take(event(timestamp=latest_ms))[0]["timestamp"] == latest_ms
+    assert ".timestamp: 608400 s in the future" in refusal(dump(report(event(timestamp=latest_ms + 1))))[1]
+
+
+@pytest.mark.parametrize("left_out", ["", "timestamp"])
+def test_an_event_may_be_as_large_as_the_proxy_takes_and_no_larger(left_out: str) -> None:
+    big = event(event={"content": "x" * 1000}, timestamp=NOW_MS)
+    size = len(msgspec.json.encode(big))
+    data = b"[%b,%b]" % (dump(event()), msgspec.json.encode(without(big, left_out)))
+    limits = {"now_ms": NOW_MS, "block_bytes": 62_000}
+    assert len(check_items(data, Rules(), event_bytes=size, **limits).blocks) == 1
+    with pytest.raises(Rejected) as refused:
+        check_items(data, Rules(), event_bytes=size - 1, **limits)
+    message = f"data[1]: {size} bytes, the proxy takes at most {size - 1} for one event"
+    assert (refused.value.why.status, refused.value.why.message) == (413, message)
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([growing(400_000), growing(400_000), growing(200_000)], None),
+        (
+            [growing(400_000), growing(400_000), growing(200_001)],
+            "data[2]: the report grows by over 1000000 bytes when normalised",
+        ),
+        ([growing(990_289)], None),  # with a million digits
+        ([growing(990_290)], "data[0].dimension: grows by over 1000000 bytes when normalised"),
+        ([dump(without(event(), "timestamp"))] * 10_000, None),  # a large report, but it hardly grows
+    ],
+)
+def test_a_small_report_does_not_become_a_huge_one(items: list[bytes], message: str | None) -> None:
+    data, limits = b"[%b]" % b",".join(items), {"now_ms": NOW_MS, "block_bytes": 62_000, "event_bytes": 2_000_000}
+    if message is None:
+        assert sum(block.events for block in check_items(data, Rules(), **limits).blocks) == len(items)
+    else:
+        with pytest.raises(Rejected) as refused:
+            check_items(data, Rules(), **limits)
+        assert (refused.value.why.status, refused.value.why.message) == (413, message)
+
+
 def test_a_good_report_travels_as_the_bytes_it_came_in() -> None:
     item = b'{ "event_name": "a","target":"0:1","event":{"content":"\\u4e2d\xe4\xb8\xad"},"dimension":{},"timestamp":1587218838000}'  # noqa: E501
     body = b'{"data_id":1,"access_token":"t","data":[ %b , %b ]}' % (item, item)
     assert take_raw(body) == b"[%b , %b]" % (item, item)
+    item = item.replace(b'"dimension":{},', b"")
+    assert take_raw(b'{"data_id":1,"access_token":"t","data":[%b]}' % item) == b"[%b]" % item
 
 
 def test_unknown_fields_survive() -> None:
@@ -185,7 +277,7 @@ def test_dimensions_become_strings_as_the_proxy_writes_them(value: Any, text: st
 
 
 def test_null_dimensions_are_left_out_and_an_absent_dimension_stays_absent() -> None:
-    assert take(event(dimension={"a": None, "b": "x"}))[0]["dimension"] == {"b": "x"}
+    assert take(event(dimension={"a": None, "b": "x", "c": None, "d": 5}))[0]["dimension"] == {"b": "x", "d": "5"}
     assert "dimension" not in take(without(event(), "dimension"))[0]
 
 
@@ -219,8 +311,9 @@ def nested(levels: int) -> bytes:
 
 
 def test_a_hundred_levels_are_taken_and_two_hundred_are_not() -> None:
-    deep = json.loads(nested(100))
-    assert take(event(event={"content": "x", "extra": deep}))[0]["event"]["extra"] == deep
+    for deep in (json.loads(nested(100)), json.loads(nested(126))):  # with the item and `event` they are 128
+        assert take(event(event={"content": "x", "extra": deep}))[0]["event"]["extra"] == deep
+    assert "nested deeper" in refusal(dump(report(event(event={"content": "x", "extra": json.loads(nested(127))}))))[1]
     body = dump(report(event(event={"content": "x", "extra": json.loads(nested(200))})))
     assert "data[0].event.extra.d.d" in refusal(body)[1]
     assert "nested deeper than 128 levels" in refusal(body)[1]
@@ -254,12 +347,16 @@ def test_depth_at_the_top_level_is_no_reason_to_refuse() -> None:
 def test_what_is_a_field_like_any_other_to_the_proxy_is_no_reason_to_refuse(more: dict[str, Any]) -> None:
     envelope = open_envelope(dump(report(event()) | more))
     assert (envelope.data_id, envelope.stream) == (DATA_ID, None)
+    envelope = open_envelope(dump(report(event()) | more | {"stream": "name"}))
+    assert (envelope.data_id, envelope.stream) == (DATA_ID, "name")
 
 
 def test_a_large_report_may_have_nulls() -> None:
     item = event(event={"content": "x" * 300_000})
     assert open_envelope(dump({"data_id": 5, "access_token": None, "data": [item]})).token == ""
     assert open_envelope(dump({"access_token": None, "Data_Id": 5, "data": [event()]})).data_id == 5
+    envelope = open_envelope(dump({"stream": "name", "more": 1, "data": [item]}))
+    assert (envelope.data_id, envelope.stream) == (None, "name")
     with pytest.raises(Rejected, match="a field is repeated or null, and too large to be looked through"):
         open_envelope(dump({"data_id": 5, "data": [item]}).replace(b'"data_id": 5', b'"data_id": 5, "data_id": null'))
 
@@ -304,6 +401,9 @@ def test_raw_control_characters_in_strings_are_escaped() -> None:
     assert b"\x01" in body
     assert json.loads(take_raw(body))[0]["event"]["content"] == text
     assert open_envelope(body).repaired
+    two = body.replace(b"login_failed", b"login\nfailed")
+    [item] = json.loads(take_raw(two))
+    assert (item["event_name"], item["event"]["content"]) == ("login\nfailed", text)
 
 
 @pytest.mark.parametrize(
@@ -311,6 +411,9 @@ def test_raw_control_characters_in_strings_are_escaped() -> None:
     [
         b'{"DATA_ID":7,"Access_Token":"t","Data":ITEMS}',
         b'{"data_id":7,"access_token":"t","data":ITEMS,"data_id":null}',
+        b'{"data_id":7,"access_token":"t","data":ITEMS,"access_token":null}',
+        b'{"data_id":7,"access_token":"t","data":ITEMS,"d\\u0061ta_id":null}',
+        b'{"x":1,"data_id":7,"access_token":"t","data":ITEMS,"data_id":null}',
         b'{"data_id":6,"data_id":7,"access_token":"t","access_token":null,"data_id":null,"data":ITEMS}',
         b'{"data_id":7,"access_token":"t","data":null,"data":ITEMS}',
         b'{"data_id":7,"access_token":"t","data":ITEMS,"data":null}',
@@ -332,6 +435,10 @@ def test_an_item_with_metrics_and_an_event_that_is_none_is_a_time_series() -> No
     item = sample(event={"more": 1})
     assert checked(dump(report(item))).kind == "time_series"
     assert take(item) == [item]
+    assert checked(dump(report(sample(event_name="x")))).kind == "time_series"
+    assert checked(dump(report(sample(event={"content": "x"})))).kind == "time_series"
+    assert refusal(dump(report(sample(metrics={}))))[1].startswith("data[0].metrics: empty")
+    assert refusal(dump(report(event(metrics={}, event_name=5))))[1] == "data[0].event_name: expected a string, got 5"
     assert checked(dump(report(event(metrics={})))).kind == "event"
     assert checked(dump(report(event(metrics={"a": 1})))).kind == "event"
     assert take(item, kind="time_series") == [item]
@@ -355,6 +462,7 @@ def test_a_byte_order_mark_is_ignored() -> None:
         (rb"whole \ud83d\udca9", "whole \U0001f4a9"),
         (rb"text \\ud83d", r"text \ud83d"),
         (rb"both \\\ud83d", "both \\\ufffd"),
+        ("whole \u4e2d".encode(), "whole \u4e2d"),
         (b"latin \xe9", "latin \ufffd"),
         (b"cesu \xed\xa0\xbd\xed\xb2\xa9", "cesu " + "\ufffd" * 6),
         (b"overlong \xc0\x80", "overlong \ufffd\ufffd"),
@@ -364,6 +472,25 @@ def test_characters_that_are_none_become_replacement_characters(content: bytes, 
     body = dump(report(event(event={"content": "HERE"}))).replace(b"HERE", content)
     assert json.loads(take_raw(body))[0]["event"]["content"] == sent
     assert open_envelope(body).repaired == ("\ufffd" in sent)
+
+
+@pytest.mark.parametrize("mangled", [False, True])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data_id":7,"data":["TEXT"]}',
+        b'{"data_id":7,"data":["TEXT"],"more":1}',
+        b'{"data_id":7,"data":["TEXT"],"more":%b}' % (b"[" * 5000 + b"]" * 5000),
+        b'{"data_id":7,"data":["TEXT"],"more":"\\q"}',
+        b'{"data_id":"\\q","data_id":7,"data":["TEXT"]}',
+        b'{"data_id":7,"data":["TEXT"],"data":null}',
+        b'{"data_id":7,"data":["TEXT"],"DATA":null}',
+    ],
+)
+def test_however_a_report_is_read_it_is_known_whether_characters_were_replaced(body: bytes, mangled: bool) -> None:
+    envelope = open_envelope(body.replace(b"TEXT", b"latin \xe9" if mangled else b"ascii"))
+    assert envelope.data == ('["latin \ufffd"]'.encode() if mangled else b'["ascii"]')
+    assert envelope.repaired is mangled
 
 
 def test_ten_thousand_items_are_cut_into_blocks_that_fit() -> None:
@@ -392,6 +519,14 @@ def test_it_is_the_proxys_clock_that_says_what_the_future_is(skew_s: int, due: b
         data, Rules(), now_ms=NOW_MS, block_bytes=62_000, event_bytes=400_000, skew_ms=skew_s * 1000
     ).blocks
     assert (block.due_ms is not None) == due
+
+
+@pytest.mark.parametrize("more", [{}, {"x": 1}])
+@pytest.mark.parametrize("make", [event, sample])
+def test_the_last_millisecond_that_the_proxy_takes_waits_for_nothing(make: Any, more: dict[str, Any]) -> None:
+    for ahead_ms, due_ms in ((3_600_999, None), (3_601_000, NOW_MS + 10_000)):
+        [block] = checked(dump(report(make(timestamp=NOW_MS + ahead_ms, **more)))).blocks
+        assert block.due_ms == due_ms
 
 
 def test_with_our_clock_ahead_even_what_is_stamped_here_waits() -> None:
