@@ -244,3 +244,15 @@ def test_a_block_is_judged_as_its_lines_are_one_by_one(sent: list[Any], kind: An
     assert {kind: sorted(map(json.dumps, group)) for kind, group in found.items()} == {
         kind: sorted(map(json.dumps, group)) for kind, group in expected.items()
     }
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_raw_control_character_is_mended_also_beside_a_field_that_is_nested_too_deep(first: bool) -> None:
+    """Each of the two alone is taken, and so is the event in a report."""
+    deep, text = b'"x":' + b"[" * 2000 + b"]" * 2000, json.dumps(event(event={"content": "a\tb"})).encode()
+    text = text.replace(rb"\t", b"\t")
+    line = b"{" + deep + b"," + text[1:] if first else text[:-1] + b"," + deep + b"}"
+    checked = check(line)
+    assert not checked.rejected
+    assert taken(checked)["event"][0]["event"]["content"] == "a\tb"
+    assert checked.repaired == 1
