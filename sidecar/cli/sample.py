@@ -7,7 +7,8 @@ import msgspec
 
 from sidecar.config import Config
 from sidecar.inputs.tail import make_event_builder
-from sidecar.parsing import HEAD_BYTES, FilePlace, LineCounts, codec_of, take_lines
+from sidecar.parsing import FilePlace, LineCounts, take_lines
+from sidecar.text.encodings import HEAD_BYTES, codec_of
 
 _READ_BYTES = 4 << 20
 _split = msgspec.json.Decoder(list[Any]).decode

@@ -11,7 +11,7 @@ import msgspec
 
 from sidecar.core.model import FORGOTTEN, Kind, StreamKey
 from sidecar.core.units import BodyBytes, ByteRate, Bytes, Interval, LineBytes, QueueBytes, Rate, Seconds, Share
-from sidecar.parsing import Span
+from sidecar.text.filters import Span
 from sidecar.text.regexes import Pattern
 from sidecar.text.templates import Template, parse_template
 
@@ -197,11 +197,43 @@ class Multiline(msgspec.Struct, frozen=True, kw_only=True):
     flush_after: Interval = Interval(5.0)
 
 
-class Parse(msgspec.Struct, frozen=True, kw_only=True):
-    """The rule that finds the fields of a line; `parse: json` is short for `parse: {format: json}`."""
+class Then(msgspec.Struct, frozen=True, kw_only=True):
+    """The rule that finds the fields of what a program in a container wrote; `then: json` is short for its format."""
 
     format: Literal["raw", "json", "logfmt"] = "raw"
     regex: Pattern | None = None
+
+
+class Parse(msgspec.Struct, frozen=True, kw_only=True):
+    """The rule that finds the fields of a line; `parse: json` is short for `parse: {format: json}`.
+
+    `then` follows the formats of containers. The named groups of `path` are fields, too, out of the file's path.
+    """
+
+    format: Literal["raw", "json", "logfmt", "cri", "docker"] = "raw"
+    regex: Pattern | None = None
+    then: Then = Then()
+    path: Pattern | None = None
+
+    @property
+    def container(self) -> Literal["cri", "docker"] | None:
+        """Return how lines are wrapped; None: they are not."""
+        match self.format:
+            case "cri" | "docker" as container:
+                return container
+            case _:
+                return None
+
+    @property
+    def fields(self) -> Literal["raw", "json", "logfmt"] | Pattern:
+        """Return what finds the fields: of what is inside, if lines are wrapped."""
+        if self.regex is not None:
+            return self.regex
+        match self.format:
+            case "cri" | "docker":
+                return self.then.regex or self.then.format
+            case plain:
+                return plain
 
 
 class Timestamp(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,6 +332,6 @@ def stream_name(key: StreamKey, names_by_data_id: Mapping[int, str]) -> str:
 
 
 # A single value, or a list where the key takes one, may stand for the map of these, and then means this key.
-SHORT: dict[Any, str] = {Parse: "format", FieldCondition: "is"}
+SHORT: dict[Any, str] = {Parse: "format", Then: "format", FieldCondition: "is"}
 # For these a null is such a single value too: the empty text.
 NULL_IS_A_VALUE = (FieldCondition,)

@@ -47,7 +47,8 @@ from sidecar.core.units import (
     parse_share,
     parse_size,
 )
-from sidecar.parsing import Span, encoding_of
+from sidecar.text.encodings import encoding_of
+from sidecar.text.filters import Span
 from sidecar.text.globs import name_matcher
 from sidecar.text.regexes import Pattern, parse_pattern
 from sidecar.text.templates import Template, parse_template

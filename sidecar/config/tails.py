@@ -5,10 +5,12 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from sidecar.config.model import Config, Event, Stream, Tail, TailTest, Timestamp
-from sidecar.parsing import ALWAYS, check_format
-from sidecar.report import METRIC_NAME
+from sidecar.config.model import Config, Event, Parse, Stream, Tail, TailTest, Timestamp
+from sidecar.core.model import METRIC_NAME
+from sidecar.text.filters import ALWAYS, CONTAINER_FIELDS
+from sidecar.text.regexes import Pattern
 from sidecar.text.templates import Template
+from sidecar.text.timestamps import check_format
 
 _MOST_LINES = 10_000
 _FIELD_NAME = re.compile(r"[\w.@-]+")
@@ -43,19 +45,31 @@ def _problems(tail: Tail, stream: Stream | None, names: list[str], given: set[st
     if tail.multiline.start is not None and tail.multiline.continuation is not None:
         yield "multiline.continue", "set beside start; keep one of them"
     if tail.multiline.start is None and tail.multiline.continuation is None:
-        for key in ("multiline.max_lines", "multiline.flush_after"):
+        unused = ["multiline.max_lines"] if tail.parse.container else ["multiline.max_lines", "multiline.flush_after"]
+        for key in unused:
             if key in given:
                 yield key, "set, but neither start nor continue is, so that every line stands alone"
     if tail.multiline.max_lines > _MOST_LINES:
         yield "multiline.max_lines", f"expected at most {_MOST_LINES}, got {tail.multiline.max_lines}"
-    if tail.parse.regex is not None and "parse.format" in given:
-        yield "parse.format", "set beside regex; keep one of them"
+    yield from _parse_problems(tail.parse, given)
     if tail.event.metrics:
         yield from _metrics_problems(tail.event, stream, given)
     elif stream is not None and stream.kind == "time_series":
         yield "event.metrics", f"missing, stream {tail.stream} is for time series"
     yield from _timestamp_problems(tail.event.timestamp)
     yield from _unknown_fields(tail)
+
+
+def _parse_problems(parse: Parse, given: set[str]) -> Iterator[Problem]:
+    if parse.regex is not None and "parse.format" in given:
+        yield "parse.format", "set beside regex; keep one of them"
+    then = next((key for key in ("parse.then.format", "parse.then.regex") if key in given), None)
+    if then is not None and parse.container is None:
+        yield then, "only for what is inside of format: cri or docker"
+    elif parse.then.regex is not None and "parse.then.format" in given:
+        yield "parse.then.format", "set beside regex; keep one of them"
+    if parse.path is not None and not parse.path.groups:
+        yield "parse.path", "expected named groups such as (?P<pod>[^_]+), which are the fields"
 
 
 def _metrics_problems(event: Event, stream: Stream | None, given: set[str]) -> Iterator[Problem]:
@@ -105,12 +119,17 @@ def _timestamp_problems(rule: Timestamp) -> Iterator[Problem]:
 
 def _unknown_fields(tail: Tail) -> Iterator[Problem]:
     """Find fields that cannot be: with a pattern, or without parsing, it is known which fields there are."""
-    if tail.parse.regex is not None:
-        known = [*tail.parse.regex.groups, *ALWAYS]
-    elif tail.parse.format == "raw":
+    rule = tail.parse.fields
+    if isinstance(rule, Pattern):
+        known = [*rule.groups, *ALWAYS]
+    elif rule == "raw":
         known = ["message", *ALWAYS]
     else:
         return
+    if tail.parse.container is not None:
+        known += [name for name in CONTAINER_FIELDS if name not in known]
+    if tail.parse.path is not None:
+        known += tail.parse.path.groups
     for key, field in _fields(tail):
         if field not in known:
             yield key, f"{{{field}}}: there is no such field; there are: {', '.join(known)}"
@@ -138,12 +157,13 @@ def _fields(tail: Tail) -> Iterator[tuple[str, str]]:
 def tail_warnings(config: Config) -> Iterator[str]:
     """Yield what is no mistake of form, and yet hardly meant: values that the field's own group can never hold."""
     for name, tail in config.tails.items():
-        if tail.parse.regex is None:
+        rule = tail.parse.fields
+        if not isinstance(rule, Pattern):
             continue
         for part, conditions in (("where", tail.where), ("where_not", tail.where_not)):
             for field, condition in conditions.items():
                 for value in condition.one_of:
-                    if not tail.parse.regex.may_hold(field, value):
+                    if not rule.may_hold(field, value):
                         yield (
                             f"tails.{name}.{part}.{field}: {value} can never match, since parse.regex finds nothing"
                             " like it there; for more than one text use {matches: ...}, {in: 500..599}, {contains: ...}"

@@ -4,6 +4,7 @@ They stand here, and not with any of the three, because those three never import
 """
 
 import enum
+import re
 from collections.abc import Callable
 from typing import Literal
 
@@ -28,6 +29,11 @@ MAX_DATA_ID = 2**31 - 1
 """The proxy keeps a data_id in an int32, and answers 401 to a larger one for ever."""
 MAX_TOKEN_CHARACTERS = 512
 """The longest access token that is accepted; real ones have 32 to about 200. The memory of a stream must be bounded."""
+
+MS_MIN, MS_MAX = 10**12, 10**13 - 1
+"""A timestamp has 13 digits: milliseconds from 2001 to 2286."""
+METRIC_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
+"""Names of metrics and of a time series' dimensions (bk-collector, `namePattern`); use with fullmatch."""
 
 
 class StreamKey(msgspec.Struct, frozen=True):

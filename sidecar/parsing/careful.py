@@ -12,11 +12,12 @@ import msgspec
 
 from sidecar.core.future_window import due_ms, latest_ms
 from sidecar.core.model import Kind
-from sidecar.parsing.filters import ALWAYS, Condition, Filter, passes
+from sidecar.parsing.containers import ContainerRule
 from sidecar.parsing.parsers import Fields, Format, parse_lines
-from sidecar.parsing.timestamps import Clock
+from sidecar.text.filters import ALWAYS, Condition, Filter, passes
 from sidecar.text.regexes import Pattern
 from sidecar.text.templates import Template
+from sidecar.text.timestamps import ISO, Clock, by_format
 
 _encode = msgspec.json.Encoder().encode
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\s*", re.ASCII)
@@ -25,6 +26,7 @@ _WITH_UNIT = re.compile(
     r"\s*([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)\s*(?:%|[^\W\d_]{1,12}(?:/[^\W\d_]{1,12})?)?\s*"
 )
 _LARGEST = 1e300
+_CONTAINER_CLOCK = by_format(ISO, None)
 Wanted = Mapping[str, Condition]
 Render = Callable[[Mapping[str, Any]], str]
 
@@ -34,6 +36,8 @@ class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Kind
     parse: Format | Pattern
+    container: ContainerRule | None
+    path: Pattern | None
     where: Wanted
     where_not: Wanted
     unparsed: Literal["raw", "drop", "dead"]
@@ -76,11 +80,16 @@ class LineCounts(msgspec.Struct):
 
 
 class LineRecord(msgspec.Struct, frozen=True):
-    """A line, or a group of them. `offset` is where it begins in the file."""
+    """A line, or a group of them. `offset` is where it begins in the file.
+
+    `fields` are those that are known before it is parsed. `is_foreign`: it is not such a line as all should be.
+    """
 
     text: str
     offset: int
     cut: bool = False
+    fields: Mapping[str, str] | None = None
+    is_foreign: bool = False
 
 
 class LineParser:
@@ -95,7 +104,8 @@ class LineParser:
         self._time_text = Template("", ("", shape.time_field or "", "")).renderer()
         self._filters = [*(Filter(name, condition, True) for name, condition in shape.where.items()),
                          *(Filter(name, condition, False) for name, condition in shape.where_not.items())]  # fmt: skip
-        self._asks_for_always = any(each.name in ALWAYS for each in self._filters)
+        known = {*ALWAYS, *(shape.path.groups if shape.path is not None else ())}
+        self._asks_for_known = any(each.name in known for each in self._filters)
 
     def make(
         self, records: Sequence[LineRecord], known: Mapping[str, Any], now_ms: int, skew_ms: int, counts: LineCounts
@@ -107,7 +117,8 @@ class LineParser:
         latest = latest_ms(now_ms + skew_ms)
         good: dict[int | None, list[bytes]] = {None: []}
         dead: list[tuple[bytes, str]] = []
-        for record, fields in zip(records, parsed.fields, strict=True):
+        for record, found in zip(records, parsed.fields, strict=True):
+            fields = self._with_known(record, found)
             if fields is not None and self._filters and not self._passes(fields, record, known, counts):
                 counts.filtered += 1
                 continue
@@ -116,7 +127,9 @@ class LineParser:
             if fields is not None:
                 all_fields.update(fields)
                 if shape.clock is not None:
-                    stamp_ms = self._time(shape.clock, all_fields, now_ms, counts)
+                    stamp_ms = self._time(shape.clock, self._time_text(all_fields), now_ms, counts)
+                elif record.fields is not None:
+                    stamp_ms = self._time(_CONTAINER_CLOCK, record.fields["time"], now_ms, counts)
             item = self._item(record, fields, all_fields, stamp_ms, counts)
             if item is None:
                 self._unparsed(record, all_fields, stamp_ms, dead, counts)
@@ -125,9 +138,16 @@ class LineParser:
                 good.setdefault(due_ms(stamp_ms) if stamp_ms > latest else None, []).append(item)
         return good, dead
 
+    def _with_known(self, record: LineRecord, found: Fields | None) -> Fields | None:
+        if record.is_foreign:
+            return None
+        if found is None or record.fields is None:
+            return found
+        return {**record.fields, "message": record.text, **found}
+
     def _passes(self, fields: Fields, record: LineRecord, known: Mapping[str, Any], counts: LineCounts) -> bool:
         subject: Mapping[str, Any] = fields
-        if self._asks_for_always:
+        if self._asks_for_known:
             subject = {"line": record.text, "offset": record.offset, **known, **fields}
         return passes(subject, self._filters, self._cpu_clock, counts.too_late)
 
@@ -188,9 +208,9 @@ class LineParser:
         else:
             counts.dropped += 1
 
-    def _time(self, clock: Clock, fields: Fields, now_ms: int, counts: LineCounts) -> int:
+    def _time(self, clock: Clock, text: str, now_ms: int, counts: LineCounts) -> int:
         """Return when it happened; the time of reading if the line does not say, or says what cannot be."""
-        found = clock(self._time_text(fields), now_ms)
+        found = clock(text, now_ms)
         if found is None or found > latest_ms(now_ms + self._shape.max_ahead_ms):
             counts.untimed += 1
             return now_ms

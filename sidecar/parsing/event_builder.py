@@ -8,10 +8,12 @@ import msgspec
 
 from sidecar.core.model import Block, Kind
 from sidecar.parsing.careful import EventSpec, LineCounts, LineParser, LineRecord
+from sidecar.parsing.containers import unwrap
 from sidecar.parsing.grouping import Grouping, group_lines
 from sidecar.parsing.lines import Lines
 from sidecar.parsing.plain import EventTemplate, frame_lines, frame_of
 from sidecar.report import cut
+from sidecar.text.regexes import search_all
 from sidecar.text.templates import Template
 
 _BLANK = re.compile(r"\n\n+")
@@ -77,8 +79,9 @@ class EventBuilder:
             if blocks is not None:
                 counts.blank = lines.count - sum([block.events for block in blocks])
                 return Built(blocks, [], lines.consumed, counts)
-        records, consumed = self._records(lines, offset, counts, at_end=at_end or lines.inside_line)
-        known: dict[str, Any] = {"path": place.path, "host": place.host}
+        split = self._records if self._shape.container is None else self._container_records
+        records, consumed = split(lines, offset, counts, at_end=at_end or lines.inside_line)
+        known = self._known(place)
         good, dead = self._careful.make(records, known, now_ms, skew_ms, counts)
         blocks = [block for due, items in good.items() for block in cut(items, self._block_bytes, due)]
         return Built(blocks, dead, consumed, counts)
@@ -91,9 +94,16 @@ class EventBuilder:
         too_large = blocks is None or any(len(block.body) > self._event_bytes for block in blocks)
         return None if too_large else blocks
 
+    def _known(self, place: FilePlace) -> dict[str, Any]:
+        """Return the fields that are the same for all lines of a file."""
+        known = {"path": place.path, "host": place.host}
+        if self._shape.path is not None:
+            found = search_all(self._shape.path, (place.path,), self._cpu_clock).matches[0]
+            known = (found.groupdict("") if found else dict.fromkeys(self._shape.path.groups, "")) | known
+        return known
+
     def _frame(self, place: FilePlace, now_ms: int) -> EventTemplate:
-        fields = {"path": place.path, "host": place.host}
-        shape = self._shape
+        fields, shape = self._known(place), self._shape
         return frame_of(
             {
                 "event_name": shape.name.renderer()(fields),
@@ -128,13 +138,42 @@ class EventBuilder:
         # An open group stays in the file: the checkpoint stops before it, so a crash loses none of its lines.
         return records, place - offset if start < len(texts) else lines.consumed
 
+    def _container_records(
+        self, lines: Lines, offset: int, counts: LineCounts, *, at_end: bool
+    ) -> tuple[list[LineRecord], int]:
+        assert self._shape.container is not None
+        texts = lines.text.split("\n")[:-1]
+        found = unwrap(
+            texts, lines.sizes(), lines.cut, self._shape.container, self._grouping, self._cpu_clock, at_end=at_end
+        )
+        if self._grouping is not None:
+            counts.too_late(found.late, "multiline.start" if self._grouping.start else "multiline.continue")
+        records = []
+        for line in found.lines:
+            if text := line.text.strip("\n"):
+                place = offset + lines.skipped + line.start
+                records.append(LineRecord(text, place, line.cut, line.fields, is_foreign=line.fields is None))
+            else:
+                counts.blank += line.count
+        whole = found.consumed == sum(lines.sizes())
+        return records, lines.consumed if whole else lines.skipped + found.consumed
+
 
 def _is_plain(shape: EventSpec) -> bool:
     """Return whether events differ in nothing but their content, which is the line."""
     content = shape.content is None or shape.content.parts in [("", name, "") for name in _WHOLE_LINE]
-    same = all(set(template.fields) <= _SAME_FOR_ALL for template in _templates(shape))
+    same_for_all = _SAME_FOR_ALL.union(shape.path.groups if shape.path is not None else ())
+    same = all(same_for_all.issuperset(template.fields) for template in _templates(shape))
     filtered = shape.where or shape.where_not
-    return shape.parse == "raw" and content and same and not filtered and shape.clock is None and not shape.metrics
+    return (
+        shape.parse == "raw"
+        and shape.container is None
+        and content
+        and same
+        and not filtered
+        and shape.clock is None
+        and not shape.metrics
+    )
 
 
 def _templates(shape: EventSpec) -> Iterator[Template]:

@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-from sidecar.parsing.encodings import TextCodec
+from sidecar.text.encodings import TextCodec
 
 _BOM = "\ufeff"
 _LONG_RUN = b"\n" + bytes(1024)

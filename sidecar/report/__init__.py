@@ -8,16 +8,12 @@ Pure: no clock, no disk, no network. `check.py` is the way in for reports, `line
 from sidecar.report.careful import check_item, clean_again
 from sidecar.report.check import Checked, Rules, check_items, cut
 from sidecar.report.envelope import Envelope, open_envelope
-from sidecar.report.limits import METRIC_NAME, MS_MAX, MS_MIN
 from sidecar.report.lines import CheckedLines, check_lines
 from sidecar.report.payload import CheckedPayload, TextRule, check_payload
 from sidecar.report.repair import mended, valid_utf8
 from sidecar.report.words import describe, foreign
 
 __all__ = [
-    "METRIC_NAME",
-    "MS_MAX",
-    "MS_MIN",
     "Checked",
     "CheckedLines",
     "CheckedPayload",

@@ -12,16 +12,8 @@ import msgspec
 
 from sidecar.core.errors import Place, Rejected
 from sidecar.core.future_window import FUTURE_S, due_ms, latest_ms
-from sidecar.core.model import Kind
-from sidecar.report.limits import (
-    MAX_DEPTH,
-    MAX_GROWTH_BYTES,
-    METRIC_NAME,
-    MS_MAX,
-    MS_MIN,
-    SECONDS_MAX,
-    SECONDS_MIN,
-)
+from sidecar.core.model import METRIC_NAME, MS_MAX, MS_MIN, Kind
+from sidecar.report.limits import MAX_DEPTH, MAX_GROWTH_BYTES, SECONDS_MAX, SECONDS_MIN
 from sidecar.report.scanner import NotScannable, members
 from sidecar.report.strings import strings_decoded, strings_written
 from sidecar.report.words import describe, foreign

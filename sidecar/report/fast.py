@@ -11,8 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from sidecar.core.future_window import latest_ms
-from sidecar.core.model import Kind
-from sidecar.report.limits import METRIC_NAME, MS_MAX, MS_MIN
+from sidecar.core.model import METRIC_NAME, MS_MAX, MS_MIN, Kind
 from sidecar.report.strings import strings_written
 
 _Millis = Annotated[int, msgspec.Meta(ge=MS_MIN, le=MS_MAX)]

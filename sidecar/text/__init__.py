@@ -1,1 +1,1 @@
-"""Patterns of paths, regular expressions with a limit of time, and templates. A shelf of modules."""
+"""Encodings, patterns, templates, conditions, times and globs: what is known of text. A shelf of modules."""

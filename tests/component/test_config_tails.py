@@ -9,7 +9,7 @@ from sidecar.config import Config, Options, load_config
 from sidecar.config.show import effective
 from sidecar.config.tails import tail_warnings
 from sidecar.core.errors import ConfigError
-from sidecar.parsing import Span
+from sidecar.text.filters import Span
 
 HEAD = """proxy: {urls: [http://10.0.0.1:10205]}
 streams:

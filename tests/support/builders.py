@@ -11,7 +11,8 @@ from sidecar.config import Options, load_config
 from sidecar.config.model import ENVELOPE_BYTES
 from sidecar.core.model import Block
 from sidecar.inputs.tail.event_builders import make_event_builder
-from sidecar.parsing import EventBuilder, FilePlace, LineCounts, codec_of, take_lines
+from sidecar.parsing import EventBuilder, FilePlace, LineCounts, take_lines
+from sidecar.text.encodings import codec_of
 from tests.support.reports import NOW_MS
 
 

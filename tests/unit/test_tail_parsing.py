@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.parsing import FilePlace, Lines, by_format, by_unit, codec_of, encoding_of, last_end, take_lines
+from sidecar.parsing import FilePlace, Lines, last_end, take_lines
 from sidecar.parsing.grouping import Grouping, group_lines
 from sidecar.parsing.lines import MAX_LINES
 from sidecar.parsing.parsers import parse_lines
 from sidecar.parsing.plain import frame_lines, frame_of
 from sidecar.text import regexes
+from sidecar.text.encodings import codec_of, encoding_of
 from sidecar.text.regexes import parse_pattern, search_all
 from sidecar.text.templates import field_text, parse_template
+from sidecar.text.timestamps import by_format, by_unit
 from tests.support.builders import builder, make
 from tests.support.reports import NOW_MS
 

@@ -130,7 +130,7 @@ class EndOfFile:
         if file.is_rotated:
             return _ROTATED_GRACE_S, _ROTATED_GRACE_S
         rule = self._settings.multiline
-        grouped = rule.start is not None or rule.continuation is not None
+        grouped = rule.start is not None or rule.continuation is not None or self._settings.parse.container is not None
         return self._settings.partial_after or float("inf"), rule.flush_after if grouped else float("inf")
 
     def _let_leave(self, file: TrackedFile, now_s: float) -> None:

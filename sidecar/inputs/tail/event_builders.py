@@ -4,8 +4,10 @@ import time
 from zoneinfo import ZoneInfo
 
 from sidecar.config import Config, FieldCondition, Tail
-from sidecar.parsing import Condition, EventBuilder, EventSpec, Grouping, by_format, by_unit
+from sidecar.parsing import ContainerRule, EventBuilder, EventSpec, Grouping
+from sidecar.text.filters import Condition
 from sidecar.text.templates import Template
+from sidecar.text.timestamps import by_format, by_unit
 
 
 def make_event_builders(config: Config) -> dict[str, EventBuilder]:
@@ -35,7 +37,9 @@ def _shape(config: Config, name: str, tail: Tail) -> EventSpec:
         clock = by_format(stamp.format, ZoneInfo(stamp.timezone) if stamp.timezone is not None else None)
     return EventSpec(
         kind="time_series" if event.metrics else "event",
-        parse=tail.parse.regex or tail.parse.format,
+        parse=tail.parse.fields,
+        container=_container(tail),
+        path=tail.parse.path,
         where={name: _condition(wanted) for name, wanted in tail.where.items()},
         where_not={name: _condition(unwanted) for name, unwanted in tail.where_not.items()},
         unparsed="drop" if event.metrics else tail.unparsed,
@@ -50,6 +54,13 @@ def _shape(config: Config, name: str, tail: Tail) -> EventSpec:
         clock=clock,
         max_ahead_ms=int(config.queue.max_age * 1000),
     )
+
+
+def _container(tail: Tail) -> ContainerRule | None:
+    if tail.parse.container is None:
+        return None
+    wait_ms = int(tail.multiline.flush_after * 1000)
+    return ContainerRule(format=tail.parse.container, max_bytes=tail.max_line, max_wait_ms=wait_ms)
 
 
 def _grouping(tail: Tail) -> Grouping | None:

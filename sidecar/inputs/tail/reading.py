@@ -1,6 +1,7 @@
 """Reads one block of a file and makes events of it, or says why there are none."""
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -60,14 +61,17 @@ def read_block(
         inside_line=start.inside_line,
         at_end=final[0] and not more,
     )
-    made = rules.builder.make(
+    make = partial(
+        rules.builder.make,
         lines,
         FilePlace(file.path.encode(errors="surrogateescape").decode(errors="replace"), rules.host),
         offset=start.offset,
         now_ms=now_ms,
         skew_ms=rules.skew_ms(),
-        at_end=final[1] and not more,
     )
+    made = make(at_end=final[1] and not more)
+    if not made.consumed and more and not file.block_bytes:
+        made = make(at_end=True)  # what is open is longer than a block
     if not made.consumed:
         if more and file.block_bytes:
             file.read_by(0 if file.block_bytes * 2 >= block_bytes(rules.max_line) else file.block_bytes * 2)

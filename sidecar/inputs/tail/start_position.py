@@ -7,8 +7,9 @@ import msgspec
 from sidecar.core.model import Checkpoint
 from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, digest, mark_digest, shorten_trail, trail_of
 from sidecar.inputs.tail.open_file import OpenFile, next_data, open_source
-from sidecar.parsing import HEAD_BYTES as CODEC_BYTES
-from sidecar.parsing import codec_of, last_end
+from sidecar.parsing import last_end
+from sidecar.text.encodings import HEAD_BYTES as CODEC_BYTES
+from sidecar.text.encodings import codec_of
 
 _NULS = bytes(8)
 _SEARCH_BYTES = 1 << 20

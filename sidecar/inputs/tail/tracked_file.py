@@ -21,8 +21,8 @@ from sidecar.inputs.tail.fingerprint import HEAD_BYTES, Likeness, Look, compare,
 from sidecar.inputs.tail.observed import Observed
 from sidecar.inputs.tail.open_file import SUFFIXES, OpenFile, open_source
 from sidecar.inputs.tail.position import Position
-from sidecar.parsing import HEAD_BYTES as CODEC_BYTES
-from sidecar.parsing import TextCodec, codec_of
+from sidecar.text.encodings import HEAD_BYTES as CODEC_BYTES
+from sidecar.text.encodings import TextCodec, codec_of
 
 
 class Changed(Exception):

@@ -14,8 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from sidecar.parsing.zones import with_offset, without_name, zone_names
-from sidecar.report import MS_MAX, MS_MIN
+from sidecar.core.model import MS_MAX, MS_MIN
+from sidecar.text.zones import with_offset, without_name, zone_names
 
 Unit = Literal["s", "ms", "us", "ns"]
 ISO = "iso8601"

@@ -11,6 +11,8 @@ from sidecar.text.templates import field_text
 
 ALWAYS = ("line", "path", "host", "offset")
 """Fields that every line has, beside those that are found in it."""
+CONTAINER_FIELDS = ("time", "stream", "message")
+"""Fields that every line of a container has."""
 
 
 class Span(msgspec.Struct, frozen=True):
