@@ -115,7 +115,7 @@ class Binder:
                 # None as a rate means unlimited: an empty value must not remove the limit by accident.
                 return None if kind != (Rate | None) else self._problem(node.place, name, "expected a rate", node)
             kind = next(part for part in get_args(kind) if part is not types.NoneType)
-        if get_origin(kind) is Literal:
+        if get_origin(kind) is Literal and kind not in READERS:
             if node.value in get_args(kind):
                 return node.value
             return self._problem(node.place, name, f"expected {' or '.join(map(str, get_args(kind)))}", node)

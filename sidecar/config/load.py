@@ -10,6 +10,7 @@ import msgspec
 from sidecar.config.addresses import LOOPBACK, host_address, is_loopback, is_own_listener
 from sidecar.config.bind import Binder
 from sidecar.config.model import Config, Http, Proxy, Socket, Stream, Tail, TailTest
+from sidecar.config.presets import with_presets
 from sidecar.config.sockets import socket_problems
 from sidecar.config.tails import tail_problems, test_problems
 from sidecar.config.tls import tls_problems
@@ -129,7 +130,7 @@ def _tree(
     """
     files = _files(options, problems)
     variables = _Environment(environ)
-    tree = read_tree(files, variables, problems, {} if texts is None else texts)
+    tree = with_presets(read_tree(files, variables, problems, {} if texts is None else texts))
     tree = _override(tree, "defaults.ip", _own_address(variables, tree))
     tree = _override(tree, "proxy.urls", _urls(options))
     return files, _override(tree, "state", _state(options, tree))

@@ -204,14 +204,20 @@ class Then(msgspec.Struct, frozen=True, kw_only=True):
     regex: Pattern | None = None
 
 
+LineFormat = Literal["raw", "json", "logfmt", "cri", "docker", "csv", "w3c", "zeek"]
+
+
 class Parse(msgspec.Struct, frozen=True, kw_only=True):
     """The rule that finds the fields of a line; `parse: json` is short for `parse: {format: json}`.
 
-    `then` follows the formats of containers. The named groups of `path` are fields, too, out of the file's path.
+    `then` follows the formats of containers; `delimiter` and `columns` belong to CSV. The named groups of `path` are
+    fields, too, out of the file's path.
     """
 
-    format: Literal["raw", "json", "logfmt", "cri", "docker"] = "raw"
+    format: LineFormat = "raw"
     regex: Pattern | None = None
+    delimiter: Word = Word(",")
+    columns: tuple[Word, ...] = ()
     then: Then = Then()
     path: Pattern | None = None
 
@@ -232,15 +238,29 @@ class Parse(msgspec.Struct, frozen=True, kw_only=True):
         match self.format:
             case "cri" | "docker":
                 return self.then.regex or self.then.format
+            case "csv" | "w3c" | "zeek":
+                return "raw"
             case plain:
                 return plain
 
+    @property
+    def delimited(self) -> Literal["csv", "w3c", "zeek"] | None:
+        """Return how lines are split into columns that the file names; None: they are not."""
+        match self.format:
+            case "csv" | "w3c" | "zeek" as delimited:
+                return delimited
+            case _:
+                return None
+
 
 class Timestamp(msgspec.Struct, frozen=True, kw_only=True):
-    """The rule that finds the time of a line. No `field`: the time of reading. `timezone` None: that of this host."""
+    """The rule that finds the time of a line. No `field`: the time of reading. `timezone` None: that of this host.
 
-    field: str | None = None
-    format: str | None = None
+    Several fields are joined by a space; of several formats, the first one that fits counts.
+    """
+
+    field: tuple[Word, ...] = ()
+    format: tuple[Word, ...] = ()
     timezone: Zone | None = None
     unit: Literal["s", "ms", "us", "ns"] | None = None
 

@@ -8,7 +8,7 @@ import re
 import zoneinfo
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from sidecar.config.model import (
@@ -21,6 +21,7 @@ from sidecar.config.model import (
     FileMode,
     Glob,
     HttpProxy,
+    LineFormat,
     Listen,
     NameGlob,
     Number,
@@ -29,6 +30,7 @@ from sidecar.config.model import (
     Word,
     Zone,
 )
+from sidecar.config.presets import presets
 from sidecar.config.tree import Scalar
 from sidecar.core.model import MAX_DATA_ID, MAX_TOKEN_CHARACTERS
 from sidecar.core.units import (
@@ -259,6 +261,13 @@ def _zone(value: Scalar) -> Zone:
         raise ValueError("a time zone such as Asia/Shanghai or UTC") from None
 
 
+def _line_format(value: Scalar) -> Any:
+    formats = get_args(LineFormat)
+    if value in formats:
+        return value
+    raise ValueError(f"{', '.join(formats)}, or a preset: {', '.join(presets())}")
+
+
 def _word(value: Scalar) -> Word:
     if value is None:
         return Word("")
@@ -296,6 +305,7 @@ READERS: dict[Any, Callable[[Scalar], Any]] = {
     Encoding: _encoding,
     Zone: _zone,
     Word: _word,
+    LineFormat: _line_format,
     LineBytes: _line_size,
     Pattern: lambda value: parse_pattern(_text(value)),
     Template: lambda value: parse_template(_word(value)),

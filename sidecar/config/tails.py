@@ -10,7 +10,7 @@ from sidecar.core.model import METRIC_NAME
 from sidecar.text.filters import ALWAYS, CONTAINER_FIELDS
 from sidecar.text.regexes import Pattern
 from sidecar.text.templates import Template
-from sidecar.text.timestamps import check_format
+from sidecar.text.timestamps import ISO, check_format
 
 _MOST_LINES = 10_000
 _FIELD_NAME = re.compile(r"[\w.@-]+")
@@ -49,6 +49,8 @@ def _problems(tail: Tail, stream: Stream | None, names: list[str], given: set[st
         for key in unused:
             if key in given:
                 yield key, "set, but neither start nor continue is, so that every line stands alone"
+    elif tail.parse.delimited is not None:
+        yield "multiline", f"set beside parse: {tail.parse.format}, in which every line is a row"
     if tail.multiline.max_lines > _MOST_LINES:
         yield "multiline.max_lines", f"expected at most {_MOST_LINES}, got {tail.multiline.max_lines}"
     yield from _parse_problems(tail.parse, given)
@@ -68,6 +70,11 @@ def _parse_problems(parse: Parse, given: set[str]) -> Iterator[Problem]:
         yield then, "only for what is inside of format: cri or docker"
     elif parse.then.regex is not None and "parse.then.format" in given:
         yield "parse.then.format", "set beside regex; keep one of them"
+    for key in ("parse.delimiter", "parse.columns"):
+        if key in given and parse.format != "csv":
+            yield key, "only for format: csv"
+    if len(parse.delimiter) != 1 or parse.delimiter in '"\n\r':
+        yield "parse.delimiter", f"expected one character, got {parse.delimiter}"
     if parse.path is not None and not parse.path.groups:
         yield "parse.path", "expected named groups such as (?P<pod>[^_]+), which are the fields"
 
@@ -101,18 +108,20 @@ def _is_number(text: str) -> bool:
 
 
 def _timestamp_problems(rule: Timestamp) -> Iterator[Problem]:
-    if rule.field is None:
-        if rule.format is not None or rule.unit is not None:
+    if not rule.field:
+        if rule.format or rule.unit is not None:
             yield "event.timestamp.field", "missing, expected the field that says when it was"
         return
-    if (rule.format is None) == (rule.unit is None):
+    if bool(rule.format) == (rule.unit is not None):
         yield "event.timestamp", "expected either format, such as %Y-%m-%d %H:%M:%S,%f, or unit: s, ms, us or ns"
-    if rule.format is not None and rule.format != "iso8601":
-        if "%" not in rule.format:
-            yield "event.timestamp.format", f"expected a format as for strptime, such as %Y-%m-%d, got {rule.format}"
-            return
+    for form in rule.format:
+        if form == ISO:
+            continue
+        if "%" not in form:
+            yield "event.timestamp.format", f"expected a format as for strptime, such as %Y-%m-%d, got {form}"
+            continue
         try:
-            check_format(rule.format)
+            check_format(form)
         except ValueError as error:
             yield "event.timestamp.format", f"expected a format as for strptime, or iso8601: {error}"
 
@@ -122,8 +131,10 @@ def _unknown_fields(tail: Tail) -> Iterator[Problem]:
     rule = tail.parse.fields
     if isinstance(rule, Pattern):
         known = [*rule.groups, *ALWAYS]
+    elif tail.parse.delimited is not None and not tail.parse.columns:
+        return
     elif rule == "raw":
-        known = ["message", *ALWAYS]
+        known = ["message", *tail.parse.columns, *ALWAYS]
     else:
         return
     if tail.parse.container is not None:
@@ -150,8 +161,8 @@ def _fields(tail: Tail) -> Iterator[tuple[str, str]]:
     for part, wanted in (("where", tail.where), ("where_not", tail.where_not)):
         for field in wanted:
             yield f"{part}.{field}", field
-    if event.timestamp.field is not None:
-        yield "event.timestamp.field", event.timestamp.field
+    for field in event.timestamp.field:
+        yield "event.timestamp.field", field
 
 
 def tail_warnings(config: Config) -> Iterator[str]:

@@ -87,6 +87,14 @@ def read_tree(paths: list[Path], environ: Mapping[str, str], problems: list[str]
     return merged
 
 
+def read_text(text: str, name: str) -> Map:
+    """Return the tree of a text that is known to be good, called `name`."""
+    root = yaml.compose(text, _Loader)
+    document = _Reader(name, {}, []).document(root)
+    assert document is not None
+    return document
+
+
 def _merge(first: Map, second: Map, above: str, problems: list[str]) -> Map:
     items, places = dict(first.items), dict(first.places)
     for key, node in second.items.items():
@@ -142,10 +150,11 @@ class _Reader:
         except (yaml.YAMLError, RecursionError) as error:
             self.problems.append(f"{path}: not YAML: {str(error).splitlines()[0]}")
         else:
-            return self._document(root)
+            return self.document(root)
         return None
 
-    def _document(self, root: yaml.Node | None) -> Map | None:
+    def document(self, root: yaml.Node | None) -> Map | None:
+        """Return the tree of a document; None, with the problem noted, if it is no mapping."""
         if root is None:
             return Map({}, {}, self.name)
         node = self._node(root, depth=0)

@@ -13,10 +13,11 @@ import msgspec
 from sidecar.core.future_window import due_ms, latest_ms
 from sidecar.core.model import Kind
 from sidecar.parsing.containers import ContainerRule
+from sidecar.parsing.delimited import DelimitedRule
 from sidecar.parsing.parsers import Fields, Format, parse_lines
 from sidecar.text.filters import ALWAYS, Condition, Filter, passes
 from sidecar.text.regexes import Pattern
-from sidecar.text.templates import Template
+from sidecar.text.templates import Template, parse_template
 from sidecar.text.timestamps import ISO, Clock, by_format
 
 _encode = msgspec.json.Encoder().encode
@@ -37,6 +38,7 @@ class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     parse: Format | Pattern
     container: ContainerRule | None
+    delimited: DelimitedRule | None
     path: Pattern | None
     where: Wanted
     where_not: Wanted
@@ -48,7 +50,7 @@ class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     dimension: Mapping[str, Template]
     metrics: Mapping[str, Template]
     units: bool
-    time_field: str | None
+    time_fields: Sequence[str]
     clock: Clock | None
     max_ahead_ms: int
 
@@ -101,7 +103,7 @@ class LineParser:
         self._content = shape.content.renderer() if shape.content is not None else None
         self._dimension = [(name, template.renderer()) for name, template in shape.dimension.items()]
         self._metrics = [(name, template.renderer()) for name, template in shape.metrics.items()]
-        self._time_text = Template("", ("", shape.time_field or "", "")).renderer()
+        self._time_text = parse_template(" ".join(f"{{{name}}}" for name in shape.time_fields)).renderer()
         self._filters = [*(Filter(name, condition, True) for name, condition in shape.where.items()),
                          *(Filter(name, condition, False) for name, condition in shape.where_not.items())]  # fmt: skip
         known = {*ALWAYS, *(shape.path.groups if shape.path is not None else ())}
@@ -128,7 +130,7 @@ class LineParser:
                 all_fields.update(fields)
                 if shape.clock is not None:
                     stamp_ms = self._time(shape.clock, self._time_text(all_fields), now_ms, counts)
-                elif record.fields is not None:
+                elif record.fields is not None and shape.container is not None:
                     stamp_ms = self._time(_CONTAINER_CLOCK, record.fields["time"], now_ms, counts)
             item = self._item(record, fields, all_fields, stamp_ms, counts)
             if item is None:

@@ -9,6 +9,7 @@ import msgspec
 from sidecar.core.model import Block, Kind
 from sidecar.parsing.careful import EventSpec, LineCounts, LineParser, LineRecord
 from sidecar.parsing.containers import unwrap
+from sidecar.parsing.delimited import COMMENT, Columns, DelimitedRule, read_rows
 from sidecar.parsing.grouping import Grouping, group_lines
 from sidecar.parsing.lines import Lines
 from sidecar.parsing.plain import EventTemplate, frame_lines, frame_of
@@ -22,19 +23,27 @@ _WHOLE_LINE = ("line", "message")
 
 
 class FilePlace(msgspec.Struct, frozen=True):
-    """The file that lines are from, as people call it, and the host it is on."""
+    """The file that lines are from, as people call it, and the host it is on.
+
+    `columns`: as the file itself has named them before these lines.
+    """
 
     path: str
     host: str
+    columns: Columns = ()
 
 
 class Built(msgspec.Struct, frozen=True):
-    """The result of building events. `consumed`: bytes of the file that it covers; the rest is in an open group."""
+    """The result of building events. `consumed`: bytes of the file that it covers; the rest is in an open group.
+
+    `columns`: as the file has named them behind these lines.
+    """
 
     blocks: list[Block]
     dead: list[tuple[bytes, str]]
     consumed: int
     counts: LineCounts
+    columns: Columns = ()
 
     @property
     def events(self) -> int:
@@ -79,12 +88,16 @@ class EventBuilder:
             if blocks is not None:
                 counts.blank = lines.count - sum([block.events for block in blocks])
                 return Built(blocks, [], lines.consumed, counts)
-        split = self._records if self._shape.container is None else self._container_records
-        records, consumed = split(lines, offset, counts, at_end=at_end or lines.inside_line)
+        columns: Columns = ()
+        if self._shape.delimited is not None:
+            records, consumed, columns = self._rows(lines, offset, place.columns, self._shape.delimited, counts)
+        else:
+            split = self._records if self._shape.container is None else self._container_records
+            records, consumed = split(lines, offset, counts, at_end=at_end or lines.inside_line)
         known = self._known(place)
         good, dead = self._careful.make(records, known, now_ms, skew_ms, counts)
         blocks = [block for due, items in good.items() for block in cut(items, self._block_bytes, due)]
-        return Built(blocks, dead, consumed, counts)
+        return Built(blocks, dead, consumed, counts, columns)
 
     def _at_once(self, lines: Lines, place: FilePlace, now_ms: int) -> list[Block] | None:
         frame, text = self._frame(place, now_ms), lines.text
@@ -158,6 +171,25 @@ class EventBuilder:
         whole = found.consumed == sum(lines.sizes())
         return records, lines.consumed if whole else lines.skipped + found.consumed
 
+    def _rows(
+        self, lines: Lines, offset: int, columns: Columns, rule: DelimitedRule, counts: LineCounts
+    ) -> tuple[list[LineRecord], int, Columns]:
+        texts = lines.text.split("\n")[:-1]
+        table = read_rows(texts, rule, columns, at_start=offset == 0)
+        records, place = [], offset + lines.skipped
+        for number, (text, row, size) in enumerate(zip(texts, table.rows, lines.sizes(), strict=True)):
+            if not text or row is COMMENT:
+                counts.blank += 1
+            else:
+                records.append(LineRecord(text, place, number in lines.cut, row, is_foreign=row is None))
+            place += size
+        return records, lines.consumed, table.columns
+
+    @property
+    def delimited(self) -> DelimitedRule | None:
+        """Return how lines are split into columns that the file names; None: they are not."""
+        return self._shape.delimited
+
 
 def _is_plain(shape: EventSpec) -> bool:
     """Return whether events differ in nothing but their content, which is the line."""
@@ -168,6 +200,7 @@ def _is_plain(shape: EventSpec) -> bool:
     return (
         shape.parse == "raw"
         and shape.container is None
+        and shape.delimited is None
         and content
         and same
         and not filtered

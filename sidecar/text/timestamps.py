@@ -7,7 +7,7 @@ Lines of the same second are read only once: the fraction is left to arithmetic,
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Literal
@@ -120,6 +120,18 @@ def by_format(text: str, zone: tzinfo | None) -> Clock:
         else:
             found = _latest(whole, field, _days(now_ms, zone), now_ms + _HOUR_MS)
         return None if found is None else _in_range(found + extra_ms)
+
+    return read
+
+
+def by_formats(texts: Sequence[str], zone: tzinfo | None) -> Clock:
+    """Return a clock that reads a date by the first of several formats that fits it, as `by_format` does."""
+    clocks = [by_format(text, zone) for text in texts]
+    if len(clocks) == 1:
+        return clocks[0]
+
+    def read(field: str, now_ms: int) -> int | None:
+        return next((found for clock in clocks if (found := clock(field, now_ms)) is not None), None)
 
     return read
 

@@ -40,6 +40,27 @@ class Container:
         write(self.log, f"2026-11-27T10:00:00.1Z {stream} {'F' if last else 'P'} {self._pending[stream].pop(0)}\n")
 
 
+def test_who_was_killed_finds_the_names_of_the_columns_again(tmp_path: Path) -> None:
+    directory = tmp_path / "log"
+    directory.mkdir()
+    log = directory / "w3c.log"
+    write(log, "#Fields: a b\n1 2\n#Fields: b a\n")
+    made = Tailer(directory, parse="w3c", event={"content": "a={a} b={b}"})
+    made.settle()
+    made.kill()
+    write(log, "3 4\n")
+    made.settle()
+    made.queue.mode = "broken"
+    write(log, "#Fields: a b\n5 6\n")
+    made.turn()
+    made.queue.mode = "good"
+    made.settle()
+    log.rename(f"{log}.1")
+    write(log, "#Fields: a c\n7 8\n")
+    made.settle()
+    assert made.contents() == ["a=1 b=2", "a=4 b=3", "a=5 b=6", "a=7 b="]
+
+
 @settings(max_examples=60)
 @given(STEPS)
 def test_every_line_of_a_program_once(steps: list[tuple[str, str, int]]) -> None:

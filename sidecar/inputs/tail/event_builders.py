@@ -4,10 +4,10 @@ import time
 from zoneinfo import ZoneInfo
 
 from sidecar.config import Config, FieldCondition, Tail
-from sidecar.parsing import ContainerRule, EventBuilder, EventSpec, Grouping
+from sidecar.parsing import ContainerRule, DelimitedRule, EventBuilder, EventSpec, Grouping
 from sidecar.text.filters import Condition
 from sidecar.text.templates import Template
-from sidecar.text.timestamps import by_format, by_unit
+from sidecar.text.timestamps import by_formats, by_unit
 
 
 def make_event_builders(config: Config) -> dict[str, EventBuilder]:
@@ -33,12 +33,13 @@ def _shape(config: Config, name: str, tail: Tail) -> EventSpec:
     clock = None
     if stamp.unit is not None:
         clock = by_unit(stamp.unit)
-    elif stamp.format is not None:
-        clock = by_format(stamp.format, ZoneInfo(stamp.timezone) if stamp.timezone is not None else None)
+    elif stamp.format:
+        clock = by_formats(stamp.format, ZoneInfo(stamp.timezone) if stamp.timezone is not None else None)
     return EventSpec(
         kind="time_series" if event.metrics else "event",
         parse=tail.parse.fields,
         container=_container(tail),
+        delimited=_delimited(tail),
         path=tail.parse.path,
         where={name: _condition(wanted) for name, wanted in tail.where.items()},
         where_not={name: _condition(unwanted) for name, unwanted in tail.where_not.items()},
@@ -50,7 +51,7 @@ def _shape(config: Config, name: str, tail: Tail) -> EventSpec:
         dimension=event.dimension,
         metrics=event.metrics,
         units=event.units,
-        time_field=stamp.field,
+        time_fields=stamp.field,
         clock=clock,
         max_ahead_ms=int(config.queue.max_age * 1000),
     )
@@ -61,6 +62,11 @@ def _container(tail: Tail) -> ContainerRule | None:
         return None
     wait_ms = int(tail.multiline.flush_after * 1000)
     return ContainerRule(format=tail.parse.container, max_bytes=tail.max_line, max_wait_ms=wait_ms)
+
+
+def _delimited(tail: Tail) -> DelimitedRule | None:
+    form = tail.parse.delimited
+    return form and DelimitedRule(format=form, delimiter=tail.parse.delimiter, columns=tail.parse.columns)
 
 
 def _grouping(tail: Tail) -> Grouping | None:

@@ -64,7 +64,11 @@ def read_block(
     make = partial(
         rules.builder.make,
         lines,
-        FilePlace(file.path.encode(errors="surrogateescape").decode(errors="replace"), rules.host),
+        FilePlace(
+            file.path.encode(errors="surrogateescape").decode(errors="replace"),
+            rules.host,
+            file.columns(rules.builder.delimited) if rules.builder.delimited is not None else (),
+        ),
         offset=start.offset,
         now_ms=now_ms,
         skew_ms=rules.skew_ms(),
@@ -78,6 +82,7 @@ def read_block(
             return read_block(file, rules, now_ms, final)
         file.remember_beginning(data)
         return NothingRead(len(data))
+    file.know_columns(made.columns)
     advance = file.take(data, made.consumed, now_ms, inside_line=lines.inside_line)
     return ReadBlock(file, made.blocks, made.dead, made.size, made.events, advance, made.counts)
 

@@ -21,6 +21,7 @@ from sidecar.inputs.tail.fingerprint import HEAD_BYTES, Likeness, Look, compare,
 from sidecar.inputs.tail.observed import Observed
 from sidecar.inputs.tail.open_file import SUFFIXES, OpenFile, open_source
 from sidecar.inputs.tail.position import Position
+from sidecar.parsing import Columns, DelimitedRule, last_columns
 from sidecar.text.encodings import HEAD_BYTES as CODEC_BYTES
 from sidecar.text.encodings import TextCodec, codec_of
 
@@ -102,6 +103,7 @@ class TrackedFile:
         self.last_event_ms: int | None = None  # when an event of it was last committed; None: not since the start
         self._begins_as_before = False  # its beginning was compared since it last rested
         self._codec: TextCodec | None = None  # how it is encoded; None: not looked at
+        self._columns: Columns | None = None  # as it has named them up to where it is read; None: not looked for
 
     @property
     def number(self) -> int:
@@ -245,6 +247,7 @@ class TrackedFile:
 
     def close(self) -> None:
         """Keep what was reached; may be called twice."""
+        self._columns = None
         if self.source is not None:
             self.source.close()
             self.source = None
@@ -283,6 +286,19 @@ class TrackedFile:
             assert self.source is not None
             self._codec = codec_of(encoding, self.source.read(CODEC_BYTES, 0))
         return self._codec
+
+    def columns(self, rule: DelimitedRule) -> Columns:
+        """Return the names of its columns that hold where it is read on. Raises OSError or EOFError."""
+        if self._columns is None:
+            assert self.source is not None
+            # To read a compressed file backwards would be to decompress it again and again.
+            offset = min(self.reached.offset, 1) if self.source.compressed else self.reached.offset
+            self._columns = last_columns(self.source.read, offset, rule)
+        return self._columns
+
+    def know_columns(self, columns: Columns) -> None:
+        """Note the names of its columns behind what is taken now."""
+        self._columns = columns
 
     def read_by(self, block_bytes: int) -> None:
         """Read so many bytes at once from now on; 0: as usual."""
