@@ -29,7 +29,7 @@ def sample(
     settings = config.tails[tail]
     builder = make_event_builder(config, tail)
     data, offset, inside, ended = b"", 0, False, False
-    codec, columns = None, Columns()
+    codec, columns, state = None, Columns(), b""
     while not ended or data:
         if not ended:
             more = read(_READ_BYTES)
@@ -40,11 +40,11 @@ def sample(
             data, codec, max_line=settings.max_line, at_start=offset == 0, inside_line=inside, at_end=ended
         )
         whole = ended and lines.consumed == len(data)
-        made = builder.make(lines, FilePlace(path, host, columns), offset=offset, now_ms=now_ms, at_end=whole)
+        made = builder.make(lines, FilePlace(path, host, columns, state), offset=offset, now_ms=now_ms, at_end=whole)
         events = [event for block in made.blocks for event in _split(b"[%b]" % block.body)]
         dead = [(msgspec.json.decode(body), reason) for body, reason in made.dead]
         yield Sample(events, dead, made.counts)
-        columns = made.columns
+        columns, state = made.columns, made.state
         data, offset, inside = data[made.consumed :], offset + made.consumed, lines.inside_line
         if ended and not made.consumed:
             return

@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -50,28 +51,10 @@ def try_(loaded: Loaded, name: str, path: str | None, limit: int | None, file: B
     read: Callable[[int], bytes] = file.read
     if where.endswith(SUFFIXES) and path is None:
         read = _Inside(open_source(where)).read
-    shown, totals = (
-        0,
-        dict.fromkeys(
-            (
-                "filtered",
-                "unparsed",
-                "dropped",
-                "untimed",
-                "cut",
-                "replaced",
-                "late",
-                "blank",
-                "nul_bytes",
-                "not_numbers",
-            ),
-            0,
-        ),
-    )
+    shown, totals = 0, Counter[str]()
     dead = 0
     for part in sample(loaded.config, name, read, where, socket.gethostname(), int(time.time() * 1000)):
-        for what in totals:
-            totals[what] += getattr(part.counts, what)
+        totals.update({what: n for what, n in msgspec.structs.asdict(part.counts).items() if isinstance(n, int)})
         for event in part.events:
             if limit is not None and shown >= limit:
                 return

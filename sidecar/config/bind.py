@@ -103,7 +103,9 @@ class Binder:
         if not isinstance(node, List):
             return self._problem(node.place, name, "expected a list such as [a, b]", node)
         self.origins[name] = node.place
-        values = tuple(self._leaf(kind, item, f"{name}[{index}]") for index, item in enumerate(node.items))
+        is_struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in READERS
+        read = self._struct if is_struct else self._leaf
+        values = tuple(read(kind, item, f"{name}[{index}]") for index, item in enumerate(node.items))
         return _FAILED if any(value is _FAILED for value in values) else values
 
     def _leaf(self, kind: Any, node: Node, name: str) -> Any:

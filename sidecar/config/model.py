@@ -210,14 +210,15 @@ LineFormat = Literal["raw", "json", "logfmt", "cri", "docker", "csv", "w3c", "ze
 class Parse(msgspec.Struct, frozen=True, kw_only=True):
     """The rule that finds the fields of a line; `parse: json` is short for `parse: {format: json}`.
 
-    `then` follows the formats of containers; `delimiter` and `columns` belong to CSV. The named groups of `path` are
-    fields, too, out of the file's path.
+    `then` follows the formats of containers; `delimiter` and `columns` belong to CSV. `each` is a field that
+    holds several events. The named groups of `path` are fields, too, out of the file's path.
     """
 
     format: LineFormat = "raw"
     regex: Pattern | None = None
     delimiter: Word = Word(",")
     columns: tuple[Word, ...] = ()
+    each: str | None = None
     then: Then = Then()
     path: Pattern | None = None
 
@@ -292,10 +293,27 @@ class FieldCondition(msgspec.Struct, frozen=True, kw_only=True):
     at_most: Bound | None = None
 
 
+class Throttling(msgspec.Struct, frozen=True, kw_only=True):
+    """The most events in a period, of one file and of each text of `by`. `at_most` None: any number."""
+
+    at_most: int | None = None
+    every: Interval = Interval(60.0)
+    by: Template | None = None
+
+
+class MaskRule(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is not to be known. `field`: `content`, or a dimension; None: all texts of the event."""
+
+    pattern: Pattern
+    field: str | None = None
+    replacement: Word = msgspec.field(default=Word("***"), name="with")
+
+
 class Tail(msgspec.Struct, frozen=True, kw_only=True):
     """Files whose lines become events. `poll` None: the system says when they change.
 
-    `follow_links`: also links that somebody else put into a directory that everybody can write to.
+    `follow_links`: also links that somebody else put into a directory that everybody can write to. `map`: for a field,
+    the texts that stand for others.
     """
 
     paths: tuple[Glob, ...]
@@ -308,11 +326,18 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True):
     max_open: int = 256
     follow_links: bool = False
     max_line: LineBytes = LineBytes(256 * 1024)
-    partial_after: Seconds = Seconds(0.0)
+    partial_after: Seconds = Seconds(60.0)
     multiline: Multiline = Multiline()
     parse: Parse = Parse()
+    map: dict[str, dict[str, Word]] = {}
     where: dict[str, FieldCondition] = {}
     where_not: dict[str, FieldCondition] = {}
+    sample: Share | None = None
+    throttle: Throttling = Throttling()
+    dedupe: Interval | None = None
+    strip_ansi: bool = False
+    trim: bool = False
+    mask: tuple[MaskRule, ...] = ()
     unparsed: Literal["raw", "drop", "dead"] = "raw"
     event: Event = Event()
 

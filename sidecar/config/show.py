@@ -35,6 +35,14 @@ def _rows(struct: msgspec.Struct, above: str, origins: dict[str, str]) -> Iterat
         name, value = f"{above}{field.encode_name}", getattr(struct, field.name)
         if isinstance(value, msgspec.Struct) and type(value) not in READERS:
             yield from _rows(value, f"{name}.", origins)
+        elif (
+            isinstance(value, tuple)
+            and value
+            and isinstance(value[0], msgspec.Struct)
+            and type(value[0]) not in READERS
+        ):
+            for index, inner in enumerate(value):
+                yield from _rows(inner, f"{name}[{index}].", origins)
         elif isinstance(value, dict):
             for key, inner in value.items():
                 if isinstance(inner, msgspec.Struct) and type(inner) not in READERS:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from sidecar.config.model import Config, Event, Parse, Stream, Tail, TailTest, Timestamp
 from sidecar.core.model import METRIC_NAME
 from sidecar.text.filters import ALWAYS, CONTAINER_FIELDS
-from sidecar.text.regexes import Pattern
+from sidecar.text.regexes import Pattern, Replacement, check_replacement
 from sidecar.text.templates import Template
 from sidecar.text.timestamps import ISO, check_format
 
@@ -58,6 +58,9 @@ def _problems(tail: Tail, stream: Stream | None, names: list[str], given: set[st
         yield from _metrics_problems(tail.event, stream, given)
     elif stream is not None and stream.kind == "time_series":
         yield "event.metrics", f"missing, stream {tail.stream} is for time series"
+    yield from _mask_problems(tail)
+    if tail.throttle.at_most is None and ("throttle.by" in given or "throttle.every" in given):
+        yield "throttle.at_most", "missing, expected how many events may pass in the period"
     yield from _timestamp_problems(tail.event.timestamp)
     yield from _unknown_fields(tail)
 
@@ -75,8 +78,21 @@ def _parse_problems(parse: Parse, given: set[str]) -> Iterator[Problem]:
             yield key, "only for format: csv"
     if len(parse.delimiter) != 1 or parse.delimiter in '"\n\r':
         yield "parse.delimiter", f"expected one character, got {parse.delimiter}"
+    if parse.each is not None and parse.fields != "json":
+        yield "parse.each", "only for format: json, or then: json"
     if parse.path is not None and not parse.path.groups:
         yield "parse.path", "expected named groups such as (?P<pod>[^_]+), which are the fields"
+
+
+def _mask_problems(tail: Tail) -> Iterator[Problem]:
+    known = ["content", "name", "target", *tail.event.dimension]
+    for number, mask in enumerate(tail.mask):
+        if mask.field is not None and mask.field not in known:
+            yield f"mask[{number}].field", f"expected one of {', '.join(known)}, got {mask.field}"
+        try:
+            check_replacement(Replacement(mask.pattern, mask.replacement))
+        except ValueError as error:
+            yield f"mask[{number}].with", f"expected {error}"
 
 
 def _metrics_problems(event: Event, stream: Stream | None, given: set[str]) -> Iterator[Problem]:
@@ -158,6 +174,10 @@ def _fields(tail: Tail) -> Iterator[tuple[str, str]]:
     for key, template in templates.items():
         for field in template.fields if template is not None else ():
             yield key, field
+    for field in tail.throttle.by.fields if tail.throttle.by is not None else ():
+        yield "throttle.by", field
+    for field in tail.map:
+        yield f"map.{field}", field
     for part, wanted in (("where", tail.where), ("where_not", tail.where_not)):
         for field in wanted:
             yield f"{part}.{field}", field

@@ -103,7 +103,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     of a compressed file, all that counts in the bytes before compression. `inside_line`: a line was cut because it is
     too long, and `offset` lies in what is left of it. `finished`: rotated away or gone, and read to its end. `trail`
     tells how its content looked at some places before `offset`; `boot`: the boot of the host in which it was last found
-    to go on as it did, "" if nobody knows.
+    to go on as it did, "" if nobody knows. `state`: what making events of the lines before left behind, such as the
+    counts of a throttle.
     """
 
     tail: str
@@ -121,6 +122,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     seen_ms: int = 0
     trail: bytes = b""
     boot: str = ""
+    state: bytes = b""
 
 
 class LossReason(enum.StrEnum):

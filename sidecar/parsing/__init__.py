@@ -9,8 +9,11 @@ from sidecar.parsing.careful import EventSpec, LineCounts
 from sidecar.parsing.containers import ContainerRule
 from sidecar.parsing.delimited import Columns, DelimitedRule, last_columns
 from sidecar.parsing.event_builder import Built, EventBuilder, FilePlace
+from sidecar.parsing.finishing import FinishRule, Mask
 from sidecar.parsing.grouping import Grouping
 from sidecar.parsing.lines import Lines, last_end, take_lines
+from sidecar.parsing.repeats import RepeatRule
+from sidecar.parsing.throttle import ThrottleRule
 
 __all__ = [
     "Built",
@@ -20,9 +23,13 @@ __all__ = [
     "EventBuilder",
     "EventSpec",
     "FilePlace",
+    "FinishRule",
     "Grouping",
     "LineCounts",
     "Lines",
+    "Mask",
+    "RepeatRule",
+    "ThrottleRule",
     "last_columns",
     "last_end",
     "take_lines",

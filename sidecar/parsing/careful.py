@@ -5,8 +5,9 @@ dead letter.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
+from zlib import crc32
 
 import msgspec
 
@@ -14,10 +15,13 @@ from sidecar.core.future_window import due_ms, latest_ms
 from sidecar.core.model import Kind
 from sidecar.parsing.containers import ContainerRule
 from sidecar.parsing.delimited import DelimitedRule
-from sidecar.parsing.parsers import Fields, Format, parse_lines
+from sidecar.parsing.finishing import Finish, FinishRule, finisher
+from sidecar.parsing.parsers import ELEMENTS, Fields, Format, parse_lines
+from sidecar.parsing.repeats import ROOM_BYTES, RepeatRule, Repeats
+from sidecar.parsing.throttle import Throttle, ThrottleRule
 from sidecar.text.filters import ALWAYS, Condition, Filter, passes
 from sidecar.text.regexes import Pattern
-from sidecar.text.templates import Template, parse_template
+from sidecar.text.templates import Template, field_text, parse_template
 from sidecar.text.timestamps import ISO, Clock, by_format
 
 _encode = msgspec.json.Encoder().encode
@@ -44,6 +48,7 @@ class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     where_not: Wanted
     unparsed: Literal["raw", "drop", "dead"]
     name: Template
+    own_name: str
     target: Template
     own_target: str
     content: Template | None
@@ -53,13 +58,20 @@ class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     time_fields: Sequence[str]
     clock: Clock | None
     max_ahead_ms: int
+    finish: FinishRule
+    maps: Mapping[str, Mapping[str, str]]
+    each: str | None
+    sample: float | None
+    throttle: ThrottleRule | None
+    repeats: RepeatRule | None
 
 
 class LineCounts(msgspec.Struct):
     """Lines that became no event, or not quite the one they were to be, by what happened to them.
 
     `late_in` are the keys of the patterns that took too long. `nul_bytes` were passed over before lines.
-    `not_numbers` are metrics that were left out of items of time series.
+    `not_numbers` are metrics that were left out of items of time series. `sampled` were left out by
+    chance, `throttled` since there were too many, `repeated` became one event with others.
     """
 
     filtered: int = 0
@@ -73,6 +85,9 @@ class LineCounts(msgspec.Struct):
     blank: int = 0
     nul_bytes: int = 0
     not_numbers: int = 0
+    sampled: int = 0
+    throttled: int = 0
+    repeated: int = 0
 
     def too_late(self, lines: int, key: str) -> None:
         """Count that the pattern of `key` took too long for so many lines."""
@@ -94,58 +109,136 @@ class LineRecord(msgspec.Struct, frozen=True):
     is_foreign: bool = False
 
 
+class Made(msgspec.Struct, frozen=True):
+    """Events as JSON, by when they are due (None: now), and what is dead, with the reason.
+
+    `open_at`: the number of the record from which on equal events may go on. `state`: for what follows.
+    """
+
+    good: dict[int | None, list[bytes]]
+    dead: list[tuple[bytes, str]]
+    open_at: int | None
+    state: bytes
+
+
+Found = tuple[int, LineRecord, Fields | None]
+"""A record with its number, and the fields that were found in it; None: it does not parse."""
+
+
 class LineParser:
     """Makes events as `shape` says. `event_bytes` is the most that one may have."""
 
     def __init__(self, shape: EventSpec, event_bytes: int, cpu_clock: Callable[[], float]) -> None:
-        self._shape, self._event_bytes, self._cpu_clock = shape, event_bytes, cpu_clock
+        self._shape, self._cpu_clock = shape, cpu_clock
+        self._event_bytes = event_bytes if shape.repeats is None else event_bytes - ROOM_BYTES
+        by = shape.throttle.by if shape.throttle is not None else None
+        self._throttle_key = by.renderer() if by is not None else None
         self._name, self._target = shape.name.renderer(), shape.target.renderer()
         self._content = shape.content.renderer() if shape.content is not None else None
         self._dimension = [(name, template.renderer()) for name, template in shape.dimension.items()]
         self._metrics = [(name, template.renderer()) for name, template in shape.metrics.items()]
         self._time_text = parse_template(" ".join(f"{{{name}}}" for name in shape.time_fields)).renderer()
+        known = {*ALWAYS, *(shape.path.groups if shape.path is not None else ())}
+        self._raw_dimension = [pair for pair in self._dimension if known.issuperset(shape.dimension[pair[0]].fields)]
         self._filters = [*(Filter(name, condition, True) for name, condition in shape.where.items()),
                          *(Filter(name, condition, False) for name, condition in shape.where_not.items())]  # fmt: skip
-        known = {*ALWAYS, *(shape.path.groups if shape.path is not None else ())}
         self._asks_for_known = any(each.name in known for each in self._filters)
 
     def make(
-        self, records: Sequence[LineRecord], known: Mapping[str, Any], now_ms: int, skew_ms: int, counts: LineCounts
-    ) -> tuple[dict[int | None, list[bytes]], list[tuple[bytes, str]]]:
-        """Return events as JSON by when they are due (None: now), and what is dead, with the reason."""
+        self,
+        records: Sequence[LineRecord],
+        *,
+        known: Mapping[str, Any],
+        state: bytes,
+        now_ms: int,
+        skew_ms: int,
+        counts: LineCounts,
+        at_end: bool,
+    ) -> Made:
+        """Return the events of `records`. `known`: fields that are the same for all; `state`: of what was before."""
         shape = self._shape
         parsed = parse_lines([record.text for record in records], shape.parse, self._cpu_clock)
         counts.too_late(parsed.late, "parse.regex")
         latest = latest_ms(now_ms + skew_ms)
         good: dict[int | None, list[bytes]] = {None: []}
         dead: list[tuple[bytes, str]] = []
-        for record, found in zip(records, parsed.fields, strict=True):
-            fields = self._with_known(record, found)
-            if fields is not None and self._filters and not self._passes(fields, record, known, counts):
-                counts.filtered += 1
-                continue
+        finish = finisher(shape.finish, self._cpu_clock, counts.too_late)
+        throttle = Throttle(shape.throttle, state) if shape.throttle is not None else None
+        repeats = Repeats(shape.repeats, good) if shape.repeats is not None else None
+        chosen = self._chosen(self._expanded(records, parsed.fields, counts), known, counts)
+        for number, record, fields in chosen:
             all_fields = {"line": record.text, "offset": record.offset, **known}
             stamp_ms = now_ms
             if fields is not None:
                 all_fields.update(fields)
-                if shape.clock is not None:
-                    stamp_ms = self._time(shape.clock, self._time_text(all_fields), now_ms, counts)
-                elif record.fields is not None and shape.container is not None:
-                    stamp_ms = self._time(_CONTAINER_CLOCK, record.fields["time"], now_ms, counts)
-            item = self._item(record, fields, all_fields, stamp_ms, counts)
+                self._map(all_fields)
+                stamp_ms = self._stamp(record, all_fields, now_ms, counts)
+            if throttle is not None and not self._admits(throttle, fields, all_fields, stamp_ms):
+                counts.throttled += 1
+                continue
+            item = self._item(record, fields, all_fields, stamp_ms if repeats is None else 0, counts, finish)
             if item is None:
-                self._unparsed(record, all_fields, stamp_ms, dead, counts)
+                self._unparsed(record, all_fields, stamp_ms, dead, counts, finish)
+                continue
+            # What the proxy would refuse today may not share a block with the rest.
+            due = due_ms(stamp_ms) if stamp_ms > latest else None
+            if repeats is None:
+                good.setdefault(due, []).append(item)
             else:
-                # What the proxy would refuse today may not share a block with the rest.
-                good.setdefault(due_ms(stamp_ms) if stamp_ms > latest else None, []).append(item)
-        return good, dead
+                repeats.add(number, record.offset, item, stamp_ms, due)
+        open_at = None
+        if repeats is not None:
+            open_at = repeats.end(at_end=at_end)
+            counts.repeated += repeats.joined
+        return Made(good, dead, open_at, throttle.state() if throttle is not None else b"")
 
-    def _with_known(self, record: LineRecord, found: Fields | None) -> Fields | None:
-        if record.is_foreign:
-            return None
-        if found is None or record.fields is None:
-            return found
-        return {**record.fields, "message": record.text, **found}
+    def _expanded(
+        self, records: Sequence[LineRecord], found: Sequence[Fields | None], counts: LineCounts
+    ) -> Iterator[Found]:
+        """Yield each record with its number and fields, and one that holds several events once for each."""
+        for number, (record, fields) in enumerate(zip(records, found, strict=True)):
+            if record.is_foreign or fields is None:
+                yield number, record, None
+                continue
+            if record.fields is not None:
+                fields = {**record.fields, "message": record.text, **fields}
+            parts = fields.get(ELEMENTS if self._shape.each is None else self._shape.each)
+            if type(parts) is not list:
+                yield number, record, None if ELEMENTS in fields else fields
+            elif not all(type(part) is dict for part in parts):
+                yield number, record, None
+            else:
+                counts.blank += not parts
+                yield from ((number, record, {**fields, **part}) for part in parts)
+
+    def _chosen(self, found: Iterator[Found], known: Mapping[str, Any], counts: LineCounts) -> Iterator[Found]:
+        """Yield what passes the filters, and is one of the sample."""
+        share = self._shape.sample
+        for number, record, fields in found:
+            if fields is not None and self._filters and not self._passes(fields, record, known, counts):
+                counts.filtered += 1
+            elif share is not None and not _is_chosen(known["path"], record.offset, share):
+                counts.sampled += 1
+            else:
+                yield number, record, fields
+
+    def _map(self, fields: Fields) -> None:
+        for name, texts in self._shape.maps.items():
+            text = field_text(fields, name)
+            fields[name] = texts.get(text, text)
+
+    def _stamp(self, record: LineRecord, fields: Fields, now_ms: int, counts: LineCounts) -> int:
+        if self._shape.clock is not None:
+            return self._time(self._shape.clock, self._time_text(fields), now_ms, counts)
+        if record.fields is not None and self._shape.container is not None:
+            return self._time(_CONTAINER_CLOCK, record.fields["time"], now_ms, counts)
+        return now_ms
+
+    def _admits(self, throttle: Throttle, fields: Fields | None, all_fields: Fields, stamp_ms: int) -> bool:
+        """Count what becomes an event. What does not is nobody's burden."""
+        if fields is None and self._shape.unparsed != "raw":
+            return True
+        return throttle.admits(self._throttle_key(all_fields) if self._throttle_key is not None else "", stamp_ms)
 
     def _passes(self, fields: Fields, record: LineRecord, known: Mapping[str, Any], counts: LineCounts) -> bool:
         subject: Mapping[str, Any] = fields
@@ -154,22 +247,45 @@ class LineParser:
         return passes(subject, self._filters, self._cpu_clock, counts.too_late)
 
     def _item(
-        self, record: LineRecord, fields: Fields | None, all_fields: Fields, stamp_ms: int, counts: LineCounts
+        self,
+        record: LineRecord,
+        fields: Fields | None,
+        all_fields: Fields,
+        stamp_ms: int,
+        counts: LineCounts,
+        finish: Finish | None,
     ) -> bytes | None:
         if self._metrics:
-            return self._sample(all_fields, stamp_ms, counts) if fields is not None else None
+            return self._sample(all_fields, stamp_ms, counts, finish) if fields is not None else None
         if fields is None:
             if self._shape.unparsed != "raw":
                 return None
             counts.unparsed += 1
-        content = self._content(all_fields) if self._content is not None and fields is not None else record.text
-        return self._event(content, all_fields, stamp_ms, counts, cut=record.cut)
+            return self._event(record.text, None, all_fields, stamp_ms, counts, finish, cut=record.cut)
+        content = self._content(all_fields) if self._content is not None else record.text
+        return self._event(content, self._name(all_fields), all_fields, stamp_ms, counts, finish, cut=record.cut)
 
-    def _event(self, content: str, fields: Fields, stamp_ms: int, counts: LineCounts, *, cut: bool) -> bytes:
-        dimension = {name: render(fields) for name, render in self._dimension}
+    def _event(
+        self,
+        content: str,
+        name: str | None,
+        fields: Fields,
+        stamp_ms: int,
+        counts: LineCounts,
+        finish: Finish | None,
+        *,
+        cut: bool,
+    ) -> bytes:
+        """Return an event as JSON; `name` None: its line did not parse, so only what every line has is filled in."""
+        wanted = self._raw_dimension if name is None else self._dimension
+        dimension = {key: render(fields) for key, render in wanted}
+        target = self._target(fields)
+        if finish is not None:
+            content, name, target = finish("content", content), name and finish("name", name), finish("target", target)
+            dimension = {key: finish(key, text) for key, text in dimension.items()}
         event = {
-            "event_name": self._name(fields),
-            "target": self._target(fields) or self._shape.own_target,
+            "event_name": name or self._shape.own_name,
+            "target": target or self._shape.own_target,
             "event": {"content": content},
             "dimension": dimension | {"truncated": "true"} if cut else dimension,
             "timestamp": stamp_ms,
@@ -178,7 +294,7 @@ class LineParser:
         counts.cut += cut or len(encoded) > self._event_bytes
         return encoded if len(encoded) <= self._event_bytes else _shortened(event, len(encoded), self._event_bytes)
 
-    def _sample(self, fields: Fields, stamp_ms: int, counts: LineCounts) -> bytes | None:
+    def _sample(self, fields: Fields, stamp_ms: int, counts: LineCounts, finish: Finish | None) -> bytes | None:
         """Make a time-series item of the metrics that are numbers; None if there are none."""
         metrics: dict[str, float] = {}
         for name, render in self._metrics:
@@ -192,21 +308,32 @@ class LineParser:
                 metrics[name] = number
         if not metrics:
             return None
+        dimension, target = {name: render(fields) for name, render in self._dimension}, self._target(fields)
+        if finish is not None:
+            target = finish("target", target)
+            dimension = {name: finish(name, text) for name, text in dimension.items()}
         item = {
             "metrics": metrics,
-            "target": self._target(fields) or self._shape.own_target,
-            "dimension": {name: render(fields) for name, render in self._dimension},
+            "target": target or self._shape.own_target,
+            "dimension": dimension,
             "timestamp": stamp_ms,
         }
         encoded = _encode(item)
         return encoded if len(encoded) <= self._event_bytes else None
 
     def _unparsed(
-        self, record: LineRecord, fields: Fields, stamp_ms: int, dead: list[tuple[bytes, str]], counts: LineCounts
+        self,
+        record: LineRecord,
+        fields: Fields,
+        stamp_ms: int,
+        dead: list[tuple[bytes, str]],
+        counts: LineCounts,
+        finish: Finish | None,
     ) -> None:
         counts.unparsed += 1
         if self._shape.unparsed == "dead":
-            dead.append((self._event(record.text, fields, stamp_ms, counts, cut=record.cut), "the line does not parse"))
+            event = self._event(record.text, None, fields, stamp_ms, counts, finish, cut=record.cut)
+            dead.append((event, "the line does not parse"))
         else:
             counts.dropped += 1
 
@@ -217,6 +344,11 @@ class LineParser:
             counts.untimed += 1
             return now_ms
         return found
+
+
+def _is_chosen(path: str, offset: int, share: float) -> bool:
+    """Return whether a line is one of a sample: always the same lines, however often they are read."""
+    return crc32(f"{path}:{offset}".encode()) < share * 2**32
 
 
 def _without_unit(text: str) -> str:

@@ -20,6 +20,7 @@ from typing import Literal
 
 import msgspec
 
+from sidecar.parsing.finishing import without_escapes
 from sidecar.parsing.grouping import Grouping
 from sidecar.text.regexes import search_all
 from sidecar.text.timestamps import ISO, by_format
@@ -44,6 +45,7 @@ class ContainerRule(msgspec.Struct, frozen=True, kw_only=True):
     format: ContainerFormat
     max_bytes: int
     max_wait_ms: int
+    strip_ansi: bool = False
 
 
 class ContainerLine(msgspec.Struct):
@@ -89,7 +91,7 @@ def unwrap(
     at_end: bool,
 ) -> Unwrapped:
     """Return the whole lines, or groups, of the programs. `sizes` are those in the file; `at_end`: none will follow."""
-    parts = list(_parts(texts, sizes, cut, rule.format))
+    parts = _parts(texts, sizes, cut, rule)
     joined = _join(parts, rule)
     late = 0
     if grouping is not None:
@@ -101,13 +103,13 @@ def unwrap(
     return Unwrapped(done, limit, late)
 
 
-def _parts(
-    texts: Sequence[str], sizes: Sequence[int], cut: frozenset[int], form: ContainerFormat
-) -> list[ContainerLine]:
-    read = _read_cri if form == "cri" else _read_docker
+def _parts(texts: Sequence[str], sizes: Sequence[int], cut: frozenset[int], rule: ContainerRule) -> list[ContainerLine]:
+    read = _read_cri if rule.format == "cri" else _read_docker
     found, place = [], 0
     for number, (text, size) in enumerate(zip(texts, sizes, strict=True)):
         inside, fields, is_open = read(text)
+        if rule.strip_ansi:  # in JSON they are escaped
+            inside = without_escapes(inside)
         line = ContainerLine(inside, place, place + size, fields)
         line.cut = number in cut
         line.is_open = is_open and not line.cut

@@ -31,20 +31,20 @@ class DelimitedRule(msgspec.Struct, frozen=True, kw_only=True):
     columns: Columns = ()
 
 
-class Table(msgspec.Struct, frozen=True):
+class Rows(msgspec.Struct, frozen=True):
     """The rows of some lines: the fields of each, None where it does not fit, `COMMENT` where it is no row.
 
     `columns` are the names behind the last line.
     """
 
-    rows: list[Mapping[str, str] | None]
+    found: list[Mapping[str, str] | None]
     columns: Columns
 
 
 COMMENT: Mapping[str, str] = {}
 
 
-def read_rows(lines: Sequence[str], rule: DelimitedRule, columns: Columns, *, at_start: bool) -> Table:
+def read_rows(lines: Sequence[str], rule: DelimitedRule, columns: Columns, *, at_start: bool) -> Rows:
     """Return the rows of `lines`, which follow upon `columns`. `at_start`: the first one is the file's first."""
     split = _splitter(rule)
     rows: list[Mapping[str, str] | None] = []
@@ -58,7 +58,7 @@ def read_rows(lines: Sequence[str], rule: DelimitedRule, columns: Columns, *, at
             rows.append(COMMENT)
         else:
             rows.append(_row(split(line), columns, rule))
-    return Table(rows, columns)
+    return Rows(rows, columns)
 
 
 def last_columns(read: Callable[[int, int], bytes], offset: int, rule: DelimitedRule) -> Columns:

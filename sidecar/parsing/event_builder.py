@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from sidecar.core.model import Block, Kind
 from sidecar.parsing.careful import EventSpec, LineCounts, LineParser, LineRecord
 from sidecar.parsing.containers import unwrap
 from sidecar.parsing.delimited import COMMENT, Columns, DelimitedRule, read_rows
+from sidecar.parsing.finishing import FinishRule, without_escapes
 from sidecar.parsing.grouping import Grouping, group_lines
 from sidecar.parsing.lines import Lines
 from sidecar.parsing.plain import EventTemplate, frame_lines, frame_of
@@ -25,18 +27,19 @@ _WHOLE_LINE = ("line", "message")
 class FilePlace(msgspec.Struct, frozen=True):
     """The file that lines are from, as people call it, and the host it is on.
 
-    `columns`: as the file itself has named them before these lines.
+    `columns`: as the file itself has named them before these lines; `state`: what the lines before left behind.
     """
 
     path: str
     host: str
     columns: Columns = ()
+    state: bytes = b""
 
 
 class Built(msgspec.Struct, frozen=True):
     """The result of building events. `consumed`: bytes of the file that it covers; the rest is in an open group.
 
-    `columns`: as the file has named them behind these lines.
+    `columns`: as the file has named them behind these lines; `state`: what these lines leave behind for the next.
     """
 
     blocks: list[Block]
@@ -44,6 +47,7 @@ class Built(msgspec.Struct, frozen=True):
     consumed: int
     counts: LineCounts
     columns: Columns = ()
+    state: bytes = b""
 
     @property
     def events(self) -> int:
@@ -83,6 +87,9 @@ class EventBuilder:
     ) -> Built:
         """Return the events of `lines`, which begin at `offset` of the file; `at_end`: no line will follow."""
         counts = LineCounts(replaced=lines.replaced, nul_bytes=lines.nuls)
+        at_end = at_end or lines.inside_line
+        if self._shape.finish.strip_ansi:
+            lines = msgspec.structs.replace(lines, text=without_escapes(lines.text))
         if self._plain and not lines.cut:
             blocks = self._at_once(lines, place, now_ms)
             if blocks is not None:
@@ -93,11 +100,16 @@ class EventBuilder:
             records, consumed, columns = self._rows(lines, offset, place.columns, self._shape.delimited, counts)
         else:
             split = self._records if self._shape.container is None else self._container_records
-            records, consumed = split(lines, offset, counts, at_end=at_end or lines.inside_line)
-        known = self._known(place)
-        good, dead = self._careful.make(records, known, now_ms, skew_ms, counts)
-        blocks = [block for due, items in good.items() for block in cut(items, self._block_bytes, due)]
-        return Built(blocks, dead, consumed, counts, columns)
+            records, consumed = split(lines, offset, counts, at_end=at_end)
+        make = partial(self._careful.make, known=self._known(place), state=place.state, now_ms=now_ms, skew_ms=skew_ms)
+        counted = msgspec.structs.replace(counts)
+        made = make(records, counts=counts, at_end=at_end)
+        if made.open_at is not None:
+            records, hold = _before(records, made.open_at)
+            consumed, counts = hold - offset, counted
+            made = make(records, counts=counts, at_end=True)
+        blocks = [block for due, items in made.good.items() for block in cut(items, self._block_bytes, due)]
+        return Built(blocks, made.dead, consumed, counts, columns, made.state)
 
     def _at_once(self, lines: Lines, place: FilePlace, now_ms: int) -> list[Block] | None:
         frame, text = self._frame(place, now_ms), lines.text
@@ -177,7 +189,7 @@ class EventBuilder:
         texts = lines.text.split("\n")[:-1]
         table = read_rows(texts, rule, columns, at_start=offset == 0)
         records, place = [], offset + lines.skipped
-        for number, (text, row, size) in enumerate(zip(texts, table.rows, lines.sizes(), strict=True)):
+        for number, (text, row, size) in enumerate(zip(texts, table.found, lines.sizes(), strict=True)):
             if not text or row is COMMENT:
                 counts.blank += 1
             else:
@@ -189,6 +201,18 @@ class EventBuilder:
     def delimited(self) -> DelimitedRule | None:
         """Return how lines are split into columns that the file names; None: they are not."""
         return self._shape.delimited
+
+
+def _before(records: list[LineRecord], number: int) -> tuple[list[LineRecord], int]:
+    """Return the records before the one with this number, and where in the file what is left begins.
+
+    Of containers they stand in the order of their ends: what lies behind that place is left, too.
+    """
+    hold = min(record.offset for record in records[number:])
+    while (first := next((at for at, one in enumerate(records[:number]) if one.offset > hold), None)) is not None:
+        number = first
+        hold = min(record.offset for record in records[number:])
+    return records[:number], hold
 
 
 def _is_plain(shape: EventSpec) -> bool:
@@ -206,6 +230,10 @@ def _is_plain(shape: EventSpec) -> bool:
         and not filtered
         and shape.clock is None
         and not shape.metrics
+        and shape.finish == FinishRule(strip_ansi=shape.finish.strip_ansi)
+        and shape.sample is None
+        and shape.throttle is None
+        and shape.repeats is None
     )
 
 

@@ -62,7 +62,7 @@ def take_lines(
         if not skipped:
             whole = len(data) if at_end else len(data) - len(data) % codec.width
             return Lines("", 0, whole, whole, b"", codec.newline, inside_line=not at_end)
-    nuls = _nuls(data, skipped, max_line, codec)
+    nuls = _nuls(data, skipped, 0 if at_end else max_line, codec)
     skipped += nuls
     if skipped == len(data) and nuls:
         return Lines("", 0, skipped, skipped, b"", codec.newline, nuls=nuls)

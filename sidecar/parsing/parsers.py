@@ -10,6 +10,8 @@ from sidecar.text.regexes import Pattern, search_all
 
 Format = Literal["raw", "json", "logfmt"]
 Fields = dict[str, Any]
+ELEMENTS = ""
+"""The field that stands for a line that is an array: each of its elements is an event."""
 _PAIR = re.compile(r'\s*([^\s="]+)(?:=("(?:[^"\\]|\\.)*"|[^\s"]*))?(?=\s|\Z)')
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
@@ -41,6 +43,8 @@ def _json(line: str) -> Fields | None:
         fields = _decode(line)
     except (msgspec.MsgspecError, RecursionError):
         return None
+    if type(fields) is list:
+        return {ELEMENTS: fields}
     return fields if type(fields) is dict else None
 
 

@@ -160,6 +160,12 @@ def m010_power_cuts(db: Database) -> None:
     db.execute("ALTER TABLE checkpoint ADD COLUMN boot TEXT NOT NULL DEFAULT ''")
 
 
+@migrations()
+def m011_throttle(db: Database) -> None:
+    """Remember of tailed files what the events before leave behind for the next, such as the counts of a throttle."""
+    db.execute("ALTER TABLE checkpoint ADD COLUMN state BLOB NOT NULL DEFAULT x''")
+
+
 def _make_readable_view(db: Database, table: str) -> None:
     db.create_view(
         f"readable_{table}",
@@ -258,6 +264,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         m008_loss_reason.__name__,
         m009_words.__name__,
         m010_power_cuts.__name__,
+        m011_throttle.__name__,
     }
     newer = [applied.name for applied in migrations.applied(db) if applied.name not in known]
     if newer:

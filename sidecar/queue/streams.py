@@ -238,7 +238,7 @@ def load_checkpoints(execute: Callable[..., sqlite3.Cursor], tail: str, number: 
     """Return the checkpoints of `tail`, or the one with this number, in the order of their numbers."""
     rows = execute(
         "SELECT number, path, at, device, inode, head, head_bytes, offset, mark, inside_line, finished, seen_ms,"
-        " trail, boot"
+        " trail, boot, state"
         " FROM checkpoint WHERE tail = ? AND number = coalesce(?, number) ORDER BY number",
         (tail, number),
     )
@@ -259,6 +259,7 @@ def load_checkpoints(execute: Callable[..., sqlite3.Cursor], tail: str, number: 
             seen_ms=row[11],
             trail=row[12],
             boot=row[13],
+            state=row[14],
         )
         for row in rows
     ]

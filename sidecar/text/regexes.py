@@ -10,12 +10,13 @@ that it ended is begun again with more time, until the thread itself has used up
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
-from typing import Any, Protocol
+from functools import cache, partial
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import regex
 
+T = TypeVar("T")
 _LINE_LIMIT_S = 0.05
 """Seconds of the thread's processor time for one line, so that one bad line does not block many good ones."""
 BLOCK_LIMIT_S = 1.0
@@ -26,6 +27,7 @@ _MOST = 0.7
 """A search that has used more than this part of its limit counts as ended by it: the two clocks differ a little."""
 _DEPENDS = re.compile(r"\(\?[^:P]|\\[bBAZGK1-9]|[\^$]|\\g<|\(\?P=")
 """Parts of a pattern that look beyond it, or at other groups."""
+_GROUP_NUMBER = re.compile(r"\\([1-9][0-9]?)")
 _LOOK_EVERY = 16
 """So many lines are searched between two looks at the clock, which costs a system call."""
 
@@ -91,7 +93,43 @@ def search_all(pattern: Pattern, texts: Sequence[str], clock: Callable[[], float
     return Searched(found, late)
 
 
-def _search(search: Callable[..., Match | None], text: str, limit_s: float, clock: Callable[[], float]) -> Match | None:
+class Replacement(msgspec.Struct, frozen=True):
+    """What is to stand in place of all that a pattern matches; `\\1` and `\\g<name>` are groups of it."""
+
+    pattern: Pattern
+    text: str
+
+
+def check_replacement(made: Replacement) -> None:
+    """Raise ValueError if its text names a group that the pattern does not have, or ends in a backslash."""
+    compiled = _compiled(made.pattern.text)
+    numbers = [int(number) for number in _GROUP_NUMBER.findall(made.text)]
+    try:
+        compiled.sub(made.text, "")
+    except (regex.error, IndexError) as error:
+        raise ValueError(f"text in which \\1 and \\g<name> are groups of the pattern: {error}") from None
+    if max(numbers, default=0) > compiled.groups:
+        raise ValueError(f"text in which \\1 and \\g<name> are groups of the pattern: it has {compiled.groups}")
+
+
+class Replacer:
+    """Replaces what patterns match in the texts of one block, within the limits of time."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` counts the seconds for which this thread has had a processor."""
+        self._clock, self._started_s = clock, clock()
+
+    def replace(self, made: Replacement, text: str) -> str | None:
+        """Return the text; None if the pattern took too long, so that nobody knows what is left of what it matches."""
+        limit_s = _LINE_LIMIT_S if self._clock() - self._started_s < BLOCK_LIMIT_S else _HASTY_LIMIT_S
+        replace = _compiled(made.pattern.text).sub
+        try:
+            return str(_search(partial(replace, made.text), text, limit_s, self._clock))
+        except TimeoutError:
+            return None
+
+
+def _search(search: Callable[..., T], text: str, limit_s: float, clock: Callable[[], float]) -> T:
     """Search `text`. Raises TimeoutError once a single try has taken this thread most of `limit_s`."""
     try:  # nearly always this is all, and no clock is looked at
         return search(text, timeout=limit_s, concurrent=True)

@@ -18,7 +18,7 @@ KEY = StreamKey(1, "t")
 POINT = Checkpoint(
     tail="app", number=1, path="/a\udcff.log", at="/a.log.1", device=2**64 - 1, inode=2**63, head=b"h", head_bytes=5,
     offset=5, mark=b"\0m", inside_line=True, finished=False, seen_ms=7,
-    trail=b"t", boot="b",
+    trail=b"t", boot="b", state=b"s",
 )  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_receipts_of_older_versions_have_the_reason_that_their_words_say(tmp_pat
         assert {loss.why: loss.reason for loss in queue.reader.losses(10)} == words
 
 
-def test_checkpoints_of_older_versions_know_no_boot_and_no_trail(tmp_path: Path) -> None:
+def test_checkpoints_of_older_versions_know_no_boot_no_trail_and_no_state(tmp_path: Path) -> None:
     path = tmp_path / "q.db"
 
     async def saved(before: int | None, point: Checkpoint) -> tuple[int, list[Checkpoint]] | None:
@@ -172,8 +172,9 @@ def test_checkpoints_of_older_versions_know_no_boot_and_no_trail(tmp_path: Path)
     with sqlite3.connect(path) as connection:
         connection.execute("ALTER TABLE checkpoint DROP COLUMN trail")
         connection.execute("ALTER TABLE checkpoint DROP COLUMN boot")
-        connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'm010_power_cuts'")
+        connection.execute("ALTER TABLE checkpoint DROP COLUMN state")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name IN ('m010_power_cuts', 'm011_throttle')")
     connection.close()
-    old = msgspec.structs.replace(POINT, trail=b"", boot="")
+    old = msgspec.structs.replace(POINT, trail=b"", boot="", state=b"")
     assert asyncio.run(saved(5, moved(6))) == (1, [old])
     assert asyncio.run(saved(6, moved(7))) == (1, [moved(6)])

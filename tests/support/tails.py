@@ -113,10 +113,11 @@ class Tailer:
         self.clock = Clock()
         self.boot, self.booted_s = "first boot", 0.0
         self.directory = directory
+        usual = {"start_at": "beginning", "partial_after": "0s"}  # a turn may be forty seconds
         document = {
             "proxy": {"urls": ["http://127.0.0.1:1"]},
             "streams": {"app": {"data_id": 1, "access_token": "t"}},
-            "tails": {"app": {"paths": [f"{directory}/*.log"], "stream": "app", "start_at": "beginning", **settings}},
+            "tails": {"app": {"paths": [f"{directory}/*.log"], "stream": "app", **usual, **settings}},
         }
         path = directory.parent / f"{directory.name}.yml"
         path.write_text(json.dumps(document))

@@ -77,7 +77,7 @@ def test_what_is_inside_is_parsed_in_turn() -> None:
     text = cri(("stdout", "F", '{"level":"warn","msg":"slow"}'), ("stderr", "F", "no JSON"))
     event = {"name": "{level}", "content": "{msg}", "dimension": {"stream": "{stream}"}}
     events = read(builder(parse={"format": "cri", "then": "json"}, event=event), text)
-    assert [(one["event_name"], one["event"]["content"]) for one in events] == [("warn", "slow"), ("", "no JSON")]
+    assert [(one["event_name"], one["event"]["content"]) for one in events] == [("warn", "slow"), ("app", "no JSON")]
     regex = builder(
         parse={"format": "cri", "then": {"regex": r"^(?P<level>\w+) (?P<rest>.*)"}}, event={"name": "{level}"}
     )

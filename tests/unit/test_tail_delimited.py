@@ -15,7 +15,7 @@ IIS = "#Software: Microsoft Internet Information Services 10.0\n#Fields: date ti
 
 
 def rows(text: str, rule: DelimitedRule, columns: Any = (), *, at_start: bool = True) -> list[Any]:
-    return list(read_rows(text.split("\n"), rule, columns, at_start=at_start).rows)
+    return list(read_rows(text.split("\n"), rule, columns, at_start=at_start).found)
 
 
 def test_the_first_line_of_a_csv_file_names_the_columns() -> None:

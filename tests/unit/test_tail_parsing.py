@@ -245,7 +245,7 @@ def test_a_python_traceback_is_one_event() -> None:
     [
         ("raw", "any", {"message": "any"}),
         ("json", '{"a":{"b":1}}', {"a": {"b": 1}}),
-        ("json", "[1]", None),
+        ("json", "[1]", {"": [1]}),
         ("json", '{"a":', None),
         ("json", "[" * 5000, None),
         ("logfmt", 'level=info msg="a \\"b\\" c" ok n=1', {"level": "info", "msg": 'a "b" c', "ok": "true", "n": "1"}),

@@ -11,7 +11,8 @@ from sidecar.inputs.counts import InputCounts
 from sidecar.inputs.tail.messages import ReadBlock
 from sidecar.parsing import LineCounts
 
-NAMES = ("filtered", "unparsed", "untimed", "cut", "blank", "late", "nul_bytes", "not_numbers")
+NAMES = ("filtered", "unparsed", "untimed", "cut", "blank", "late", "nul_bytes", "not_numbers",
+         "sampled", "throttled", "repeated")  # fmt: skip
 AMISS = ("untimed", "late", "not_numbers")
 """What of these says that something is to be mended, and is a reason in status for `_LATELY_S`."""
 _LATELY_S = 600.0

@@ -4,8 +4,19 @@ import time
 from zoneinfo import ZoneInfo
 
 from sidecar.config import Config, FieldCondition, Tail
-from sidecar.parsing import ContainerRule, DelimitedRule, EventBuilder, EventSpec, Grouping
+from sidecar.parsing import (
+    ContainerRule,
+    DelimitedRule,
+    EventBuilder,
+    EventSpec,
+    FinishRule,
+    Grouping,
+    Mask,
+    RepeatRule,
+    ThrottleRule,
+)
 from sidecar.text.filters import Condition
+from sidecar.text.regexes import Replacement
 from sidecar.text.templates import Template
 from sidecar.text.timestamps import by_formats, by_unit
 
@@ -45,6 +56,7 @@ def _shape(config: Config, name: str, tail: Tail) -> EventSpec:
         where_not={name: _condition(unwanted) for name, unwanted in tail.where_not.items()},
         unparsed="drop" if event.metrics else tail.unparsed,
         name=event.name or _literal(name),
+        own_name=name,
         target=event.target or _literal(own_target),
         own_target=own_target,
         content=event.content,
@@ -54,6 +66,12 @@ def _shape(config: Config, name: str, tail: Tail) -> EventSpec:
         time_fields=stamp.field,
         clock=clock,
         max_ahead_ms=int(config.queue.max_age * 1000),
+        finish=_finish(tail),
+        maps=tail.map,
+        each=tail.parse.each,
+        sample=tail.sample,
+        throttle=_throttle(tail),
+        repeats=_repeats(tail),
     )
 
 
@@ -61,7 +79,25 @@ def _container(tail: Tail) -> ContainerRule | None:
     if tail.parse.container is None:
         return None
     wait_ms = int(tail.multiline.flush_after * 1000)
-    return ContainerRule(format=tail.parse.container, max_bytes=tail.max_line, max_wait_ms=wait_ms)
+    return ContainerRule(
+        format=tail.parse.container, max_bytes=tail.max_line, max_wait_ms=wait_ms, strip_ansi=tail.strip_ansi
+    )
+
+
+def _finish(tail: Tail) -> FinishRule:
+    masks = [Mask(mask.field or "", Replacement(mask.pattern, mask.replacement)) for mask in tail.mask]
+    return FinishRule(strip_ansi=tail.strip_ansi, trim=tail.trim, masks=tuple(masks))
+
+
+def _throttle(tail: Tail) -> ThrottleRule | None:
+    rule = tail.throttle
+    if rule.at_most is None:
+        return None
+    return ThrottleRule(at_most=rule.at_most, period_ms=int(rule.every * 1000), by=rule.by)
+
+
+def _repeats(tail: Tail) -> RepeatRule | None:
+    return None if tail.dedupe is None else RepeatRule(within_ms=int(tail.dedupe * 1000), max_bytes=tail.max_line)
 
 
 def _delimited(tail: Tail) -> DelimitedRule | None:

@@ -29,8 +29,11 @@ class Position:
         self.failed: Exception | None = None  # why one of these could not be committed; None: none has failed
         self._head = b""  # first bytes, from which `reached.head` is made; b"" until they are read
 
-    def advance(self, data: bytes, consumed: int, now_ms: int, *, inside_line: bool) -> Advance:
-        """Go on to behind the first `consumed` bytes of `data`, which follow on `reached`; they are in flight now."""
+    def advance(self, data: bytes, consumed: int, now_ms: int, *, inside_line: bool, state: bytes = b"") -> Advance:
+        """Go on to behind the first `consumed` bytes of `data`, which follow on `reached`; they are in flight now.
+
+        `state`: what making events of them leaves behind for the next.
+        """
         old = self.reached
         head, head_bytes = old.head, old.head_bytes
         if old.offset < HEAD_BYTES:
@@ -45,6 +48,7 @@ class Position:
             inside_line=inside_line,
             finished=False,
             seen_ms=now_ms,
+            state=state,
             trail=extend_trail(old.trail, old.mark, old.offset, data[:consumed]),
         )
         advance = Advance(checkpoint=self.reached, before=old.offset if self._expected else None)

@@ -52,14 +52,16 @@ def read_block(
     data = file.read(size)
     if not data:
         return NothingRead(0)
-    more, start = len(data) == size, file.reached
+    more, start, codec = len(data) == size, file.reached, file.codec(rules.encoding)
+    # After a power cut, and where a program has reserved room, NULs may still be written over.
+    may_be_whole = file.is_rotated or codec.width > 1 or not data.endswith(b"\0")
     lines = take_lines(
         data,
-        file.codec(rules.encoding),
+        codec,
         max_line=rules.max_line,
         at_start=start.offset == 0,
         inside_line=start.inside_line,
-        at_end=final[0] and not more,
+        at_end=final[0] and not more and may_be_whole,
     )
     make = partial(
         rules.builder.make,
@@ -68,6 +70,7 @@ def read_block(
             file.path.encode(errors="surrogateescape").decode(errors="replace"),
             rules.host,
             file.columns(rules.builder.delimited) if rules.builder.delimited is not None else (),
+            start.state,
         ),
         offset=start.offset,
         now_ms=now_ms,
@@ -83,7 +86,7 @@ def read_block(
         file.remember_beginning(data)
         return NothingRead(len(data))
     file.know_columns(made.columns)
-    advance = file.take(data, made.consumed, now_ms, inside_line=lines.inside_line)
+    advance = file.take(data, made.consumed, now_ms, inside_line=lines.inside_line, state=made.state)
     return ReadBlock(file, made.blocks, made.dead, made.size, made.events, advance, made.counts)
 
 

@@ -14,7 +14,10 @@ Invariants:
 
 import contextlib
 import enum
+import math
 import os
+
+import msgspec
 
 from sidecar.core.model import Advance, Checkpoint, Loss
 from sidecar.inputs.tail.fingerprint import HEAD_BYTES, Likeness, Look, compare, digest
@@ -39,16 +42,30 @@ class Phase(enum.Enum):
     FINISHED = "finished"  # nothing more will be read; it leaves the registry once that is on disk
 
 
+class Patience(msgspec.Struct, frozen=True):
+    """Say how long what is left may wait, in seconds: a line without an end and a group of lines, since they last grew.
+
+    `run_s`: a run of equal events, since it began.
+    """
+
+    line_s: float
+    group_s: float
+    run_s: float = 0.0
+
+
 class Remainder:
-    """Hold back what is left at the end of a file: it may be the beginning of a longer line, or group of lines."""
+    """Hold back what is left at the end of a file: it may be the beginning of a longer line, group or run."""
 
     def __init__(self) -> None:
         self.since_s: float | None = None  # when this end was first reached; None: nothing is left
-        self._end = 0  # the offset of that end
+        self._began_s = 0.0  # when something was first left behind this place
+        self._start = self._end = 0  # the offsets of that place and that end
         self._tried_s: float | None = None  # the `since_s` for which all waiting is over; None: not over, or not tried
 
-    def begin(self, end: int, now_s: float) -> None:
-        """Note that bytes are left up to `end`."""
+    def begin(self, start: int, end: int, now_s: float) -> None:
+        """Note that bytes are left from `start` up to `end`."""
+        if self.since_s is None or start != self._start:
+            self._began_s, self._start = now_s, start
         if self.since_s is None or end != self._end:
             self.since_s, self._end = now_s, end
 
@@ -56,16 +73,21 @@ class Remainder:
         """Note that nothing is left, or that it is being read."""
         self.since_s = None
 
-    def is_over(self, line_s: float, group_s: float, now_s: float) -> tuple[bool, bool]:
-        """Return whether a line without an end, and an open group, have waited for so long."""
+    def due_s(self, patience: Patience) -> tuple[float, float]:
+        """Return when a line without an end, and an open group or run, have waited for so long; infinity: never."""
         if self.since_s is None:
-            return False, False
-        waited_s = now_s - self.since_s
-        return waited_s >= line_s, waited_s >= group_s
+            return math.inf, math.inf
+        group_s = max(self.since_s + patience.group_s, self._began_s + patience.run_s)
+        return self.since_s + patience.line_s, group_s
 
-    def try_now(self, line_s: float, group_s: float, now_s: float) -> bool:
+    def is_over(self, patience: Patience, now_s: float) -> tuple[bool, bool]:
+        """Return whether a line without an end, and an open group or run, have waited for so long."""
+        line_s, group_s = self.due_s(patience)
+        return now_s >= line_s, now_s >= group_s
+
+    def try_now(self, patience: Patience, now_s: float) -> bool:
         """Return True if what is left is to be read now; each end of a wait is told once."""
-        over = self.is_over(line_s, group_s, now_s)
+        over = self.is_over(patience, now_s)
         if not any(over) or self._tried_s == self.since_s:
             return False
         self._tried_s = self.since_s if all(over) else None
@@ -304,9 +326,9 @@ class TrackedFile:
         """Read so many bytes at once from now on; 0: as usual."""
         self.block_bytes = block_bytes
 
-    def take(self, data: bytes, consumed: int, now_ms: int, *, inside_line: bool) -> Advance:
+    def take(self, data: bytes, consumed: int, now_ms: int, *, inside_line: bool, state: bytes = b"") -> Advance:
         """Go on to behind the first `consumed` bytes of `data`; they are in flight now."""
-        advance = self.position.advance(data, consumed, now_ms, inside_line=inside_line)
+        advance = self.position.advance(data, consumed, now_ms, inside_line=inside_line, state=state)
         self.observed.accept_size(advance.checkpoint.offset)
         self.remainder.drop()
         self.quiet_since_s = None
@@ -321,7 +343,7 @@ class TrackedFile:
         if self.observed.shrunk_from:
             return
         if left:
-            self.remainder.begin(self.reached.offset + left, now_s)
+            self.remainder.begin(self.reached.offset, self.reached.offset + left, now_s)
         else:
             self.remainder.drop()
         self.observed.catch_up(now_ms)

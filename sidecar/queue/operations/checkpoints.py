@@ -14,7 +14,7 @@ _MAX_LOSSES = 1000
 """Receipts that are kept; the oldest go first."""
 _SET = (
     "path", "at", "device", "inode", "head", "head_bytes", "offset", "mark", "inside_line", "finished", "seen_ms",
-    "trail", "boot",
+    "trail", "boot", "state",
 )  # fmt: skip
 _UPDATE = f"UPDATE checkpoint SET {', '.join(f'{name} = ?' for name in _SET)} WHERE tail = ? AND number = ?"  # noqa: S608
 # A checkpoint that is there already changes no row, and that is how `advance_checkpoint` finds it stale.
@@ -50,7 +50,8 @@ def advance_checkpoint(tx: Transaction, advance: Advance) -> None:
     new = advance.checkpoint
     values = (
         os.fsencode(new.path), os.fsencode(new.at), _signed(new.device), _signed(new.inode), new.head, new.head_bytes,
-        new.offset, new.mark, new.inside_line, new.finished, new.seen_ms, new.trail, new.boot, new.tail, new.number,
+        new.offset, new.mark, new.inside_line, new.finished, new.seen_ms, new.trail, new.boot, new.state, new.tail,
+        new.number,
     )  # fmt: skip
     if advance.before is None:
         moved = tx.execute(_INSERT, values).rowcount
