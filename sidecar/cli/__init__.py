@@ -20,8 +20,8 @@ _BEAT = "bkmonitorbeat"
 
 
 _COMMANDS = (
-    "run", "check", "test", "try", "send", "status", "tails", "why", "dead", "retry", "reload", "replay", "drain",
-    "proxy", "demo", "version",
+    "run", "check", "init", "test", "try", "send", "status", "tails", "why", "dead", "retry", "reload", "replay",
+    "drain", "proxy", "demo", "version",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from sidecar.config import Config
 from sidecar.inputs.tail import make_event_builder
-from sidecar.parsing import Columns, FilePlace, LineCounts, take_lines
+from sidecar.parsing import Columns, FilePlace, LineCounts, swap_ends, take_lines
 from sidecar.text.encodings import HEAD_BYTES, codec_of
 
 _READ_BYTES = 4 << 20
@@ -37,7 +37,12 @@ def sample(
             data += more
         codec = codec or codec_of(settings.encoding, data[:HEAD_BYTES])
         lines = take_lines(
-            data, codec, max_line=settings.max_line, at_start=offset == 0, inside_line=inside, at_end=ended
+            swap_ends(data, settings.line_end),
+            codec,
+            max_line=settings.max_line,
+            at_start=offset == 0,
+            inside_line=inside,
+            at_end=ended,
         )
         whole = ended and lines.consumed == len(data)
         made = builder.make(lines, FilePlace(path, host, columns, state), offset=offset, now_ms=now_ms, at_end=whole)

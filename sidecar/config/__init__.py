@@ -23,11 +23,13 @@ from sidecar.config.model import (
     TailTest,
     stream_name,
 )
+from sidecar.config.presets import preset_names
 from sidecar.config.readers import parse_address, parse_url, read_secret
 from sidecar.config.reload import merge_reloadable
 from sidecar.config.sockets import group_id, user_id
 from sidecar.config.tails import tail_warnings
 from sidecar.config.tls import client_certificate_expires_s, tls_context
+from sidecar.config.tree import as_yaml
 
 __all__ = [
     "ENVELOPE_BYTES",
@@ -46,6 +48,7 @@ __all__ = [
     "Stream",
     "Tail",
     "TailTest",
+    "as_yaml",
     "client_certificate_expires_s",
     "group_id",
     "host_address",
@@ -58,6 +61,7 @@ __all__ = [
     "merge_reloadable",
     "parse_address",
     "parse_url",
+    "preset_names",
     "read_secret",
     "stream_name",
     "tail_warnings",

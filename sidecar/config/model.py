@@ -322,6 +322,8 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True):
     rotated: tuple[Glob, ...] = ()
     start_at: Literal["end", "beginning"] = "end"
     encoding: Encoding = Encoding("utf-8")
+    ignore_older: Interval | None = None
+    line_end: Word | None = None
     poll: Interval | None = None
     max_open: int = 256
     follow_links: bool = False

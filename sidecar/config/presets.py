@@ -23,6 +23,11 @@ def presets() -> dict[str, Map]:
     return {name: _placed(node, f"preset {name}") for name, node in tree.items.items() if isinstance(node, Map)}
 
 
+def preset_names() -> list[str]:
+    """Return the names of all presets."""
+    return list(presets())
+
+
 def with_presets(tree: Map) -> Map:
     """Return the tree with the presets of its tails filled in."""
     tails = tree.items.get("tails")

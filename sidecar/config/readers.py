@@ -261,6 +261,12 @@ def _zone(value: Scalar) -> Zone:
         raise ValueError("a time zone such as Asia/Shanghai or UTC") from None
 
 
+def _pattern(value: Scalar) -> Pattern:
+    text = value.rstrip("\n") if isinstance(value, str) else value
+    _text(text.replace("\n", " ") if isinstance(text, str) else text)  # with (?x) it may take several lines
+    return parse_pattern(str(text))
+
+
 def _line_format(value: Scalar) -> Any:
     formats = get_args(LineFormat)
     if value in formats:
@@ -307,6 +313,6 @@ READERS: dict[Any, Callable[[Scalar], Any]] = {
     Word: _word,
     LineFormat: _line_format,
     LineBytes: _line_size,
-    Pattern: lambda value: parse_pattern(_text(value)),
+    Pattern: _pattern,
     Template: lambda value: parse_template(_word(value)),
 }

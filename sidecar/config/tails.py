@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from sidecar.config.model import Config, Event, Parse, Stream, Tail, TailTest, Timestamp
 from sidecar.core.model import METRIC_NAME
+from sidecar.text.encodings import codec_of
 from sidecar.text.filters import ALWAYS, CONTAINER_FIELDS
 from sidecar.text.regexes import Pattern, Replacement, check_replacement
 from sidecar.text.templates import Template
@@ -42,6 +43,21 @@ def _problems(tail: Tail, stream: Stream | None, names: list[str], given: set[st
         yield "paths", "empty, expected at least one path such as /var/log/app/*.log"
     if tail.stream not in names:
         yield "stream", f"no stream {tail.stream} is configured{_hint(tail.stream, names)}"
+    yield from _multiline_problems(tail, given)
+    yield from _parse_problems(tail.parse, given)
+    if tail.event.metrics:
+        yield from _metrics_problems(tail.event, stream, given)
+    elif stream is not None and stream.kind == "time_series":
+        yield "event.metrics", f"missing, stream {tail.stream} is for time series"
+    yield from _line_end_problems(tail)
+    yield from _mask_problems(tail)
+    if tail.throttle.at_most is None and ("throttle.by" in given or "throttle.every" in given):
+        yield "throttle.at_most", "missing, expected how many events may pass in the period"
+    yield from _timestamp_problems(tail.event.timestamp)
+    yield from _unknown_fields(tail)
+
+
+def _multiline_problems(tail: Tail, given: set[str]) -> Iterator[Problem]:
     if tail.multiline.start is not None and tail.multiline.continuation is not None:
         yield "multiline.continue", "set beside start; keep one of them"
     if tail.multiline.start is None and tail.multiline.continuation is None:
@@ -53,16 +69,14 @@ def _problems(tail: Tail, stream: Stream | None, names: list[str], given: set[st
         yield "multiline", f"set beside parse: {tail.parse.format}, in which every line is a row"
     if tail.multiline.max_lines > _MOST_LINES:
         yield "multiline.max_lines", f"expected at most {_MOST_LINES}, got {tail.multiline.max_lines}"
-    yield from _parse_problems(tail.parse, given)
-    if tail.event.metrics:
-        yield from _metrics_problems(tail.event, stream, given)
-    elif stream is not None and stream.kind == "time_series":
-        yield "event.metrics", f"missing, stream {tail.stream} is for time series"
-    yield from _mask_problems(tail)
-    if tail.throttle.at_most is None and ("throttle.by" in given or "throttle.every" in given):
-        yield "throttle.at_most", "missing, expected how many events may pass in the period"
-    yield from _timestamp_problems(tail.event.timestamp)
-    yield from _unknown_fields(tail)
+
+
+def _line_end_problems(tail: Tail) -> Iterator[Problem]:
+    end = tail.line_end
+    if end is not None and (len(end) != 1 or not end.isascii() or end == "\n"):
+        yield "line_end", f'expected one other ASCII character, such as "\\r" or "\\0", got {end!r}'
+    elif end is not None and codec_of(tail.encoding, b"").width > 1:
+        yield "line_end", f"set beside encoding: {tail.encoding}, whose lines end as they do"
 
 
 def _parse_problems(parse: Parse, given: set[str]) -> Iterator[Problem]:

@@ -87,6 +87,11 @@ def read_tree(paths: list[Path], environ: Mapping[str, str], problems: list[str]
     return merged
 
 
+def as_yaml(document: Mapping[str, object]) -> str:
+    """Return a document as text, for a person to go on with."""
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+
 def read_text(text: str, name: str) -> Map:
     """Return the tree of a text that is known to be good, called `name`."""
     root = yaml.compose(text, _Loader)

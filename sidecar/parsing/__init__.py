@@ -11,7 +11,7 @@ from sidecar.parsing.delimited import Columns, DelimitedRule, last_columns
 from sidecar.parsing.event_builder import Built, EventBuilder, FilePlace
 from sidecar.parsing.finishing import FinishRule, Mask
 from sidecar.parsing.grouping import Grouping
-from sidecar.parsing.lines import Lines, last_end, take_lines
+from sidecar.parsing.lines import Lines, last_end, swap_ends, take_lines
 from sidecar.parsing.repeats import RepeatRule
 from sidecar.parsing.throttle import ThrottleRule
 
@@ -32,5 +32,6 @@ __all__ = [
     "ThrottleRule",
     "last_columns",
     "last_end",
+    "swap_ends",
     "take_lines",
 ]

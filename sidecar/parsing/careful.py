@@ -64,6 +64,7 @@ class EventSpec(msgspec.Struct, frozen=True, kw_only=True):
     sample: float | None
     throttle: ThrottleRule | None
     repeats: RepeatRule | None
+    line_end: str | None
 
 
 class LineCounts(msgspec.Struct):

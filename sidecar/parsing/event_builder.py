@@ -78,6 +78,11 @@ class EventBuilder:
         self._plain = grouping is None and _is_plain(shape)
 
     @property
+    def line_end(self) -> str | None:
+        """Return the character that ends a line; None: the usual one."""
+        return self._shape.line_end
+
+    @property
     def kind(self) -> Kind:
         """Return what the lines become."""
         return self._shape.kind
@@ -139,8 +144,12 @@ class EventBuilder:
             }
         )
 
+    def _texts(self, lines: Lines) -> list[str]:
+        texts, end = lines.text.split("\n")[:-1], self._shape.line_end
+        return texts if end is None else [text.replace(end, "\n") for text in texts]
+
     def _records(self, lines: Lines, offset: int, counts: LineCounts, *, at_end: bool) -> tuple[list[LineRecord], int]:
-        texts = lines.text.split("\n")[:-1]
+        texts = self._texts(lines)
         sizes = lines.sizes()
         if self._grouping is None:
             groups = [1] * len(texts)
@@ -167,7 +176,7 @@ class EventBuilder:
         self, lines: Lines, offset: int, counts: LineCounts, *, at_end: bool
     ) -> tuple[list[LineRecord], int]:
         assert self._shape.container is not None
-        texts = lines.text.split("\n")[:-1]
+        texts = self._texts(lines)
         found = unwrap(
             texts, lines.sizes(), lines.cut, self._shape.container, self._grouping, self._cpu_clock, at_end=at_end
         )
@@ -186,7 +195,7 @@ class EventBuilder:
     def _rows(
         self, lines: Lines, offset: int, columns: Columns, rule: DelimitedRule, counts: LineCounts
     ) -> tuple[list[LineRecord], int, Columns]:
-        texts = lines.text.split("\n")[:-1]
+        texts = self._texts(lines)
         table = read_rows(texts, rule, columns, at_start=offset == 0)
         records, place = [], offset + lines.skipped
         for number, (text, row, size) in enumerate(zip(texts, table.found, lines.sizes(), strict=True)):
@@ -231,6 +240,7 @@ def _is_plain(shape: EventSpec) -> bool:
         and shape.clock is None
         and not shape.metrics
         and shape.finish == FinishRule(strip_ansi=shape.finish.strip_ansi)
+        and shape.line_end is None
         and shape.sample is None
         and shape.throttle is None
         and shape.repeats is None

@@ -85,6 +85,11 @@ def take_lines(
     return Lines(text, count, skipped, end, raw, codec.newline, replaced=replaced, nuls=nuls)
 
 
+def swap_ends(data: bytes, end: str | None) -> bytes:
+    """Return `data` with the character `end` in place of each end of line, and the other way round; None: as it is."""
+    return data if end is None else data.translate(bytes.maketrans(b"\n" + end.encode(), end.encode() + b"\n"))
+
+
 def _noting(nuls: int, lines: Lines) -> Lines:
     return msgspec.structs.replace(lines, nuls=nuls) if nuls else lines
 

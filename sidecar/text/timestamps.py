@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from sidecar.core.model import MS_MAX, MS_MIN
+from sidecar.text.months import in_english
 from sidecar.text.zones import with_offset, without_name, zone_names
 
 Unit = Literal["s", "ms", "us", "ns"]
@@ -100,11 +101,7 @@ def by_format(text: str, zone: tzinfo | None) -> Clock:
             return None
         if offset_last and _SHORT_OFFSET.search(found):  # PostgreSQL's +08
             found += "00"
-        try:
-            # Without a year strptime takes 1900, which has no 29th of February.
-            return _as_ms(datetime.strptime(missing + found, whole_form), zone)
-        except (ValueError, OverflowError, OSError):
-            return None
+        return _moment(missing + found, whole_form, zone)
 
     def read(field: str, now_ms: int) -> int | None:
         extra_ms = 0
@@ -122,6 +119,20 @@ def by_format(text: str, zone: tzinfo | None) -> Clock:
         return None if found is None else _in_range(found + extra_ms)
 
     return read
+
+
+def _moment(text: str, form: str, zone: tzinfo | None) -> int | None:
+    """Return the milliseconds since 1970 of a text, also where it names the month in another language."""
+    texts = [text]
+    if "%b" in form or "%B" in form:
+        texts.append(in_english(text, short="%b" in form))
+    for each in texts:
+        try:
+            # Without a year strptime takes 1900, which has no 29th of February.
+            return _as_ms(datetime.strptime(each, form), zone)
+        except (ValueError, OverflowError, OSError):
+            pass
+    return None
 
 
 def by_formats(texts: Sequence[str], zone: tzinfo | None) -> Clock:

@@ -1,7 +1,9 @@
 """Throttled and equal events: how many leave, through kills and failures, and what becomes of the rest."""
 
 import itertools
+import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +165,55 @@ def test_runs_of_containers_mix_and_none_is_sent_twice(log: Path) -> None:
     say(made, line.format("stdout", "F", "xy"))
     made.turn(6, pass_s=5)
     assert sorted(counted(made)) == [("e", 2), ("xy", 2)]
+
+
+def test_a_file_that_is_old_is_read_once_somebody_writes_to_it(log: Path) -> None:
+    write(log, "old\n")
+    ago = time.time() - 7200
+    os.utime(log, (ago, ago))
+    made = Tailer(log.parent, ignore_older="1h")
+    made.settle()
+    assert (made.contents(), list(made.worker.ignored.shown)) == ([], [str(log)])
+    say(made, "new\n")
+    made.turn(pass_s=1)
+    assert made.contents() == ["old", "new"]
+    assert not made.worker.ignored.shown
+    os.utime(log, (ago, ago))
+    made.settle()
+    write(log, "more\n")
+    made.settle()
+    assert made.contents() == ["old", "new", "more"]
+
+
+def test_where_reading_begins_at_the_end_an_old_file_is_no_exception(log: Path) -> None:
+    write(log, "old\n")
+    ago = time.time() - 7200
+    os.utime(log, (ago, ago))
+    made = Tailer(log.parent, ignore_older="1h", start_at="end")
+    made.settle()
+    say(made, "new\n")
+    made.settle()
+    assert made.contents() == ["new"]
+
+
+def test_a_last_line_without_an_end_is_sent_after_a_minute_of_rest(log: Path) -> None:
+    made = Tailer(log.parent, partial_after="60s")
+    made.turn()
+    say(made, "no end")
+    made.turn(pass_s=1)
+    made.turn(pass_s=58)
+    assert made.contents() == []
+    made.turn(2, pass_s=2)
+    assert made.contents() == ["no end"]
+
+
+def test_files_whose_lines_end_otherwise(log: Path) -> None:
+    write(log, "before\r")
+    made = Tailer(log.parent, line_end="\r", start_at="end")
+    made.turn()
+    say(made, "one\rtwo\nlines\rthr")
+    made.turn(pass_s=1)
+    made.kill()
+    say(made, "ee\r")
+    made.settle()
+    assert made.contents() == ["one", "two\nlines", "three"]

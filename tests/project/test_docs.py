@@ -44,6 +44,8 @@ def keys(struct: Any, above: str = "") -> list[str]:
             found += keys(kind, f"{above}{name}.")
         elif getattr(kind, "__origin__", None) is dict and is_struct(get_args(kind)[1]):
             found += keys(get_args(kind)[1], f"{above}{name}.NAME.")
+        elif getattr(kind, "__origin__", None) is tuple and is_struct(get_args(kind)[0]):
+            found += keys(get_args(kind)[0], f"{above}{name}.")
         else:
             found.append(above + name)
     return found

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.parsing import FilePlace, Lines, last_end, take_lines
+from sidecar.parsing import FilePlace, Lines, last_end, swap_ends, take_lines
 from sidecar.parsing.grouping import Grouping, group_lines
 from sidecar.parsing.lines import MAX_LINES
 from sidecar.parsing.parsers import parse_lines
@@ -668,3 +668,33 @@ def test_a_condition_that_never_ends_counts_as_late_and_does_not_hold() -> None:
     made = make(builder(where={"message": {"matches": "(x+x+)+y"}}), "x" * 5000 + "\nxxy\n")
     assert [event["event"]["content"] for event in made.events] == ["xxy"]
     assert (made.counts.late, made.counts.late_in) == (1, frozenset({"where"}))
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("%d %b %Y", "27 nov. 2025"), ("%d. %b %Y", "27. Okt 2025"), ("%d %B %Y", "27 décembre 2025"),
+        ("%d %b %Y", "27 мая 2025"), ("%d %B %Y", "27 listopada 2025"), ("%b %d %Y", "11月 27 2025"),
+        ("%d-%b-%Y", "27-Mär-2025"), ("%d %b %Y", "27 AGO 2025"), ("%d %b %Y", "27 Jul 2025"),
+        ("%Y %b %d", "2025 1월 27"),
+    ],
+)  # fmt: skip
+def test_months_of_other_languages(form: str, text: str) -> None:
+    months = {"nov": 11, "Okt": 10, "déc": 12, "мая": 5, "lis": 11, "11月": 11, "Mär": 3, "AGO": 8, "Jul": 7, "1월": 1}
+    month = next(number for word, number in months.items() if word in text)
+    found = by_format(form, ZoneInfo("UTC"))(text, NOW_MS)
+    assert found == int(datetime(2025, month, 27, tzinfo=UTC).timestamp() * 1000)
+
+
+def test_a_month_that_is_none_is_no_time() -> None:
+    assert by_format("%d %b %Y", ZoneInfo("UTC"))("27 foo 2025", NOW_MS) is None
+
+
+@pytest.mark.parametrize("end", ["\r", "\0", ";"])
+def test_lines_may_end_in_another_character(end: str) -> None:
+    data = f"one{end}two\nlines{end}thr".encode()
+    lines = take(swap_ends(data, end))
+    made = builder(line_end=end).make(lines, FilePlace("/x", "h"), offset=0, now_ms=NOW_MS)
+    events = [event for block in made.blocks for event in json.loads(b"[%b]" % block.body)]
+    assert [event["event"]["content"] for event in events] == ["one", "two\nlines"]
+    assert made.consumed == len(data) - 3

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from sidecar.config import Tail
 from sidecar.core.model import Checkpoint
 from sidecar.inputs.tail.messages import Action
 from sidecar.inputs.tail.start_position import at_end_of
@@ -19,13 +20,15 @@ def chosen(files: Iterable[TrackedFile], action: Action, path: str | None) -> li
     return [file for file in there if not (file.is_rotated if action == "reset" else file.committed.finished)]
 
 
-def target(file: TrackedFile, action: Action, max_line: int, encoding: str) -> Checkpoint:
+def target(file: TrackedFile, action: Action, settings: Tail) -> Checkpoint:
     """Return where it is to go on. Raises OSError, or Changed if it is not there any more."""
     file.open()
     known = file.reached
     if action == "reset":
-        return msgspec.structs.replace(known, offset=0, mark=b"", inside_line=False, finished=False)
+        return msgspec.structs.replace(
+            known, offset=0, mark=b"", inside_line=False, finished=False, trail=b"", state=b""
+        )
     if file.source is not None and file.source.compressed:
         return msgspec.structs.replace(known, finished=True)
-    there = at_end_of(known, max_line, encoding, whole=False)
+    there = at_end_of(known, settings.max_line, settings.encoding, settings.line_end, whole=False)
     return there if there.offset > known.offset else known

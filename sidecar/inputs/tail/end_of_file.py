@@ -14,7 +14,7 @@ import structlog
 from sidecar.config import Tail
 from sidecar.inputs.tail.reading import NothingRead
 from sidecar.inputs.tail.saver import Saver
-from sidecar.inputs.tail.tracked_file import Patience, TrackedFile
+from sidecar.inputs.tail.tracked_file import TrackedFile, WaitLimits
 from sidecar.inputs.tail.tracker import Tracker
 
 _ROTATED_GRACE_S = 1.0
@@ -43,7 +43,7 @@ class EndOfFile:
         """Return whether a line without an end, and an open group, will not go on."""
         if file.source is not None and file.source.compressed:
             return True, True
-        return file.remainder.is_over(self._patience(file), now_s)
+        return file.remainder.is_over(self._wait_limits(file), now_s)
 
     def reached(self, file: TrackedFile, nothing: NothingRead, now_s: float, now_ms: int) -> bool:
         """Act on a file of which there is nothing more to read now. Returns False if it does not go on as it did."""
@@ -102,7 +102,7 @@ class EndOfFile:
         due_s = [
             moment_s
             for file in self._held.values()
-            for moment_s in file.remainder.due_s(self._patience(file))
+            for moment_s in file.remainder.due_s(self._wait_limits(file))
             if moment_s > now_s
         ]
         if self._leaving or self._registry.finished:
@@ -116,7 +116,7 @@ class EndOfFile:
         """
         news = False
         for file in list(self._held.values()):
-            if file.remainder.try_now(self._patience(file), now_s):
+            if file.remainder.try_now(self._wait_limits(file), now_s):
                 self._registry.activate(file)
                 news = True
         if now_s >= self._close_s:
@@ -129,14 +129,14 @@ class EndOfFile:
             self._let_leave(file, now_s)
         return self._saver.save_finished() or news
 
-    def _patience(self, file: TrackedFile) -> Patience:
+    def _wait_limits(self, file: TrackedFile) -> WaitLimits:
         """Return how long what is left of a file may wait for more."""
         if file.is_rotated:
-            return Patience(_ROTATED_GRACE_S, _ROTATED_GRACE_S)
+            return WaitLimits(_ROTATED_GRACE_S, _ROTATED_GRACE_S)
         settings, rule = self._settings, self._settings.multiline
         grouped = rule.start is not None or rule.continuation is not None or settings.parse.container is not None
         group_s = rule.flush_after if grouped else 0.0 if settings.dedupe is not None else math.inf
-        return Patience(settings.partial_after or math.inf, group_s, settings.dedupe or 0.0)
+        return WaitLimits(settings.partial_after or math.inf, group_s, settings.dedupe or 0.0)
 
     def _let_leave(self, file: TrackedFile, now_s: float) -> None:
         """Finish a rotated file that nobody writes to any more; its checkpoint says so while it is still there."""

@@ -72,6 +72,7 @@ def _shape(config: Config, name: str, tail: Tail) -> EventSpec:
         sample=tail.sample,
         throttle=_throttle(tail),
         repeats=_repeats(tail),
+        line_end=tail.line_end,
     )
 
 

@@ -164,7 +164,7 @@ class Newcomers:
             case NewFile.BEHIND_HOLE:
                 return behind_hole(blank)
             case NewFile.AT_END:
-                return at_end_of(blank, self._settings.max_line, self._settings.encoding)
+                return at_end_of(blank, self._settings.max_line, self._settings.encoding, self._settings.line_end)
         return seen_beginning(blank) if state.st_size and not blank.path.endswith(SUFFIXES) else blank
 
     def insert_between(self, file: TrackedFile, snapshot: DirectorySnapshot, since_ns: int, when: LookTime) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 
 from sidecar.inputs.tail.messages import ReadBlock
 from sidecar.inputs.tail.tracked_file import TrackedFile
-from sidecar.parsing import EventBuilder, FilePlace, take_lines
+from sidecar.parsing import EventBuilder, FilePlace, swap_ends, take_lines
 
 _BLOCK_BYTES = 512 * 1024
 _SMALLEST_BLOCK = 16 * 1024
@@ -56,7 +56,7 @@ def read_block(
     # After a power cut, and where a program has reserved room, NULs may still be written over.
     may_be_whole = file.is_rotated or codec.width > 1 or not data.endswith(b"\0")
     lines = take_lines(
-        data,
+        swap_ends(data, rules.builder.line_end),
         codec,
         max_line=rules.max_line,
         at_start=start.offset == 0,

@@ -251,6 +251,7 @@ class IgnoredFiles:
     def __init__(self, tail: str) -> None:
         self.shown: dict[str, str] = {}  # all of them: reason by path
         self.closed: set[str] = set()  # those that could be read if the sidecar's user were let
+        self.too_old: set[str] = set()  # those that nobody wrote to for longer than `ignore_older`
         self._tail = tail
         self._here: dict[str, str] = {}  # those that were found, and could not be taken in: reason by path
 
@@ -261,6 +262,7 @@ class IgnoredFiles:
             self._tell(path, why)
         if found.more:
             log.warning("too many files match, some are not followed", tail=self._tail)
+        self.too_old.clear()
         self._here = {path: why for path, why in self._here.items() if path in found.files}
         self.shown = found.refused | self._here
         self.closed = found.closed
@@ -270,6 +272,11 @@ class IgnoredFiles:
         if self._here.get(path) != why:
             self._tell(path, why)
         self._here[path] = self.shown[path] = why
+
+    def add_too_old(self, path: str) -> None:
+        """Note a file that is not followed before somebody writes to it, which is as it should be."""
+        self.too_old.add(path)
+        self._here[path] = self.shown[path] = "not written to for longer than ignore_older"
 
     def forget(self, path: str) -> None:
         """Note that it can be followed now."""

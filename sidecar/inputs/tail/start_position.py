@@ -7,7 +7,7 @@ import msgspec
 from sidecar.core.model import Checkpoint
 from sidecar.inputs.tail.fingerprint import HEAD_BYTES, MARK_BYTES, digest, mark_digest, shorten_trail, trail_of
 from sidecar.inputs.tail.open_file import OpenFile, next_data, open_source
-from sidecar.parsing import last_end
+from sidecar.parsing import last_end, swap_ends
 from sidecar.text.encodings import HEAD_BYTES as CODEC_BYTES
 from sidecar.text.encodings import codec_of
 
@@ -35,14 +35,16 @@ def seen_beginning(checkpoint: Checkpoint) -> Checkpoint:
     return msgspec.structs.replace(checkpoint, head=digest(head), head_bytes=len(head))
 
 
-def at_end_of(checkpoint: Checkpoint, max_line: int, encoding: str, *, whole: bool = True) -> Checkpoint:
+def at_end_of(
+    checkpoint: Checkpoint, max_line: int, encoding: str, line_end: str | None, *, whole: bool = True
+) -> Checkpoint:
     """Return the checkpoint behind the last `whole` line that is there now; else behind all, inside the last line."""
     source = open_source(checkpoint.at)
     try:
         size = source.state().st_size
         codec = codec_of(encoding, source.read(CODEC_BYTES, 0))
         start = max(0, size - max_line) // codec.width * codec.width
-        offset = last = start + last_end(source.read(size - start, start), codec)
+        offset = last = start + last_end(swap_ends(source.read(size - start, start), line_end), codec)
         if not whole:
             offset = size - size % codec.width
         head = source.read(min(HEAD_BYTES, offset), 0)

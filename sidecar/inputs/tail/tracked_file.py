@@ -42,7 +42,7 @@ class Phase(enum.Enum):
     FINISHED = "finished"  # nothing more will be read; it leaves the registry once that is on disk
 
 
-class Patience(msgspec.Struct, frozen=True):
+class WaitLimits(msgspec.Struct, frozen=True):
     """Say how long what is left may wait, in seconds: a line without an end and a group of lines, since they last grew.
 
     `run_s`: a run of equal events, since it began.
@@ -73,21 +73,21 @@ class Remainder:
         """Note that nothing is left, or that it is being read."""
         self.since_s = None
 
-    def due_s(self, patience: Patience) -> tuple[float, float]:
+    def due_s(self, limits: WaitLimits) -> tuple[float, float]:
         """Return when a line without an end, and an open group or run, have waited for so long; infinity: never."""
         if self.since_s is None:
             return math.inf, math.inf
-        group_s = max(self.since_s + patience.group_s, self._began_s + patience.run_s)
-        return self.since_s + patience.line_s, group_s
+        group_s = max(self.since_s + limits.group_s, self._began_s + limits.run_s)
+        return self.since_s + limits.line_s, group_s
 
-    def is_over(self, patience: Patience, now_s: float) -> tuple[bool, bool]:
+    def is_over(self, limits: WaitLimits, now_s: float) -> tuple[bool, bool]:
         """Return whether a line without an end, and an open group or run, have waited for so long."""
-        line_s, group_s = self.due_s(patience)
+        line_s, group_s = self.due_s(limits)
         return now_s >= line_s, now_s >= group_s
 
-    def try_now(self, patience: Patience, now_s: float) -> bool:
+    def try_now(self, limits: WaitLimits, now_s: float) -> bool:
         """Return True if what is left is to be read now; each end of a wait is told once."""
-        over = self.is_over(patience, now_s)
+        over = self.is_over(limits, now_s)
         if not any(over) or self._tried_s == self.since_s:
             return False
         self._tried_s = self.since_s if all(over) else None

@@ -132,7 +132,9 @@ class Tracker:
             self._take_short_lived(one, when)
         first_new = self.registry.next_number
         for path, state in sorted(unknown, key=lambda one: one[1].st_mtime_ns):
-            if self.registry.owner_of((state.st_dev, state.st_ino)) is None:
+            if self.registry.owner_of((state.st_dev, state.st_ino)) is None and not self._is_too_old(
+                path, state, now_ms
+            ):
                 self.newcomers.try_to_meet(path, state, snapshot, when)
         met = (self.registry.files.get(number) for number in range(first_new, self.registry.next_number))
         self._untold_arrivals = {file.path: file.identity for file in met if file and file.path not in told}
@@ -140,12 +142,13 @@ class Tracker:
         self.is_first_look = False
         self._looked_ms = now_ms
 
-    def written(self, path: str) -> None:
-        """Note that somebody told that `path` was written to."""
+    def written(self, path: str) -> bool:
+        """Note that somebody told that `path` was written to. Returns True if it was too old to be followed."""
         file = self.registry.at_path(path)
         if file is not None:
             file.observed.mark_dirty()
             self.registry.activate(file)
+        return path in self.ignored.too_old
 
     def look_at_untold(self, now_s: float, now_ms: int) -> None:
         """Look at the files of which nobody tells that they are written to."""
@@ -295,6 +298,16 @@ class Tracker:
                 if loss is not None:
                     self.lose(file, loss, when.now_ms)
                 self.registry.finish(file)
+
+    def _is_too_old(self, path: str, state: os.stat_result, now_ms: int) -> bool:
+        """Return True if nobody wrote to it for too long; its end is known where the first look begins at the end."""
+        limit_s = self._settings.ignore_older
+        if limit_s is None or (self.is_first_look and self._settings.start_at == "end"):
+            return False
+        if now_ms - state.st_mtime_ns // 1_000_000 <= limit_s * 1000:
+            return False
+        self.ignored.add_too_old(path)
+        return True
 
     def _is_matched(self, path: str) -> bool:
         settings = self._settings

@@ -152,7 +152,7 @@ class Worker:
         self._take_messages()
         now_s = self._clock()
         while self._written:  # before the look, which may find that what was written to is gone
-            self._tracker.written(self._written.pop())
+            self._structure |= self._tracker.written(self._written.pop())
         if now_s >= self._look_due_s():
             self._look(now_s)
         elif self._tracker.untold and now_s >= self._untold_s:
@@ -313,7 +313,7 @@ class Worker:
         moved, there = [], []
         for file in files:
             try:
-                goal = target(file, action, self._settings.max_line, self._settings.encoding)
+                goal = target(file, action, self._settings)
             except (OSError, EOFError, Changed) as error:
                 why = str(error) or "it is not where it was"
                 log.warning("reset or skip of a file failed", tail=self.name, path=file.at, reason=why)
