@@ -160,6 +160,7 @@ class Sidecar:
             host=socket.gethostname(),
             skew_ms=lambda: int(forwarders.skew_s * 1000),
             expect=self.reloader.expect_address,
+            leaves_in_s=forwarders.leaves_in_s,
         )
         control = ControlApi(router, queue, forwarders, tails, self.reloader.reload)
         await self._open_control(views, control, schedule, undo)

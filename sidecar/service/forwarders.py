@@ -9,6 +9,7 @@ import msgspec
 from sidecar.config import Config
 from sidecar.core.backoff import Backoff
 from sidecar.core.hops import Hops
+from sidecar.core.model import StreamKey
 from sidecar.forward import Causes, Forwarder, Settings
 from sidecar.host import log
 from sidecar.host.clock import boot_clock
@@ -100,6 +101,11 @@ class Forwarders:
             forwarder = self.by_lane.get(lane) or self._add(lane)
             if forwarder.next_attempt_s is None:
                 self._schedule.wake(_job(lane))
+
+    def leaves_in_s(self, name: str) -> float:
+        """Return the seconds until the rate allows a request of the stream that is configured so; from any thread."""
+        stream = self._config.streams.get(name)
+        return 0.0 if stream is None else self._quotas.leaves_in_s(StreamKey(stream.data_id, stream.access_token))
 
     def is_idle(self, stream: QueueStream) -> bool:
         """Return True if no request of `stream` is on its way, nor about to be."""

@@ -59,6 +59,11 @@ class Quotas:
             quota = msgspec.structs.replace(quota, byte_share=part)
         return quota
 
+    def leaves_in_s(self, key: StreamKey) -> float:
+        """Return the seconds until the rate of the token of `key` allows a request; from any thread."""
+        quota = self._tokens.get(token_digest(key))
+        return 0.0 if quota is None else quota.requests_wait_s(boot_clock())
+
     async def save(self, key: StreamKey, token: bytes, data_id: bytes) -> None:
         """Write down what was spent by the token and the data_id of `key`, if that is not on disk. Raises Unavailable.
 

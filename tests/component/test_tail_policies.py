@@ -217,3 +217,39 @@ def test_files_whose_lines_end_otherwise(log: Path) -> None:
     say(made, "ee\r")
     made.settle()
     assert made.contents() == ["one", "two\nlines", "three"]
+
+
+def test_what_is_written_while_nothing_may_leave_is_read_together(log: Path) -> None:
+    """A line costs little then; who waits longest for its turn is the request."""
+    made = Tailer(log.parent)
+    made.turn()
+    made.leaves_in_s = 0.06
+    say(made, "1\n")
+    made.turn(pass_s=0.001)
+    for number in range(2, 5):
+        say(made, f"{number}\n")
+        made.turn(pass_s=0.01)
+    assert made.contents() == []
+    made.turn(pass_s=0.02)
+    assert made.contents() == ["1", "2", "3", "4"]
+    assert made.queue.commits == 1
+    made.leaves_in_s = 1000.0
+    say(made, "5\n")
+    made.turn(pass_s=0.001)
+    made.turn(pass_s=0.09)
+    assert made.contents()[-1] == "4"
+    made.turn(pass_s=0.02)
+    assert made.contents()[-1] == "5", "nothing waits for longer than a tenth of a second"
+
+
+def test_a_line_after_a_rest_is_read_at_once(log: Path) -> None:
+    made = Tailer(log.parent)
+    made.turn()
+    say(made, "1\n")
+    made.turn(pass_s=0.001)
+    assert made.contents() == ["1"]
+    say(made, "2\n")
+    made.turn(pass_s=0.001)
+    assert made.contents() == ["1"]
+    made.turn(pass_s=0.01)
+    assert made.contents() == ["1", "2"]

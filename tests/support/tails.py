@@ -33,6 +33,7 @@ class TailQueue:
         self.dead: list[tuple[Any, str]] = []
         self.losses: list[Loss] = []
         self.mode = "good"
+        self.commits = 0  # of events
         self._kept: list[tuple[ReadBlock, Callable[[BlockResult], None]]] = []
 
     def submit(self, block: ReadBlock, settled: Callable[[BlockResult], None]) -> None:
@@ -76,6 +77,7 @@ class TailQueue:
             self._advance_all([block.advance])
         except Stale as stale:
             return stale
+        self.commits += 1
         for part in block.blocks:
             self.events += json.loads(b"[" + part.body + b"]")
         self.dead += [(json.loads(body), reason) for body, reason in block.dead]
@@ -112,6 +114,7 @@ class Tailer:
         self.watcher = watcher or NoWatcher()
         self.clock = Clock()
         self.boot, self.booted_s = "first boot", 0.0
+        self.leaves_in_s = 0.0
         self.directory = directory
         usual = {"start_at": "beginning", "partial_after": "0s"}  # a turn may be forty seconds
         document = {
@@ -174,6 +177,7 @@ class Tailer:
             watcher=self.watcher,
             counts=TailCounts("app"),
             may_read=lambda: True,
+            leaves_in_s=lambda: self.leaves_in_s,
             clock=self.clock,
             boot=HostBoot(self.boot, lambda: time.time() - self.booted_s),
         )

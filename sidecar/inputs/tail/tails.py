@@ -62,7 +62,8 @@ class CheckpointStore(Protocol):
 class Tails:
     """Join the tails to the event loop. `host` is what this host is called; `skew_ms`: the proxy's clock is ahead by.
 
-    `expect` raises Unavailable while no events of a tail can be made. A tail's builder turns its lines into events.
+    `expect` raises Unavailable while no events of a tail can be made. `leaves_in_s`: the seconds until a request of a
+    stream may leave, from any thread. A tail's builder turns its lines into events.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Tails:
         host: str,
         skew_ms: Callable[[], int],
         expect: Callable[[str], None] = lambda _: None,
+        leaves_in_s: Callable[[str], float] = lambda _: 0.0,
     ) -> None:
+        self._leaves_in_s = leaves_in_s
         self._intake, self._checkpoints = intake, checkpoints
         self._host, self._skew_ms, self._expect = host, skew_ms, expect
         self._loop = asyncio.get_running_loop()
@@ -116,6 +119,7 @@ class Tails:
                 watcher=self._watcher,
                 counts=self._counts.setdefault(name, TailCounts(name)),
                 may_read=self._may_read,
+                leaves_in_s=partial(self._leaves_in_s, settings.stream),
                 boot=HostBoot(boot_id(), boot_clock),
                 begun=partial(self.run, begun[name].set),
             )

@@ -36,6 +36,12 @@ _LOOK_PAUSE_S = 0.1
 _LOOK_SHARE = 10
 """A look that was asked for begins at the earliest after so many times what the last one took."""
 _POLL_S = 1.0
+_GATHER_S, _GATHER_MOST_S = 0.01, 0.1
+"""What is written within so long after something was read is read together; the most while no request may leave.
+
+A line costs little then: it is reading, committing and waking one another that costs."""
+_COMMIT_S = 0.012
+"""From reading until the next request can take it: so long before that is read."""
 _AHEAD = 4
 """Blocks of one file that may be on their way to the disk."""
 _RETRY_S = 1.0
@@ -48,7 +54,8 @@ log = structlog.get_logger("inputs.tail")
 class Worker:
     """Follows the files of the tail called `name`.
 
-    `may_read`: whether there is room for another batch in memory. `begun` is called once it knows which files there
+    `may_read`: whether there is room for another batch in memory. `leaves_in_s`: the seconds until a request with its
+    events may leave. `begun` is called once it knows which files there
     are, and has put on disk which of them were there before its first run.
     """
 
@@ -64,6 +71,7 @@ class Worker:
         counts: TailCounts,
         may_read: Callable[[], bool],
         boot: HostBoot,
+        leaves_in_s: Callable[[], float] = lambda: 0.0,
         begun: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -71,6 +79,7 @@ class Worker:
         self.name, self.counts = name, counts
         self.waiting: str | None = None  # why nothing is read at present; None: it is
         self.may_read = may_read
+        self._leaves_in_s = leaves_in_s
         self._tracker = Tracker(name, settings, known, boot)
         self.registry = self._tracker.registry
         self._settings, self._rules, self._queue = settings, rules, queue
@@ -86,6 +95,8 @@ class Worker:
         self._stopping = threading.Event()
         # Moments of `clock`: when to look though nothing is told, when the last look ended, and how long it took.
         self._next_look_s = self._looked_s = self._look_took_s = 0.0
+        self._gathered_s: float | None = None  # until when what is written is gathered; None: nothing was told
+        self._read_s = 0.0  # when something that was written was last read
         self._untold_s = 0.0  # when to look at the files of which nobody tells
         self._retry_s = 0.0  # nothing is read before
         self._watched = WatchedDirectories(name, watcher, self.changed, configured=settings.poll is None)
@@ -124,10 +135,12 @@ class Worker:
     def changed(self, path: str, change: Change) -> None:
         """Note that something happened at `path`; from the watcher's thread."""
         self._tracker.arrivals.tell(path, change)
-        if change is Change.WRITTEN:
-            self._written.add(path)
-        else:
+        if change is not Change.WRITTEN:
             self._structure = True
+        elif path in self._written:
+            return  # it will be read
+        else:
+            self._written.add(path)
         self._wake.set()
 
     def _look_again(self) -> None:
@@ -151,8 +164,10 @@ class Worker:
         self._wake.clear()
         self._take_messages()
         now_s = self._clock()
-        while self._written:  # before the look, which may find that what was written to is gone
-            self._structure |= self._tracker.written(self._written.pop())
+        if self._written and (now_s >= self._look_due_s() or self._is_gathered(now_s)):
+            self._gathered_s, self._read_s = None, now_s
+            while self._written:  # before the look, which may find that what was written to is gone
+                self._structure |= self._tracker.written(self._written.pop())
         if now_s >= self._look_due_s():
             self._look(now_s)
         elif self._tracker.untold and now_s >= self._untold_s:
@@ -164,6 +179,13 @@ class Worker:
                 self._work(now_s)
             except (Unavailable, TimeoutError) as error:
                 self._pause(error)
+
+    def _is_gathered(self, now_s: float) -> bool:
+        """Return True if what was written is to be read now; it gathers while nothing could leave anyway."""
+        if self._gathered_s is None:
+            leaves_s = min(self._leaves_in_s() - _COMMIT_S, _GATHER_MOST_S)
+            self._gathered_s = max(self._read_s + _GATHER_S, now_s + leaves_s)
+        return now_s >= self._gathered_s
 
     def _work(self, now_s: float) -> None:
         if not self._is_start_saved:
@@ -188,6 +210,8 @@ class Worker:
         """Return how long to wait if nobody wakes the thread."""
         now_s = self._clock()
         due_s = [self._look_due_s(), self._end_of_file.due_s(now_s)]
+        if self._written and self._gathered_s is not None:
+            due_s.append(self._gathered_s)
         if self._tracker.untold:
             due_s.append(self._untold_s)
         if self._retry_s > now_s:
@@ -225,7 +249,7 @@ class Worker:
             self.counts.committed(block)
         if file.position.failed is not None and not file.in_flight:
             self._read_again(file, file.position.failed)
-        elif file.number in self.registry.files:
+        elif file.quiet_since_s is None and file.number in self.registry.files:
             self.registry.activate(file)
 
     def _read_again(self, file: TrackedFile, error: Exception) -> None:
