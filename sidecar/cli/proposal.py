@@ -24,7 +24,9 @@ from sidecar.text.regexes import Pattern
 _ENOUGH = 0.8
 _NEARLY_ALL = 0.95
 """For formats that fit many a line by chance."""
-_LOOSE = ("logfmt", "csv")
+_SOME = 0.2
+"""For presets that know of lines that are no events."""
+_SURE, _LOOSE = ("cri", "docker", "zeek", "w3c", "json"), ("logfmt", "csv")
 _SHOWN = 3
 _DATES = (
     r"^\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d", r"^\[\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d", r"^\d\d:\d\d:\d\d",
@@ -49,9 +51,14 @@ class Proposal(msgspec.Struct, frozen=True):
     fields: Collection[str] | None
 
     @property
+    def with_fields(self) -> int:
+        """Return how many events came out with their fields."""
+        return self.made + self.counts.dropped - self.counts.unparsed
+
+    @property
     def parsed(self) -> float:
-        """Return which part of the events came out with their fields."""
-        return 1 - self.counts.unparsed / self.made if self.made else 0.0
+        """Return which part of the lines, or groups of them, came out with their fields."""
+        return self.with_fields / (self.made + self.counts.dropped) if self.made else 0.0
 
 
 def propose(data: bytes, path: str, name: str) -> Proposal:
@@ -62,7 +69,7 @@ def propose(data: bytes, path: str, name: str) -> Proposal:
     if b"\x1b[" in data or b"\\u001b[" in data:
         base["strip_ansi"] = True
     try_all = partial(_best, data, path, name, base)
-    found = try_all(lambda rule: rule, ["cri", "docker", "zeek", "w3c", "json", *preset_names(), *_LOOSE])
+    found = try_all(lambda rule: rule, [*_SURE, *preset_names(), *_LOOSE])
     if found is None:
         return _try(data, path, name, base | _groups(data))
     form = found.settings["parse"]
@@ -75,14 +82,20 @@ def propose(data: bytes, path: str, name: str) -> Proposal:
 def _best(
     data: bytes, path: str, name: str, base: Mapping[str, Any], parse: Callable[[str], Any], rules: list[str]
 ) -> Proposal | None:
+    """Return what makes the most events with fields; of several, the first."""
+    best: Proposal | None = None
     for rule in rules:
         if rule == "csv" and not path.endswith((".csv", ".csv.gz")):
             continue
-        tried = _try(data, path, name, {**base, "parse": parse(rule), "unparsed": "raw"})
-        if tried.made and tried.parsed >= (_NEARLY_ALL if rule in _LOOSE else _ENOUGH):
-            settings = {key: value for key, value in tried.settings.items() if key != "unparsed"}
-            return msgspec.structs.replace(tried, settings=settings)
-    return None
+        tried = _try(data, path, name, {**base, "parse": parse(rule)})
+        enough = _NEARLY_ALL if rule in _LOOSE else _SOME if tried.counts.dropped else _ENOUGH
+        if tried.parsed < enough:
+            continue
+        if rule in _SURE:
+            return tried
+        if best is None or tried.with_fields > best.with_fields:
+            best = tried
+    return best
 
 
 def _try(data: bytes, path: str, name: str, settings: Mapping[str, Any]) -> Proposal:

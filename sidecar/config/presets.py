@@ -1,7 +1,7 @@
 """Fills in what a preset stands for: `parse: nginx` is a few ordinary keys of a tail, which stand in presets.yml.
 
-A key that the tail gives itself counts; `event.timestamp` and `multiline` are each taken as a whole. Behind
-`parse: {format: cri}`, `then: nginx` does the same for what the program wrote.
+A key that the tail gives itself counts; `event.timestamp` and `multiline` are each taken as a whole, but for the time
+zone, which may be given alone. Behind `parse: {format: cri}`, `then: nginx` does the same for what the program wrote.
 """
 
 from functools import cache
@@ -11,8 +11,8 @@ import msgspec
 
 from sidecar.config.tree import Leaf, Map, Node, read_text
 
-_WHOLE = ("timestamp", "multiline")
-"""Keys whose parts make no sense without one another."""
+_WHOLE = {"timestamp": {"timezone"}, "multiline": {"max_lines", "flush_after"}}
+"""Keys whose parts make no sense without one another, and what of them may be given alone."""
 
 
 @cache
@@ -64,9 +64,13 @@ def _below(own: Map, preset: Map) -> Map:
         there = items.get(key)
         if there is None:
             items[key], places[key] = node, preset.places[key]
-        elif isinstance(there, Map) and isinstance(node, Map) and key not in _WHOLE:
+        elif isinstance(there, Map) and isinstance(node, Map) and _may_join(key, there):
             items[key] = _below(there, node)
     return Map(items, places, own.place)
+
+
+def _may_join(key: str, own: Map) -> bool:
+    return key not in _WHOLE or _WHOLE[key].issuperset(own.items)
 
 
 def _with(tree: Map, key: str, node: Node) -> Map:

@@ -51,8 +51,10 @@ class Pattern(msgspec.Struct, frozen=True):
 
     def may_hold(self, group: str, value: str) -> bool:
         """Return False if the group called so can surely never hold `value`, going by what stands inside of it."""
-        parts = list(_insides(self.text, group))
-        return not parts or any(_fits(part, value) for part in parts)
+        parts, flags = list(_insides(self.text, group)), regex.DOTALL
+        if self.text.startswith("(?x)"):
+            flags |= regex.VERBOSE
+        return not parts or any(_fits(part, value, flags) for part in parts)
 
     def __str__(self) -> str:
         return self.text
@@ -163,12 +165,12 @@ def _insides(text: str, group: str) -> Iterator[str]:
         yield text[found.end() : place - 1]
 
 
-def _fits(part: str, value: str) -> bool:
+def _fits(part: str, value: str, flags: int) -> bool:
     """Return True also where what stands around the group may matter."""
     if _DEPENDS.search(part):
         return True
     try:
-        return regex.fullmatch(part, value, flags=regex.DOTALL, timeout=_LINE_LIMIT_S) is not None
+        return regex.fullmatch(part, value, flags=flags, timeout=_LINE_LIMIT_S) is not None
     except (regex.error, TimeoutError):
         return True
 

@@ -372,7 +372,7 @@ def test_a_pattern_that_never_ends_stops_nothing_else(tailed: Tailed) -> None:
     with tailed.start(start_at="beginning", parse=rule, event={"dimension": {"word": "{word}"}}) as sidecar:
         wait_until(lambda: len(tailed.proxy.items()) == 2, 60, "both lines")
         assert sidecar.get("/healthz").status_code == 200
-        assert [item["dimension"]["word"] for item in tailed.proxy.items()] == ["", "good"]
+        assert [item["dimension"] for item in tailed.proxy.items()] == [{}, {"word": "good"}]
         tail = next(entry for entry in sidecar.status()["inputs"] if entry["name"] == "app")
         assert tail["lines"]["late"] == 1
         wait_until(lambda: "exceeded its time limit" in sidecar.text(), 20, "a line in the log")

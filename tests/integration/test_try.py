@@ -75,7 +75,7 @@ TEST = {
         },
         {
             "dead": "the line does not parse", "event_name": "app", "event": {"content": "no json"},
-            "dimension": {"level": "", "file": "/var/log/app/a.log"},
+            "dimension": {"file": "/var/log/app/a.log"},
         },
     ],
 }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sidecar.config import Options, load_config
+from sidecar.config import Config, Options, Tail, load_config
 from sidecar.config.model import ENVELOPE_BYTES
 from sidecar.core.model import Block
 from sidecar.inputs.tail.event_builders import make_event_builder
@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
     blocks: list[Block]
 
 
-def builder(event_bytes: int = 495_000, **settings: Any) -> EventBuilder:
+def config_with(**settings: Any) -> Config:
     document = {
         "proxy": {"urls": ["http://127.0.0.1:1"]},
         "streams": {"app": {"data_id": 1, "access_token": "t"}},
@@ -33,7 +33,15 @@ def builder(event_bytes: int = 495_000, **settings: Any) -> EventBuilder:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "c.yml"
         path.write_text(json.dumps(document))
-        config = load_config(Options(config=path, state=Path(directory)), {"HOST_IP": "10.0.0.9"}).config
+        return load_config(Options(config=path, state=Path(directory)), {"HOST_IP": "10.0.0.9"}).config
+
+
+def tail_of(**settings: Any) -> Tail:
+    return config_with(**settings).tails["app"]
+
+
+def builder(event_bytes: int = 495_000, **settings: Any) -> EventBuilder:
+    config = config_with(**settings)
     proxy = msgspec.structs.replace(config.proxy, max_body=event_bytes + ENVELOPE_BYTES)
     return make_event_builder(msgspec.structs.replace(config, proxy=proxy), "app")
 
