@@ -16,6 +16,7 @@ import zstandard
 
 from sidecar.inputs.tail import snapshot
 from sidecar.inputs.tail.newcomers import LookTime
+from sidecar.inputs.tail.open_file import _File
 from sidecar.inputs.tail.rotated_names import bases_of
 from sidecar.inputs.tail.short_lived import Change
 from sidecar.inputs.tail.snapshot import link_directories
@@ -674,6 +675,31 @@ def test_what_was_written_to_a_file_that_is_gone_when_it_is_looked_for_is_a_loss
     made.worker.changed(str(log), Change.OTHER)
     made.turn(3, pass_s=0.5)
     assert [loss.offset for loss in made.queue.losses] == [2]
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_what_comes_while_the_end_is_reached_is_read_though_nobody_tells(
+    logs: Path, log: Path, monkeypatch: pytest.MonkeyPatch, deleted: bool
+) -> None:
+    made = tailer(logs)
+    state = _File.state
+    late = ["2\n"]
+    with log.open("ab", buffering=0) as writer:
+
+        def grown(source: _File) -> os.stat_result:
+            if late and made.contents() == ["1"]:
+                writer.write(late.pop().encode())
+            return state(source)
+
+        made.turn()
+        monkeypatch.setattr(_File, "state", grown)
+        writer.write(b"1\n")
+        made.turn()
+        if deleted:
+            log.unlink()
+            made.worker.changed(str(log), Change.OTHER)
+        made.turn(6)
+    assert (late, made.contents()) == ([], ["1", "2"])
 
 
 def test_a_file_that_grew_though_nobody_told_is_looked_at_every_second(logs: Path, log: Path) -> None:

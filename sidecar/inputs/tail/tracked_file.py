@@ -338,7 +338,9 @@ class TrackedFile:
 
     def reach_end(self, state: os.stat_result, left: int, now_s: float, now_ms: int) -> None:
         """Note that there is nothing more to read now; `left` bytes may be the beginning of a longer line or group."""
-        if self.note(state.st_size, state.st_mtime_ns, now_s, now_ms) or self.quiet_since_s is None:
+        # What came after it was read is news to the next look, and to whoever waits for it to be quiet.
+        size = min(state.st_size, self.reached.offset + left)
+        if self.note(size, state.st_mtime_ns, now_s, now_ms) or self.quiet_since_s is None:
             self.quiet_since_s = now_s
         if self.observed.shrunk_from:
             return
