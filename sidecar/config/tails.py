@@ -115,6 +115,8 @@ def _metrics_problems(event: Event, stream: Stream | None, given: set[str]) -> I
     for key in ("event.name", "event.content"):
         if key in given:
             yield key, "set beside metrics; a time series has none"
+    if "dedupe" in given:
+        yield "dedupe", "set beside metrics; equal items of a time series are still items"
     if "unparsed" in given:
         yield "unparsed", "set beside metrics; a line without numbers is no item of a time series, and always left out"
     for name, template in event.metrics.items():

@@ -21,7 +21,7 @@ from sidecar.parsing.repeats import ROOM_BYTES, RepeatRule, Repeats
 from sidecar.parsing.throttle import Throttle, ThrottleRule
 from sidecar.text.filters import ALWAYS, Condition, Filter, passes
 from sidecar.text.regexes import Pattern
-from sidecar.text.templates import Template, field_text, parse_template
+from sidecar.text.templates import Template, field_text, field_value, parse_template
 from sidecar.text.timestamps import ISO, Clock, by_format
 
 _encode = msgspec.json.Encoder().encode
@@ -203,7 +203,7 @@ class LineParser:
                 continue
             if record.fields is not None:
                 fields = {**record.fields, "message": record.text, **fields}
-            parts = fields.get(ELEMENTS if self._shape.each is None else self._shape.each)
+            parts = field_value(fields, ELEMENTS if self._shape.each is None else self._shape.each)
             if type(parts) is not list:
                 yield number, record, None if ELEMENTS in fields else fields
             elif not all(type(part) is dict for part in parts):

@@ -63,12 +63,18 @@ def parse_template(text: str) -> Template:
 
 def field_text(fields: Mapping[str, Any], name: str) -> str:
     """Return the field as text; empty if it is missing. What is no text looks as in JSON."""
-    value = fields.get(name, _MISSING)
-    if value is _MISSING:
-        value = _inner(fields, name) if "." in name else None
+    value = field_value(fields, name)
     if type(value) is str:
         return value
     return "" if value is None else _ENCODER.encode(value).decode()
+
+
+def field_value(fields: Mapping[str, Any], name: str) -> Any:
+    """Return the field, also inside of another one; None if it is missing."""
+    value = fields.get(name, _MISSING)
+    if value is _MISSING:
+        return _inner(fields, name) if "." in name else None
+    return value
 
 
 def _inner(value: Any, name: str) -> Any:

@@ -74,6 +74,7 @@ def test_what_is_in_force_can_be_shown(tmp_path: Path) -> None:
         (GOOD + "    mask: [{with: x}]\n", "mask[0].pattern: missing"),
         (GOOD + "    line_end: ab\n", "tails.a.line_end: expected one other ASCII character"),
         (GOOD + '    line_end: "\\r"\n    encoding: utf-16\n', "tails.a.line_end: set beside encoding"),
+        (GOOD + "    dedupe: 1s\n    event: {metrics: {x: '{line}'}}\n", "tails.a.dedupe: set beside metrics"),
         (GOOD + "    throttle: {every: 1s}\n", "tails.a.throttle.at_most: missing"),
         (GOOD + "    map: {level: {a: b}}\n", "map.level: {level}: there is no such field"),
         (GOOD + "    sample: 0%\n", "tails.a.sample: expected a percentage above 0%"),

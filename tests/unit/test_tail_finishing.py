@@ -105,6 +105,8 @@ def test_an_array_is_several_events() -> None:
     assert contents('[{"a":1},2]\n', **json) == ['[{"a":1},2]']
     each: dict[str, Any] = {"parse": {"format": "json", "each": "records"}, "event": {"content": "{from} {a}"}}
     assert contents('{"from":"h","records":[{"a":1},{"a":2}]}\n{"a":3}\n', **each) == ["h 1", "h 2", " 3"]
+    inner = each | {"parse": {"format": "json", "each": "a.b"}}
+    assert contents('{"from":"h","a":{"b":[{"a":1}]}}\n', **inner) == ["h 1"]
     cri = {"parse": {"format": "cri", "then": "json"}, "event": {"content": "{stream} {a}"}}
     assert contents('2023-11-14T10:00:00Z stderr F [{"a":1},{"a":2}]\n', **cri) == ["stderr 1", "stderr 2"]
 
