@@ -257,7 +257,7 @@ class LineParser:
         finish: Finish | None,
     ) -> bytes | None:
         if self._metrics:
-            return self._sample(all_fields, stamp_ms, counts, finish) if fields is not None else None
+            return self._series_item(all_fields, stamp_ms, counts, finish) if fields is not None else None
         if fields is None:
             if self._shape.unparsed != "raw":
                 return None
@@ -295,7 +295,7 @@ class LineParser:
         counts.cut += cut or len(encoded) > self._event_bytes
         return encoded if len(encoded) <= self._event_bytes else _shortened(event, len(encoded), self._event_bytes)
 
-    def _sample(self, fields: Fields, stamp_ms: int, counts: LineCounts, finish: Finish | None) -> bytes | None:
+    def _series_item(self, fields: Fields, stamp_ms: int, counts: LineCounts, finish: Finish | None) -> bytes | None:
         """Make a time-series item of the metrics that are numbers; None if there are none."""
         metrics: dict[str, float] = {}
         for name, render in self._metrics:
