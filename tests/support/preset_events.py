@@ -365,7 +365,7 @@ SYSLOG: list[dict[str, Any]] = [
     {
         "timestamp": T + 12_000,
         "app": "sudo",
-        "message": "alice : TTY=pts/0 ; PWD=/home/alice ; USER=root ; COMMAND=/usr/bin/id",
+        "message": "alice : TTY=pts/0 ; PWD=/srv/alice ; USER=root ; COMMAND=/usr/bin/id",
     },
     {"timestamp": T + 13_000, "host": "web1", "app": "", "message": "-- MARK --"},
     {"timestamp": T + 14_000, "priority": "189", "host": "asa1", "app": "%ASA-6-302013"},
