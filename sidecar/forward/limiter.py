@@ -80,6 +80,19 @@ _FREE = Snapshot(
 )
 
 
+_NOTHING = msgspec.structs.replace(_FREE, spent_until_s=_LONG_AGO_S, share_per_s=0.0)
+
+
+def _covers(noted: Snapshot, now: Snapshot) -> bool:
+    """Return True if whoever goes on from `noted` sends nothing sooner than from `now`."""
+    return noted.share_per_s == now.share_per_s and (
+        noted.spent_until_s >= now.spent_until_s
+        and noted.owed_until_s >= now.owed_until_s
+        and noted.grows_from_s >= now.grows_from_s
+        and noted.next_s >= now.next_s
+    )
+
+
 class Limiter:
     """Limit the requests of one access token, and find this host's share of the token's rate."""
 
@@ -102,6 +115,7 @@ class Limiter:
         self._accepted_s = _LONG_AGO_S  # when the proxy last took one
         self._signal_s = _LONG_AGO_S  # when it last refused one
         self.share_per_s = self._ceiling_per_s  # what this host believes to be its part
+        self._noted = _NOTHING  # what is to be on disk before the next request leaves
 
     def snapshot(self) -> Snapshot:
         """Return the state for `restore` after a restart.
@@ -117,6 +131,22 @@ class Limiter:
             next_s=self._next_s,
             share_per_s=self.share_per_s,
         )
+
+    def note(self) -> Snapshot:
+        """Return the state to write to disk before a request leaves. It stays the same as long as it covers them all.
+
+        It covers some requests that did not leave yet, so that writes are rare; a restart takes these for sent.
+        """
+        now = self.snapshot()
+        if not _covers(self._noted, now):
+            # Below the ceiling each request has its own time, so that nothing is covered for long.
+            ahead = self._burst // 2 if self._limited and self.share_per_s == self._ceiling_per_s else 0
+            self._noted = msgspec.structs.replace(
+                now,
+                spent_until_s=now.spent_until_s + ahead * self._interval_s,
+                owed_until_s=now.owed_until_s + ahead / self.share_per_s,
+            )
+        return self._noted
 
     def restore(self, snapshot: Snapshot | None, now_s: float, *, same_boot: bool) -> None:
         """Go on after a restart. None, or another boot: when requests left is not known, so take the worst."""

@@ -100,4 +100,4 @@ class LaneQuota(msgspec.Struct, frozen=True, kw_only=True):
 
     def snapshot(self, now_s: float) -> tuple[bytes, bytes]:
         """Return what to write down of the token, and of the data_id."""
-        return msgspec.json.encode(self.limiter.snapshot()), msgspec.json.encode(self.byte_limiter.snapshot(now_s))
+        return msgspec.json.encode(self.limiter.note()), msgspec.json.encode(self.byte_limiter.snapshot(now_s))

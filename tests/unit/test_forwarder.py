@@ -396,7 +396,7 @@ def test_the_quota_is_written_down_before_the_request_leaves() -> None:
     bench.client.before = lambda: seen.append(len(bench.source.spent))
     bench.run()
     assert seen == [1]
-    assert [token for token, _ in bench.source.spent] == [msgspec.json.encode(bench.limiter.snapshot())]
+    assert [token for token, _ in bench.source.spent] == [msgspec.json.encode(bench.limiter.note())]
 
 
 def test_without_quota_it_waits_and_says_so() -> None:

@@ -92,6 +92,41 @@ def test_no_answers_in_no_order_get_above_the_rate(actions: list[tuple[float, st
     assert busiest_window(times, 10.0) <= count
 
 
+@given(st.sampled_from([1, 10, 100, 1000]), ACTIONS, st.integers(0, 9))
+def test_what_is_written_down_covers_all_that_left(count: int, actions: list[tuple[float, str]], seed: int) -> None:
+    """Whoever goes on from it sends nothing sooner than from the exact state."""
+    limiter, now_s, flying = new(Rate(count, 60.0), seed), 0.0, []
+    for pause_s, action in actions:
+        now_s += pause_s
+        if action == "send" and limiter.wait_s(now_s) == 0:
+            limiter.spend(now_s)
+            flying.append(now_s)
+        elif action == "accept" and flying:
+            flying.pop()
+            limiter.accepted(now_s)
+        elif action.startswith("refuse") and flying:
+            limiter.refused(now_s, flying.pop(), None)
+        noted, exact = new(Rate(count, 60.0)), new(Rate(count, 60.0))
+        noted.restore(limiter.note(), now_s, same_boot=True)
+        exact.restore(limiter.snapshot(), now_s, same_boot=True)
+        assert noted.wait_s(now_s) >= exact.wait_s(now_s)
+        assert noted.share_per_s == exact.share_per_s
+        assert noted.wait_s(now_s) <= exact.wait_s(now_s) + 60.0 / count * 10
+
+
+def test_steady_requests_are_seldom_written_down() -> None:
+    limiter, now_s, notes = new(LIMIT), 0.0, []
+    for _ in range(600):
+        now_s += limiter.wait_s(now_s)
+        limiter.spend(now_s)
+        limiter.accepted(now_s)
+        notes.append(limiter.note())
+    assert len(set(map(msgspec.json.encode, notes))) <= 600 / 5
+    free = Limiter(None, random=lambda: 0.0)
+    free.spend(1.0)
+    assert free.note() == free.snapshot()
+
+
 @given(st.lists(st.tuples(st.floats(1, 90), st.sampled_from(["same boot", "other boot", "lost"])), max_size=20))
 def test_restarts_do_not_give_the_budget_back(runs: list[tuple[float, str]]) -> None:
     rate, now_s, times = Rate(100, 60.0), 0.0, []
