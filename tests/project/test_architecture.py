@@ -259,8 +259,8 @@ def names_of(node: ast.stmt) -> list[str]:
 @pytest.mark.parametrize(
     ("command", "most"),
     [
-        *((name, 60) for name in ("status", "tails", "retry", "reload", "drain", "why", "dead", "replay")),
-        ("send", 75),  # called by scripts, for each event
+        *((name, 45) for name in ("status", "tails", "retry", "reload", "drain", "why", "dead", "replay")),
+        ("send", 70),  # called by scripts, for each event
     ],
 )
 def test_a_command_that_only_asks_does_not_load_the_daemon(command: str, most: int) -> None:
