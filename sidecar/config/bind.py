@@ -40,7 +40,7 @@ class Binder:
         if kind is Document:
             self.origins[name] = node.place
             return plain(node)
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in READERS:
+        if _is_struct(kind):
             return self._struct(kind, node, name)
         if get_origin(kind) is dict:
             return self._dict(get_args(kind)[1], node, name)
@@ -103,8 +103,7 @@ class Binder:
         if not isinstance(node, List):
             return self._problem(node.place, name, "expected a list such as [a, b]", node)
         self.origins[name] = node.place
-        is_struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in READERS
-        read = self._struct if is_struct else self._leaf
+        read = self._struct if _is_struct(kind) else self._leaf
         values = tuple(read(kind, item, f"{name}[{index}]") for index, item in enumerate(node.items))
         return _FAILED if any(value is _FAILED for value in values) else values
 
@@ -153,6 +152,10 @@ class Binder:
         got = f", got {_shown(node)}" if node is not None and not _may_be_secret(name, node) else ""
         self.problems.append(f"{place}: {name}: {message}{got}" if name else f"{place}: {message}{got}")
         return _FAILED
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in READERS
 
 
 def plain(node: Node) -> Any:

@@ -1,8 +1,7 @@
 """Makes blocks of events from the lines of a file, for one tail: as a block where that is possible, else one by one."""
 
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from sidecar.parsing.containers import unwrap
 from sidecar.parsing.delimited import COMMENT, Columns, DelimitedRule, read_rows
 from sidecar.parsing.finishing import FinishRule, without_escapes
 from sidecar.parsing.grouping import Grouping, group_lines
-from sidecar.parsing.lines import Lines
+from sidecar.parsing.lines import Lines, first_lines
 from sidecar.parsing.plain import EventTemplate, frame_lines, frame_of
 from sidecar.report import cut
 from sidecar.text.regexes import search_all
@@ -106,13 +105,18 @@ class EventBuilder:
         else:
             split = self._records if self._shape.container is None else self._container_records
             records, consumed = split(lines, offset, counts, at_end=at_end)
-        make = partial(self._careful.make, known=self._known(place), state=place.state, now_ms=now_ms, skew_ms=skew_ms)
-        counted = msgspec.structs.replace(counts)
-        made = make(records, counts=counts, at_end=at_end)
-        if made.open_at is not None:
-            records, hold = _before(records, made.open_at)
-            consumed, counts = hold - offset, counted
-            made = make(records, counts=counts, at_end=True)
+        made = self._careful.make(
+            records,
+            known=self._known(place),
+            state=place.state,
+            now_ms=now_ms,
+            skew_ms=skew_ms,
+            counts=counts,
+            at_end=at_end,
+        )
+        if made.open_at is not None:  # what is before it is counted, and leaves, without what is left
+            before = first_lines(lines, _hold(records, made.open_at) - offset)
+            return self.make(before, place, offset=offset, now_ms=now_ms, skew_ms=skew_ms, at_end=True)
         blocks = [block for due, items in made.good.items() for block in cut(items, self._block_bytes, due)]
         return Built(blocks, made.dead, consumed, counts, columns, made.state)
 
@@ -212,8 +216,8 @@ class EventBuilder:
         return self._shape.delimited
 
 
-def _before(records: list[LineRecord], number: int) -> tuple[list[LineRecord], int]:
-    """Return the records before the one with this number, and where in the file what is left begins.
+def _hold(records: Sequence[LineRecord], number: int) -> int:
+    """Return where in the file that begins which is left, if the record with this number and all behind it are.
 
     Of containers they stand in the order of their ends: what lies behind that place is left, too.
     """
@@ -221,7 +225,7 @@ def _before(records: list[LineRecord], number: int) -> tuple[list[LineRecord], i
     while (first := next((at for at, one in enumerate(records[:number]) if one.offset > hold), None)) is not None:
         number = first
         hold = min(record.offset for record in records[number:])
-    return records[:number], hold
+    return hold
 
 
 def _is_plain(shape: EventSpec) -> bool:

@@ -6,6 +6,7 @@
 A line that is longer than `max_line` is cut there, and the rest of it passed over, so that it never stops the file.
 """
 
+import itertools
 import re
 
 import msgspec
@@ -50,6 +51,23 @@ class Lines(msgspec.Struct, frozen=True):
             ends = [place + width for place in units if self.raw[place : place + width] == self.newline]
             sizes = [end - before for before, end in zip([0, *ends], [*ends, len(self.raw)], strict=True)]
         return sizes if sizes[-1] else sizes[:-1]
+
+
+def first_lines(lines: Lines, consumed: int) -> Lines:
+    """Return those of `lines` that stand in the first `consumed` bytes, which end behind one of them."""
+    ends = itertools.accumulate(lines.sizes(), initial=lines.skipped)
+    count = sum(end <= consumed for end in ends) - 1
+    text = "".join(line + "\n" for line in lines.text.split("\n", count)[:count])
+    return msgspec.structs.replace(
+        lines,
+        text=text,
+        count=count,
+        consumed=consumed,
+        raw=lines.raw[: consumed - lines.skipped],
+        cut=frozenset(number for number in lines.cut if number < count),
+        inside_line=False,
+        replaced=min(lines.replaced, text.count("\ufffd")),
+    )
 
 
 def take_lines(

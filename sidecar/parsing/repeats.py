@@ -15,7 +15,7 @@ _MOST = 1_000_000
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 ROOM_BYTES = 64
-"""What the number and the time add to an event, at most."""
+"""Leave so much room for what the number and the time add to an event."""
 
 
 class RepeatRule(msgspec.Struct, frozen=True, kw_only=True):

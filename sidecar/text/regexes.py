@@ -96,7 +96,7 @@ def search_all(pattern: Pattern, texts: Sequence[str], clock: Callable[[], float
 
 
 class Replacement(msgspec.Struct, frozen=True):
-    """What is to stand in place of all that a pattern matches; `\\1` and `\\g<name>` are groups of it."""
+    """Say what is to stand in place of all that a pattern matches; `\\1` and `\\g<name>` are groups of it."""
 
     pattern: Pattern
     text: str

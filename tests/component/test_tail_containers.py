@@ -75,25 +75,16 @@ def test_every_line_of_a_program_once(steps: list[tuple[str, str, int]]) -> None
             match step:
                 case "say":
                     pod.say(stream, parts)
-                case "kill":
-                    made.kill()
                 case "rotate":
                     pod.finish("stdout")
                     pod.finish("stderr")
                     made.turn(pass_s=2)
                     pod.log.rename(f"{pod.log}.20261127-10{number:04d}")
                     pod.log.touch()
-                case "turn":
-                    made.turn(pass_s=2)  # what is open does not wait for so long in vain
-                    made.queue.release()
-                case "slow" | "good" | "broken":
-                    made.queue.release()
-                    made.queue.mode = step
+                case _:
+                    made.do(step)
         pod.finish("stdout")
         pod.finish("stderr")
-        made.queue.release()
-        made.queue.mode = "good"
-        made.settle()
-        made.settle()
+        made.end_well()
         assert Counter(made.contents()) == Counter(pod.said)
         assert made.queue.losses == []

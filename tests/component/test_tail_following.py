@@ -15,10 +15,10 @@ import structlog
 import zstandard
 
 from sidecar.inputs.tail import snapshot
+from sidecar.inputs.tail.arrivals import Change
 from sidecar.inputs.tail.newcomers import LookTime
 from sidecar.inputs.tail.open_file import _File
 from sidecar.inputs.tail.rotated_names import bases_of
-from sidecar.inputs.tail.short_lived import Change
 from sidecar.inputs.tail.snapshot import link_directories
 from sidecar.inputs.tail.watcher import Listener, Watcher
 from sidecar.parsing import EventBuilder, Lines

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.inputs.tail.short_lived import Change
+from sidecar.inputs.tail.arrivals import Change
 from tests.support.builders import builder, make
 from tests.support.tails import Tailer, write
 
@@ -56,17 +56,9 @@ def test_a_throttle_counts_on_after_a_kill(steps: list[str]) -> None:
             if step in "abc":
                 write(log, f"t={1_700_000_000 + number // 10 * 10} m={step}\n")
                 said.append(f"{number // 10}{step}")
-            elif step == "kill":
-                made.kill()
-            elif step == "turn":
-                made.turn(pass_s=2)
-                made.queue.release()
             else:
-                made.queue.release()
-                made.queue.mode = step
-        made.queue.release()
-        made.queue.mode = "good"
-        made.settle()
+                made.do(step)
+        made.end_well()
         sent = [f"{(e['timestamp'] - 1_700_000_000_000) // 10_000}{e['event']['content']}" for e in made.queue.events]
         assert sorted(sent) == sorted(each for each in set(said) for _ in range(min(2, said.count(each))))
 
@@ -138,22 +130,26 @@ def test_no_kill_changes_how_many_there_were(steps: list[str], filtered: bool) -
         for step in steps:
             if step in "abc":
                 write(log, f"{step}\n")
-            elif step == "kill":
-                made.kill()
-            elif step == "turn":
-                made.turn(pass_s=2)
-                made.queue.release()
             else:
-                made.queue.release()
-                made.queue.mode = step
-        made.queue.release()
-        made.queue.mode = "good"
-        made.settle()
-        made.settle()
+                made.do(step)
+        made.end_well()
         kept = [one for one in said if not filtered or one != "c"]
         assert "".join(text * count for text, count in counted(made)) == "".join(kept)
         pairs = [text for text, _ in counted(made)]
         assert all(one != other for one, other in itertools.pairwise(pairs))
+
+
+def test_what_is_left_of_a_run_is_not_counted_before_it_is_taken_and_names_its_own_columns(log: Path) -> None:
+    made = Tailer(log.parent, dedupe="10s", parse="w3c", event={"content": "a={a}"})
+    made.turn()
+    say(made, "#Fields: a b\n1 2\n1 2\n\n")
+    for _ in range(5):
+        say(made, "1 2\n")
+        made.turn(pass_s=1)
+    say(made, "#Fields: b a\n7 8\n")
+    made.turn(3, pass_s=10)
+    assert counted(made) == [("a=1", 7), ("a=8", 1)]
+    assert made.worker.counts.lines["blank"] == 3
 
 
 def test_runs_of_containers_mix_and_none_is_sent_twice(log: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from sidecar.inputs.tail import short_lived
-from sidecar.inputs.tail.short_lived import Change
+from sidecar.inputs.tail import arrivals
+from sidecar.inputs.tail.arrivals import Change
 from tests.support.tails import Tailer, write
 
 
@@ -149,13 +149,13 @@ def test_a_planted_link_is_not_followed_by_way_of_what_is_told(told: Told, monke
     write(secret, "secret\n")
     write(path, "0\n")
     told.directory.chmod(0o1777)
-    glance = short_lived.glance
+    glance = arrivals.glance
 
     def of_another(at: str) -> Any:
         seen = glance(at)
         return seen and msgspec.structs.replace(seen, link_owner=12345)
 
-    monkeypatch.setattr(short_lived, "glance", of_another)
+    monkeypatch.setattr(arrivals, "glance", of_another)
     told.point(secret)
     told.point(path)
     told.made.settle()
@@ -204,7 +204,7 @@ def test_what_other_paths_are_told_of_costs_no_memory(told: Told) -> None:
     assert told.losses() == []
     for _ in range(20_000):
         told.tell(told.log, Change.CREATED)
-    assert len(told.made.worker._tracker.arrivals.take()) <= 10_000
+    assert len(told.made.worker._tracker.short_lived.arrivals.take()) <= 10_000
 
 
 def test_a_link_of_which_is_told_when_the_next_one_is_there_already_is_a_loss(told: Told) -> None:

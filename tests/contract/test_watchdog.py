@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.inputs.tail import watcher as watcher_module
-from sidecar.inputs.tail.short_lived import Change
+from sidecar.inputs.tail.arrivals import Change
 from sidecar.inputs.tail.watcher import Watcher
 from tests.support.process import wait_until
 

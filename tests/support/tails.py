@@ -133,6 +133,24 @@ class Tailer:
             self.clock.now_s += pass_s
             self.worker.turn()
 
+    def do(self, step: str) -> None:
+        """One step of a story that a property test makes up: `kill`, `turn`, or a mode of the queue."""
+        if step == "kill":
+            self.kill()
+        elif step == "turn":
+            self.turn(pass_s=2)  # so short that what is open does not wait in vain
+            self.queue.release()
+        else:
+            self.queue.release()
+            self.queue.mode = step
+
+    def end_well(self) -> None:
+        """Until all is read, whatever failed before."""
+        self.queue.release()
+        self.queue.mode = "good"
+        self.settle()
+        self.settle()
+
     def settle(self) -> None:
         """Until everything is read that can be read, and every grace has passed."""
         self.turn(6)

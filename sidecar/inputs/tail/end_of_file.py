@@ -13,8 +13,9 @@ import structlog
 
 from sidecar.config import Tail
 from sidecar.inputs.tail.reading import NothingRead
+from sidecar.inputs.tail.remainder import WaitLimits
 from sidecar.inputs.tail.saver import Saver
-from sidecar.inputs.tail.tracked_file import TrackedFile, WaitLimits
+from sidecar.inputs.tail.tracked_file import TrackedFile
 from sidecar.inputs.tail.tracker import Tracker
 
 _ROTATED_GRACE_S = 1.0

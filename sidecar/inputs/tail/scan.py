@@ -18,7 +18,7 @@ _ROOT = 0
 _MOST_LINKS = 40
 """In a row, as in the kernel."""
 _MOST_TOLD = 20
-"""Of one look: a pattern that matches a thousand directories is one mistake."""
+"""Limit what is told of one look: a pattern that matches a thousand directories is one mistake."""
 log = structlog.get_logger("inputs.tail")
 
 

@@ -1,123 +1,92 @@
-"""Finds out what stood at a path and was gone before anybody looked. Pure, but for the glance at a path.
+"""Acts on what came to a path and was gone before a look: reads what can still be read, else notes a loss.
 
-Between two looks a file may be made, written to and made again, or a link be pointed somewhere else twice. The system
-tells of each step, though not what stood there; so there is a glance at each path as soon as it is told of. What that
-glance missed too is a loss.
-
-    told              | then told                      | is
-    ------------------|--------------------------------|---------------------------------------------------
-    a file came       | it was written to, and went    | passed; also if another one came in its place
-    a link came       | it went, or another one came   | passed, with where it led to
-    something came    | it was renamed                 | under another name, where the look finds it
-    came, unseen      | never written to               | a link, if one stands there now; or an empty file
+Of each arrival the system tells once, perhaps only after a look has met the file. So the arrivals that a look meets
+untold are remembered until they are told, and no other arrival counts as seen.
 """
 
-import enum
 import os
-import stat
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
-import msgspec
-
-from sidecar.inputs.tail.snapshot import identity_of
-
-_MOST = 10_000
-"""What is told between two looks, of the paths of one tail; what came first is forgotten first."""
-
-
-class Change(enum.Enum):
-    """Tell what happened at a path."""
-
-    WRITTEN = "written"
-    CREATED = "created"
-    MOVED_HERE = "moved here"
-    MOVED_AWAY = "moved away"
-    REMOVED = "removed"
-    OTHER = "other"
+from sidecar.config import Tail
+from sidecar.inputs.tail import losses
+from sidecar.inputs.tail.arrivals import Arrivals, Passed
+from sidecar.inputs.tail.newcomers import LookTime, Newcomers
+from sidecar.inputs.tail.registry import Registry
+from sidecar.inputs.tail.rotated_names import COMPRESSED_SUFFIXES
+from sidecar.inputs.tail.rotation import ShortLived, decide_short_lived
+from sidecar.inputs.tail.scan import behind_link
+from sidecar.inputs.tail.snapshot import candidate, real_path
+from sidecar.inputs.tail.tracked_file import TrackedFile
+from sidecar.text.globs import matches_any
 
 
-class Glance(msgspec.Struct, frozen=True):
-    """Say what stood at a path when it was told that something came: the file's inode, and where a link leads to."""
+class ShortLivedFiles:
+    """Follow what is gone before it is looked at. Belongs to the thread of the tail, but for `arrivals`."""
 
-    entry: int  # the inode of the file, or of the link itself
-    identity: tuple[int, int]  # (0, 0): the link led to nothing
-    target: str | None = None  # the next path on the way there; None: it is no link
-    link_owner: int = 0  # the number of the user who made the link
+    def __init__(self, name: str, settings: Tail, registry: Registry, newcomers: Newcomers) -> None:
+        self._name, self._settings = name, settings
+        self._registry, self._newcomers = registry, newcomers
+        self.arrivals = Arrivals(self._is_matched)  # what the system tells
+        self._untold: dict[str, tuple[int, int]] = {}  # where the last look met an inode that nobody had told of
+        self._told: set[str] = set()  # where it met one that somebody had told of
 
+    def see(self, files: Mapping[str, os.stat_result]) -> None:
+        """Note what a look sees at each path, before it acts on it."""
+        self._told = self.arrivals.forget(files)
+        for path in self._told:
+            self._untold.pop(path, None)
 
-class Passed(msgspec.Struct, frozen=True):
-    """Say what stood at `path` and is gone. `seen` is None if nobody knows what it was."""
+    def take(self, passed: Sequence[Passed], when: LookTime) -> None:
+        """Act on what had passed when the look began."""
+        for one in passed:
+            self._take(one, when)
 
-    path: str
-    seen: Glance | None
-    was_created: bool  # False: moved there
-    was_written: bool = False
+    def meet(self, first_number: int) -> None:
+        """Note which files the look has met: those with this number, or a larger one."""
+        numbers = range(first_number, self._registry.next_number)
+        met = filter(None, (self._registry.files.get(number) for number in numbers))
+        self._untold = {file.path: file.identity for file in met if file.path not in self._told}
 
+    def _take(self, one: Passed, when: LookTime) -> None:
+        target, there = (one.seen.target if one.seen is not None else None), None
+        if one.seen is not None and target is not None:
+            there = behind_link(one.path, target, one.seen.link_owner, follow_links=self._settings.follow_links)
+        decision = decide_short_lived(
+            ShortLived(
+                is_known=self._is_known(one),
+                is_copy=self._registry.may_be_rotated(one.path)
+                or any(os.path.exists(one.path + suffix) for suffix in COMPRESSED_SUFFIXES),
+                is_link=None if one.seen is None else target is not None,
+                target_is_there=there is not None,
+                was_written=one.was_written,
+                link_is_there_now=os.path.islink(one.path),
+            )
+        )
+        if decision == "read" and target is not None and there is not None:
+            self._newcomers.insert_after_newest(one.path, candidate(real_path(target), there), when)
+        elif decision == "lost":
+            self._lose(one.path, when)
 
-class Arrivals:
-    """Gather what is told between two looks: the watcher's thread tells, the tail's asks."""
+    def _is_known(self, one: Passed) -> bool:
+        """Return True if a look has met it, so that it is followed, or was."""
+        met = self._untold.get(one.path)
+        if met is not None and (one.seen is None or one.seen.identity == met):
+            del self._untold[one.path]
+            return True
+        may_be_used_again = one.was_created and one.seen is not None and one.seen.target is None
+        return one.seen is not None and not may_be_used_again and self._registry.knows_inode(one.seen.identity)
 
-    def __init__(self, concerns: Callable[[str], bool]) -> None:
-        """`concerns`: whether a path is one of the tail's."""
-        self._concerns = concerns
-        self._lock = threading.Lock()
-        self._here: dict[str, Passed] = {}  # what came, by path, and was not seen by a look
-        self._passed: list[Passed] = []  # that nobody asked for yet, the oldest first
+    def _lose(self, path: str, when: LookTime) -> None:
+        """Note a loss; where no file ever was, one that has ended carries it to the disk."""
+        carrier = self._registry.newest_at(path)
+        if carrier is None:
+            blank = self._registry.blank(path, path, (0, 0), when.now_ms)
+            carrier = TrackedFile(blank, saved=False, rotated=True)
+            self._registry.add(carrier)
+            self._registry.finish(carrier)
+        carrier.add_loss(losses.short_lived(self._name, path, when.since_ms, when.now_ms))
+        self._registry.mark_unsaved(carrier)
 
-    def tell(self, path: str, change: Change) -> None:
-        """Note what was told, and look at what stands there now."""
-        if change is Change.WRITTEN:
-            if path in self._here:
-                with self._lock:
-                    self._here[path] = msgspec.structs.replace(self._here[path], was_written=True)
-        elif change is not Change.OTHER and self._concerns(path):
-            came = change in (Change.CREATED, Change.MOVED_HERE)
-            here = Passed(path, glance(path), change is Change.CREATED) if came else None
-            with self._lock:
-                before = self._here.pop(path, None)
-                if before is not None and change is not Change.MOVED_AWAY:
-                    self._passed.append(before)
-                if here is not None:
-                    self._note_late_glance(here)
-                    self._here[path] = here
-                if len(self._here) + len(self._passed) > _MOST:
-                    self._here.pop(next(iter(self._here), ""), None)
-
-    def _note_late_glance(self, here: Passed) -> None:
-        """Forget what was seen of what passed at this path last, if that is what is told of only now."""
-        last = self._passed[-1] if self._passed else None
-        if last is None or last.path != here.path or last.seen is None or here.seen is None:
-            return
-        if last.seen.entry == here.seen.entry:
-            self._passed[-1] = msgspec.structs.replace(last, seen=None)
-
-    def take(self) -> list[Passed]:
-        """Return what came, and went or was replaced, in its order."""
-        with self._lock:
-            found, self._passed = self._passed, []
-        return found
-
-    def forget(self, seen: Mapping[str, os.stat_result]) -> set[str]:
-        """Note what a look saw at each path. Returns the paths at which that was told of before."""
-        with self._lock:
-            found = {path for path, one in self._here.items() if _is_seen(one, seen.get(path))}
-            for path in found:
-                del self._here[path]
-        return found
-
-
-def _is_seen(one: Passed, state: os.stat_result | None) -> bool:
-    return state is not None and (one.seen is None or one.seen.identity == (state.st_dev, state.st_ino))
-
-
-def glance(path: str) -> Glance | None:
-    """Return what stands at a path; None if nothing, or neither a file nor a link."""
-    try:
-        state = os.lstat(path)
-        if stat.S_ISLNK(state.st_mode):
-            target = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
-            return Glance(state.st_ino, identity_of(target) or (0, 0), target, state.st_uid)
-    except OSError:
-        return None
-    return Glance(state.st_ino, (state.st_dev, state.st_ino)) if stat.S_ISREG(state.st_mode) else None
+    def _is_matched(self, path: str) -> bool:
+        settings = self._settings
+        return matches_any(path, settings.paths) and not matches_any(path, settings.exclude)

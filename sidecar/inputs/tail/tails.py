@@ -25,7 +25,7 @@ from sidecar.status.document import InputStatus
 from sidecar.status.tails import ShownFile, ShownTail
 
 _IN_MEMORY_BYTES = 32_000_000
-"""Of events of all tails on their way to the disk: above that, nothing more is read."""
+"""Limit the events of all tails that are on their way to the disk: above that, nothing more is read."""
 _SAVE_S = 60.0
 _STOP_S = 5.0
 _COMMAND_S = 30.0

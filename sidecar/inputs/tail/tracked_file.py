@@ -14,16 +14,14 @@ Invariants:
 
 import contextlib
 import enum
-import math
 import os
-
-import msgspec
 
 from sidecar.core.model import Advance, Checkpoint, Loss
 from sidecar.inputs.tail.fingerprint import HEAD_BYTES, Likeness, Look, compare, digest
 from sidecar.inputs.tail.observed import Observed
 from sidecar.inputs.tail.open_file import SUFFIXES, OpenFile, open_source
 from sidecar.inputs.tail.position import Position
+from sidecar.inputs.tail.remainder import Remainder
 from sidecar.parsing import Columns, DelimitedRule, last_columns
 from sidecar.text.encodings import HEAD_BYTES as CODEC_BYTES
 from sidecar.text.encodings import TextCodec, codec_of
@@ -40,58 +38,6 @@ class Phase(enum.Enum):
     ROTATED = "rotated"  # another file may be at its path; what is left of it is read first
     DRAINED = "drained"  # rotated, and all of it is handed over: what came after it may be read
     FINISHED = "finished"  # nothing more will be read; it leaves the registry once that is on disk
-
-
-class WaitLimits(msgspec.Struct, frozen=True):
-    """Say how long what is left may wait, in seconds: a line without an end and a group of lines, since they last grew.
-
-    `run_s`: a run of equal events, since it began.
-    """
-
-    line_s: float
-    group_s: float
-    run_s: float = 0.0
-
-
-class Remainder:
-    """Hold back what is left at the end of a file: it may be the beginning of a longer line, group or run."""
-
-    def __init__(self) -> None:
-        self.since_s: float | None = None  # when this end was first reached; None: nothing is left
-        self._began_s = 0.0  # when something was first left behind this place
-        self._start = self._end = 0  # the offsets of that place and that end
-        self._tried_s: float | None = None  # the `since_s` for which all waiting is over; None: not over, or not tried
-
-    def begin(self, start: int, end: int, now_s: float) -> None:
-        """Note that bytes are left from `start` up to `end`."""
-        if self.since_s is None or start != self._start:
-            self._began_s, self._start = now_s, start
-        if self.since_s is None or end != self._end:
-            self.since_s, self._end = now_s, end
-
-    def drop(self) -> None:
-        """Note that nothing is left, or that it is being read."""
-        self.since_s = None
-
-    def due_s(self, limits: WaitLimits) -> tuple[float, float]:
-        """Return when a line without an end, and an open group or run, have waited for so long; infinity: never."""
-        if self.since_s is None:
-            return math.inf, math.inf
-        group_s = max(self.since_s + limits.group_s, self._began_s + limits.run_s)
-        return self.since_s + limits.line_s, group_s
-
-    def is_over(self, limits: WaitLimits, now_s: float) -> tuple[bool, bool]:
-        """Return whether a line without an end, and an open group or run, have waited for so long."""
-        line_s, group_s = self.due_s(limits)
-        return now_s >= line_s, now_s >= group_s
-
-    def try_now(self, limits: WaitLimits, now_s: float) -> bool:
-        """Return True if what is left is to be read now; each end of a wait is told once."""
-        over = self.is_over(limits, now_s)
-        if not any(over) or self._tried_s == self.since_s:
-            return False
-        self._tried_s = self.since_s if all(over) else None
-        return True
 
 
 class TrackedFile:
@@ -299,7 +245,7 @@ class TrackedFile:
         self._begins_as_before = True
 
     def _begins_with(self, data: bytes) -> bool:
-        """Of a file of which nothing was taken yet: return whether what was seen at its beginning is still there."""
+        """Return whether what was seen at the beginning is still there, of a file of which nothing was taken yet."""
         return digest(data[: self.reached.head_bytes]) == self.reached.head
 
     def codec(self, encoding: str) -> TextCodec:

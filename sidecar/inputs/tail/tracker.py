@@ -24,7 +24,6 @@ from sidecar.inputs.tail import losses
 from sidecar.inputs.tail.fingerprint import Likeness
 from sidecar.inputs.tail.newcomers import LookTime, Newcomers
 from sidecar.inputs.tail.registry import Registry
-from sidecar.inputs.tail.rotated_names import COMPRESSED_SUFFIXES
 from sidecar.inputs.tail.rotation import (
     Candidate,
     Claim,
@@ -39,14 +38,12 @@ from sidecar.inputs.tail.rotation import (
     Reopened,
     Restarted,
     Seen,
-    ShortLived,
     Unknowable,
     Unnamed,
     decide,
-    decide_short_lived,
 )
-from sidecar.inputs.tail.scan import IgnoredFiles, ScanResult, behind_link, discover
-from sidecar.inputs.tail.short_lived import Arrivals, Passed
+from sidecar.inputs.tail.scan import IgnoredFiles, ScanResult, discover
+from sidecar.inputs.tail.short_lived import ShortLivedFiles
 from sidecar.inputs.tail.snapshot import (
     DirectorySnapshot,
     candidate,
@@ -59,7 +56,6 @@ from sidecar.inputs.tail.snapshot import (
 )
 from sidecar.inputs.tail.start_position import behind_cut
 from sidecar.inputs.tail.tracked_file import TrackedFile
-from sidecar.text.globs import matches_any
 
 _CLOCKS_DIFFER_MS = 1000
 _BEFORE_SEEN_MS = 86_400_000
@@ -86,8 +82,6 @@ class Tracker:
         self._boot = boot
         self.ignored = IgnoredFiles(name)
         self.directories: set[str] = set()  # whose changes could matter, as of the last look
-        self.arrivals = Arrivals(self._is_matched)  # what came and went between two looks
-        self._untold_arrivals: dict[str, tuple[int, int]] = {}  # where the last look met an inode nobody had told of
         self.untold: list[TrackedFile] = []  # are looked at more often, as of the last look
         self.is_first_look = known is None
         self._blind = False  # nobody tells what is written: what was not seen may still have been
@@ -97,16 +91,15 @@ class Tracker:
         # Nothing was read of them, and they may not be what they were: what was in them may stand somewhere else.
         self._perhaps_emptied: list[TrackedFile] = []
         self.newcomers = Newcomers(settings, self.registry, self.ignored)
+        self.short_lived = ShortLivedFiles(name, settings, self.registry, self.newcomers)
 
     def look(self, now_s: float, now_ms: int, *, blind: bool) -> None:
         """Bring everything up to date with what is there now. `blind`: nobody told what was written until now."""
         self._blind = blind
         when = self._now(now_s, now_ms)
-        passed = self.arrivals.take()
+        passed = self.short_lived.arrivals.take()
         found = discover(self._settings.paths, self._settings.exclude, follow_links=self._settings.follow_links)
-        told = self.arrivals.forget(found.files)
-        for path in told:
-            self._untold_arrivals.pop(path, None)
+        self.short_lived.see(found.files)
         snapshot = DirectorySnapshot(self._settings.rotated)
         self.ignored.update(found)
         missing = {number: file for number, file in self.registry.files.items() if not file.is_finished}
@@ -128,16 +121,14 @@ class Tracker:
         for file in self._perhaps_emptied:
             file.wait_for(self.newcomers.insert_before(file.path, file.reached, snapshot, when) or file.after)
         self._perhaps_emptied.clear()
-        for one in passed:
-            self._take_short_lived(one, when)
+        self.short_lived.take(passed, when)
         first_new = self.registry.next_number
         for path, state in sorted(unknown, key=lambda one: one[1].st_mtime_ns):
             if self.registry.owner_of((state.st_dev, state.st_ino)) is None and not self._is_too_old(
                 path, state, now_ms
             ):
                 self.newcomers.try_to_meet(path, state, snapshot, when)
-        met = (self.registry.files.get(number) for number in range(first_new, self.registry.next_number))
-        self._untold_arrivals = {file.path: file.identity for file in met if file and file.path not in told}
+        self.short_lived.meet(first_new)
         self._index(found)
         self.is_first_look = False
         self._looked_ms = now_ms
@@ -308,45 +299,6 @@ class Tracker:
             return False
         self.ignored.add_too_old(path)
         return True
-
-    def _is_matched(self, path: str) -> bool:
-        settings = self._settings
-        return matches_any(path, settings.paths) and not matches_any(path, settings.exclude)
-
-    def _take_short_lived(self, one: Passed, when: LookTime) -> None:
-        """Act on what stood at a path and was gone before this look."""
-        newest, seen = self.registry.newest_at(one.path), one.seen
-        met = self._untold_arrivals.get(one.path)
-        is_known = met is not None and (seen is None or seen.identity == met)
-        if is_known:
-            del self._untold_arrivals[one.path]
-        elif seen is not None and not (one.was_created and seen.target is None):  # a new file may have a used inode
-            is_known = self.registry.knows_inode(seen.identity)
-        target, there = "", None
-        if seen is not None and seen.target is not None:
-            target = seen.target
-            there = behind_link(one.path, target, seen.link_owner, follow_links=self._settings.follow_links)
-        decision = decide_short_lived(
-            ShortLived(
-                is_known=is_known,
-                is_copy=self.registry.may_be_rotated(one.path)
-                or any(os.path.exists(one.path + suffix) for suffix in COMPRESSED_SUFFIXES),
-                is_link=None if seen is None else bool(target),
-                target_is_there=there is not None,
-                was_written=one.was_written,
-                link_is_there_now=os.path.islink(one.path),
-            )
-        )
-        if decision == "read" and there is not None:
-            self.newcomers.insert_after_newest(one.path, candidate(real_path(target), there), when)
-        elif decision == "lost":
-            if newest is None:
-                blank = self.registry.blank(one.path, one.path, (0, 0), when.now_ms)
-                newest = TrackedFile(blank, saved=False, rotated=True)
-                self.registry.add(newest)
-                self.registry.finish(newest)
-            newest.add_loss(losses.short_lived(self._name, one.path, self._looked_ms, when.now_ms))
-            self.registry.mark_unsaved(newest)
 
     def _index(self, found: ScanResult) -> None:
         self.untold = [file for file in self.registry.files.values() if file.observed.is_untold]

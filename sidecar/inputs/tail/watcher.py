@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from sidecar.core.errors import in_words
-from sidecar.inputs.tail.short_lived import Change
+from sidecar.inputs.tail.arrivals import Change
 
 try:
     from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD

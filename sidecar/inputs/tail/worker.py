@@ -19,6 +19,7 @@ from sidecar.config import Tail
 from sidecar.core.errors import Rejected, Stale, Unavailable
 from sidecar.core.model import Checkpoint
 from sidecar.inputs.tail import losses
+from sidecar.inputs.tail.arrivals import Change
 from sidecar.inputs.tail.commands import chosen, target
 from sidecar.inputs.tail.counts import TailCounts
 from sidecar.inputs.tail.end_of_file import EndOfFile
@@ -26,7 +27,6 @@ from sidecar.inputs.tail.messages import Action, BlockResult, CommitPort, ReadBl
 from sidecar.inputs.tail.reading import NothingRead, ReadingRules, read_block, read_less
 from sidecar.inputs.tail.saver import Saver
 from sidecar.inputs.tail.scan import IgnoredFiles
-from sidecar.inputs.tail.short_lived import Change
 from sidecar.inputs.tail.tracked_file import Changed, TrackedFile
 from sidecar.inputs.tail.tracker import HostBoot, Tracker
 from sidecar.inputs.tail.watcher import WatchedDirectories, Watcher
@@ -37,11 +37,11 @@ _LOOK_SHARE = 10
 """A look that was asked for begins at the earliest after so many times what the last one took."""
 _POLL_S = 1.0
 _GATHER_S, _GATHER_MOST_S = 0.01, 0.1
-"""What is written within so long after something was read is read together; the most while no request may leave.
+"""Read together what is written within so long after something was read; the most while no request may leave.
 
 A line costs little then: it is reading, committing and waking one another that costs."""
 _COMMIT_S = 0.012
-"""From reading until the next request can take it: so long before that is read."""
+"""Read so long before the next request may leave, which can take it then."""
 _AHEAD = 4
 """Blocks of one file that may be on their way to the disk."""
 _RETRY_S = 1.0
@@ -134,7 +134,7 @@ class Worker:
 
     def changed(self, path: str, change: Change) -> None:
         """Note that something happened at `path`; from the watcher's thread."""
-        self._tracker.arrivals.tell(path, change)
+        self._tracker.short_lived.arrivals.tell(path, change)
         if change is not Change.WRITTEN:
             self._structure = True
         elif path in self._written:
