@@ -4,6 +4,7 @@ A line that does not parse goes as the tail says: as an event with the whole lin
 dead letter.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -143,6 +144,8 @@ class LineParser:
         self._raw_dimension = [pair for pair in self._dimension if known.issuperset(shape.dimension[pair[0]].fields)]
         self._filters = [*(Filter(name, condition, True) for name, condition in shape.where.items()),
                          *(Filter(name, condition, False) for name, condition in shape.where_not.items())]  # fmt: skip
+        self._is_timed = shape.clock is not None or shape.container is not None
+        self._may_expand = shape.parse == "json" or shape.container is not None or shape.delimited is not None
         self._asks_for_known = any(each.name in known for each in self._filters)
 
     def make(
@@ -166,14 +169,15 @@ class LineParser:
         finish = finisher(shape.finish, self._cpu_clock, counts.too_late)
         throttle = Throttle(shape.throttle, state) if shape.throttle is not None else None
         repeats = Repeats(shape.repeats, good) if shape.repeats is not None else None
-        chosen = self._chosen(self._expanded(records, parsed.fields, counts), known, counts)
-        for number, record, fields in chosen:
+        for number, record, fields in self._found(records, parsed.fields, known, counts):
             all_fields = {"line": record.text, "offset": record.offset, **known}
             stamp_ms = now_ms
             if fields is not None:
                 all_fields.update(fields)
-                self._map(all_fields)
-                stamp_ms = self._stamp(record, all_fields, now_ms, counts)
+                if shape.maps:
+                    self._map(all_fields)
+                if self._is_timed:
+                    stamp_ms = self._stamp(record, all_fields, now_ms, counts)
             if throttle is not None and not self._admits(throttle, fields, all_fields, stamp_ms):
                 counts.throttled += 1
                 continue
@@ -193,17 +197,31 @@ class LineParser:
             counts.repeated += repeats.joined
         return Made(good, dead, open_at, throttle.state() if throttle is not None else b"")
 
-    def _expanded(
-        self, records: Sequence[LineRecord], found: Sequence[Fields | None], counts: LineCounts
+    def _found(
+        self,
+        records: Sequence[LineRecord],
+        fields: Sequence[Fields | None],
+        known: Mapping[str, Any],
+        counts: LineCounts,
     ) -> Iterator[Found]:
-        """Yield each record with its number and fields, and one that holds several events once for each."""
-        for number, (record, fields) in enumerate(zip(records, found, strict=True)):
+        """Return what is to become events; what a tail does not ask for costs nothing."""
+        found: Iterator[Found] = zip(itertools.count(), records, fields, strict=False)
+        if self._may_expand:
+            found = self._expanded(found, counts)
+        if self._filters or self._shape.sample is not None:
+            found = self._chosen(found, known, counts)
+        return found
+
+    def _expanded(self, found: Iterator[Found], counts: LineCounts) -> Iterator[Found]:
+        """Yield each record with all of its fields, and one that holds several events once for each."""
+        each = self._shape.each
+        for number, record, fields in found:
             if record.is_foreign or fields is None:
                 yield number, record, None
                 continue
             if record.fields is not None:
                 fields = {**record.fields, "message": record.text, **fields}
-            parts = field_value(fields, ELEMENTS if self._shape.each is None else self._shape.each)
+            parts = fields.get(ELEMENTS) if each is None else field_value(fields, each)
             if type(parts) is not list:
                 yield number, record, None if ELEMENTS in fields else fields
             elif not all(type(part) is dict for part in parts):
