@@ -70,12 +70,14 @@ THIS_HOST = Sender("this host", local=True)
 class Block(msgspec.Struct, frozen=True, gc=False):
     """A run of events as comma-joined JSON, ready to stand between `"data":[` and `]`.
 
-    `due_ms`: the events lie in the future, and the proxy will take them from then on.
+    `due_ms`: the events lie in the future, and the proxy will take them from then on. `growth`: the bytes by which they
+    grow in the proxy's message (`text.growth`); None: nobody has looked.
     """
 
     body: bytes
     events: int
     due_ms: int | None = None
+    growth: int | None = None
 
 
 RULES = 1
@@ -87,12 +89,16 @@ more before it leaves.
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):
-    """One row of the queue, decompressed. `seq` orders the chunks of one lane; `rules` checked its events."""
+    """One row of the queue, decompressed. `seq` orders the chunks of one lane; `rules` checked its events.
+
+    `growth`: as of a block.
+    """
 
     seq: int
     body: bytes
     events: int
     rules: int = RULES
+    growth: int | None = None
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,6 @@ request leaves, what is written down covers it and all that counts; a restart ta
 """
 
 import bisect
-import re
 from collections import deque
 from collections.abc import Hashable
 
@@ -34,12 +33,6 @@ _MESSAGE_ITEMS = 3_000
 _ITEM_BYTES = 24
 """Extra bytes of the message for each item: a dimension that the item does not have, commas, blanks."""
 _REQUEST_BYTES = 1_000
-_ESCAPE_BYTES = 5
-"""Bytes by which one `<` grows in the message, since sonic escapes HTML."""
-_CONTROL_BYTES = 4
-_SEPARATOR_BYTES = 3
-_NUMBER_BYTES = 18
-"""Bytes by which `1e20` grows in the message. No other number grows by more."""
 _TURN_S = 0.005
 """Seconds that a lane waits for each earlier lane that may send now, so that the earlier ones go first."""
 _PATIENCE_S = 1.0
@@ -48,10 +41,6 @@ _NOTE_COUNTS_S, _NOTE_ANEW_S = 300.0, 150.0
 """Seconds: the age up to which a restart uses a snapshot, and the age at which a new snapshot is written.
 
 The first is long, since a request may be answered much later than it left."""
-_KINDS = bytes.maketrans(b"123456789E->&", b"000000000e+<<")
-"""A translation table. Every digit becomes `0`, both letters of an exponent `e`, both signs `+`, and each character
-that grows when it is escaped as HTML becomes `<`."""
-_EXPONENT = re.compile(rb"0e[0+]")
 
 
 class Weight(msgspec.Struct, frozen=True):
@@ -117,19 +106,12 @@ class _Passed:
 _NOTHING = BytesSnapshot(at_s=-1e9, bytes=0)
 
 
-def weigh(events: bytes, items: int) -> Weight:
-    """Return what `events`, comma-joined JSON of `items` items, add to the message: never too little.
+def weigh(size: int, items: int, growth: int) -> Weight:
+    """Return what `items` items, comma-joined JSON of `size` bytes, add to the message: never too little.
 
-    Its strings are escaped as HTML, and its numbers have no exponents there (sonic, `EscapeHTML`).
+    `growth`: bytes by which they grow when they are written anew (`text.growth`).
     """
-    kinds = events.translate(_KINDS)
-    size = len(events) + _REQUEST_BYTES + _ITEM_BYTES * items
-    size += _ESCAPE_BYTES * kinds.count(b"<") + _NUMBER_BYTES * len(_EXPONENT.findall(kinds))
-    if b"\\" in events:
-        size += _CONTROL_BYTES * (events.count(b"\\b") + events.count(b"\\f"))
-    if not events.isascii():
-        size += _SEPARATOR_BYTES * (events.count(b"\xe2\x80\xa8") + events.count(b"\xe2\x80\xa9"))
-    return Weight(size, items)
+    return Weight(size + growth + _REQUEST_BYTES + _ITEM_BYTES * items, items)
 
 
 class ByteLimiter:

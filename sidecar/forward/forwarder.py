@@ -51,6 +51,7 @@ from sidecar.forward.quota import LaneQuota, Spent
 from sidecar.forward.routing import Routing
 from sidecar.forward.source import LaneSource, Settings
 from sidecar.status.document import LaneStatus
+from sidecar.text.growth import growth_of
 
 _CLOCK_PRECISION_S = 2.0
 _TOO_LARGE_IN_A_ROW = 10
@@ -258,7 +259,11 @@ class Forwarder:
         while True:
             if largest is None:
                 return chunks, Weight(0, 0)
-            weight = weigh(b",".join([chunk.body for chunk in chunks]), sum([chunk.events for chunk in chunks]))
+            weight = weigh(
+                sum([len(chunk.body) + 1 for chunk in chunks]),
+                sum([chunk.events for chunk in chunks]),
+                sum([growth_of(chunk.body) if chunk.growth is None else chunk.growth for chunk in chunks]),
+            )
             if weight.bytes <= largest or len(chunks) == 1:
                 return chunks, weight
             chunks = chunks[: len(chunks) // 2]

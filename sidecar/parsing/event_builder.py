@@ -15,6 +15,7 @@ from sidecar.parsing.grouping import Grouping, group_lines
 from sidecar.parsing.lines import Lines, first_lines
 from sidecar.parsing.plain import EventTemplate, frame_lines, frame_of
 from sidecar.report import cut
+from sidecar.text.growth import string_growth
 from sidecar.text.regexes import search_all
 from sidecar.text.templates import Template
 
@@ -118,6 +119,8 @@ class EventBuilder:
             before = first_lines(lines, _hold(records, made.open_at) - offset)
             return self.make(before, place, offset=offset, now_ms=now_ms, skew_ms=skew_ms, at_end=True)
         blocks = [block for due, items in made.good.items() for block in cut(items, self._block_bytes, due)]
+        if self.kind == "event":  # all that is in them are strings, and a timestamp
+            blocks = [msgspec.structs.replace(block, growth=string_growth(block.body)) for block in blocks]
         return Built(blocks, made.dead, consumed, counts, columns, made.state)
 
     def _at_once(self, lines: Lines, place: FilePlace, now_ms: int) -> list[Block] | None:

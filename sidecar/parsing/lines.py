@@ -11,6 +11,7 @@ import re
 
 import msgspec
 
+from sidecar.text.counting import count_byte
 from sidecar.text.encodings import TextCodec
 
 _BOM = "\ufeff"
@@ -142,18 +143,13 @@ def _limit(data: bytes, start: int, codec: TextCodec) -> tuple[int, int]:
     end = len(data) - len(data) % codec.width
     if codec.width > 1:  # bytes that look like ends of lines are in many characters
         return end, 0
-    while (lines := _count(data[start:end])) > MAX_LINES:
+    while (lines := count_byte(data[start:end], b"\n")) > MAX_LINES:
         shorter = start + (end - start) * MAX_LINES // lines
         end = _last_end(data, start, shorter, codec)
         if end == start:
             end, lines = _end_of_line(data, start, codec), 1
             break
     return end, lines
-
-
-def _count(data: bytes) -> int:
-    """Count the ends of lines: bytes.count() takes four times as long, and would be half of all work."""
-    return len(data) - len(data.replace(b"\n", b""))
 
 
 def _end_of_line(data: bytes, start: int, codec: TextCodec) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from sidecar.core.model import Block
+from sidecar.text.growth import html_growth, string_growth
 
 _encode = msgspec.json.Encoder().encode
 _END = "\x7f"
@@ -17,16 +18,17 @@ _MARKS = tuple(chr(number) for number in range(1, 9))
 
 
 class EventTemplate(msgspec.Struct, frozen=True):
-    """The JSON before and behind the content of an event."""
+    """The JSON before and behind the content of an event, and by how much these two grow in the proxy's message."""
 
     before: bytes
     behind: bytes
+    growth: int
 
 
 def frame_of(event: dict[str, object]) -> EventTemplate:
     """Return the frame of events that are as `event`, whose content is empty, but for that."""
     before, _, behind = _encode(event).partition(b'"event":{"content":""}')
-    return EventTemplate(before + b'"event":{"content":"', b'"}' + behind)
+    return EventTemplate(before + b'"event":{"content":"', b'"}' + behind, string_growth(before + behind))
 
 
 def frame_lines(text: str, frame: EventTemplate, block_bytes: int) -> list[Block] | None:
@@ -46,17 +48,19 @@ def frame_lines(text: str, frame: EventTemplate, block_bytes: int) -> list[Block
         if not mark:
             return None
         text = text.replace("\\", mark)
+    only_html = text.isascii() and "\b" not in text and "\f" not in text
     empty = frame.before + frame.behind  # so long that it is found, or not, in no time
     blocks = []
-    for body, count in _framed(_inside(text.replace("\n", _END)), frame, block_bytes):
+    for body, count, lines in _framed(_inside(text.replace("\n", _END)), frame, block_bytes):
         if empty in body:
             return None
-        blocks.append(Block(body.replace(_inside(mark), rb"\\") if mark else body, count))
+        growth = (html_growth if only_html else string_growth)(lines) + count * frame.growth
+        blocks.append(Block(body.replace(_inside(mark), rb"\\") if mark else body, count, growth=growth))
     return blocks
 
 
-def _framed(inside: bytes, frame: EventTemplate, block_bytes: int) -> Iterator[tuple[bytes, int]]:
-    """Events, and how many, for runs of lines that fit `block_bytes`; a larger one is alone."""
+def _framed(inside: bytes, frame: EventTemplate, block_bytes: int) -> Iterator[tuple[bytes, int, bytes]]:
+    """Events, how many, and their lines, for runs of lines that fit `block_bytes`; a larger one is alone."""
     mark, between = _END.encode(), frame.behind + b"," + frame.before
     start, window = 0, block_bytes
     while start < len(inside):
@@ -70,7 +74,7 @@ def _framed(inside: bytes, frame: EventTemplate, block_bytes: int) -> Iterator[t
         window = max(1, block_bytes * len(lines) // size)  # what would have fitted, if all is alike
         if size > block_bytes and count > 1:
             continue
-        yield b"%b%b%b" % (frame.before, middle, frame.behind), count
+        yield b"%b%b%b" % (frame.before, middle, frame.behind), count, lines
         start = end + 1
 
 

@@ -69,12 +69,12 @@ class Reader:
         for number in found:  # one by one: SQLite looks at the next row before it shows this one
             try:
                 row = self._execute(
-                    "SELECT bytes, codec, body, rules, events FROM chunk WHERE id = ?", (number,)
+                    "SELECT bytes, codec, body, rules, events, growth FROM chunk WHERE id = ?", (number,)
                 ).fetchone()
                 if row is None:  # dropped by a policy meanwhile
                     continue
-                size, codec, body, rules, events = row
-                chunks.append(Chunk(number - zero, self._codec.unpack(codec, body, size), events, rules))
+                size, codec, body, rules, events, growth = row
+                chunks.append(Chunk(number - zero, self._codec.unpack(codec, body, size), events, rules, growth))
             except (ValueError, sqlite3.DatabaseError) as error:
                 # A failed read may succeed the next time; only a corrupt row may be set aside.
                 if isinstance(error, sqlite3.DatabaseError) and not is_corrupt(error):

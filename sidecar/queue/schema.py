@@ -166,6 +166,12 @@ def m011_throttle(db: Database) -> None:
     db.execute("ALTER TABLE checkpoint ADD COLUMN state BLOB NOT NULL DEFAULT x''")
 
 
+@migrations()
+def m012_growth(db: Database) -> None:
+    """Note by how many bytes the events of a chunk grow in the proxy's message; NULL where nobody has looked."""
+    db.execute("ALTER TABLE chunk ADD COLUMN growth INTEGER")
+
+
 def _make_readable_view(db: Database, table: str) -> None:
     db.create_view(
         f"readable_{table}",
@@ -265,6 +271,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         m009_words.__name__,
         m010_power_cuts.__name__,
         m011_throttle.__name__,
+        m012_growth.__name__,
     }
     newer = [applied.name for applied in migrations.applied(db) if applied.name not in known]
     if newer:

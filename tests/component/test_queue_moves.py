@@ -490,6 +490,46 @@ def test_what_is_dated_at_the_limit_itself_is_not_deferred_nor_what_cannot_be_re
     assert queue.waiting() == [*stamped(late), "{broken"]
 
 
+def growths(queue: DirectQueue) -> list[int | None]:
+    return [chunk.growth for chunk in queue.reader.chunks(queue.stream().fresh.id, BEFORE_ALL, 10**9)]
+
+
+def test_by_how_much_events_grow_is_known_of_a_chunk_if_it_is_of_all_its_blocks(queue: DirectQueue) -> None:
+    for blocks in ([Block(b"1", 1, growth=5), Block(b"2", 1, growth=0)], [Block(b"3", 1, growth=5), Block(b"4", 1)]):
+        assert queue.do(Append(queue.stream(), blocks, 0)) is None
+    assert growths(queue) == [5, None]
+
+
+def test_by_how_much_the_parts_of_a_chunk_grow_is_not_known(queue: DirectQueue) -> None:
+    late = 10**12 + 3_600_000
+    assert queue.do(Append(queue.stream(), [Block(b"1,2,3", 3, growth=5)], 0)) is None
+    queue.get(Split(queue.stream().fresh, 0, 1))
+    assert growths(queue) == [None, None]
+    queue.acknowledge(0)
+    body = ",".join(stamped(1, late + 5)).encode()
+    assert queue.do(Append(queue.stream(), [Block(body, 2, growth=5)], 0)) is None
+    queue.get(Defer(queue.stream().fresh, 1, late))
+    assert growths(queue) == [None]
+
+
+def test_a_queue_of_before_it_was_noted_by_how_much_events_grow_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "q.db"
+    with direct_queue(path) as queue:
+        queue.append("1")
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP VIEW readable_chunk")
+        connection.execute("ALTER TABLE chunk DROP COLUMN growth")
+        connection.execute(
+            "CREATE VIEW readable_chunk AS SELECT * FROM chunk"
+            " WHERE id NOT IN (SELECT id FROM unreadable WHERE what = 'chunk')"
+        )
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name = 'm012_growth'")
+    connection.close()
+    with direct_queue(path) as queue:
+        assert queue.waiting() == ["1"]
+        assert growths(queue) == [None]
+
+
 def test_what_is_set_aside_keeps_its_age_and_rules(queue: DirectQueue) -> None:
     queue.append("1", at_ms=5)
     rows(queue, "UPDATE chunk SET rules = 0")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sidecar.forward import LaneQuota, Limiter, WindowQuota
 from sidecar.forward.byte_limiter import ByteLimiter, BytesSnapshot, Sent, Weight, weigh
 from sidecar.standin.behind import message_bytes
+from sidecar.text.growth import growth_of
 from tests.support.reports import event, sample
 from tests.support.strategies import weird
 
@@ -302,7 +303,7 @@ def merged(accepted: list[tuple[float, Weight]]) -> list[list[Weight]]:
 def test_a_body_weighs_at_least_what_it_becomes_in_the_message(text: str) -> None:
     items = [event(event={"content": text}), sample(metrics={"a": 1e20, "b": 1e-7, "c": 1e16})]
     body = b",".join(json.dumps(item, ensure_ascii=False).encode() for item in items)
-    assert weigh(body, 2).bytes >= sum(message_bytes(item) + 1 for item in items)
+    assert weigh(len(body), 2, growth_of(body)).bytes >= sum(message_bytes(item) + 1 for item in items)
 
 
 @pytest.mark.property
@@ -310,7 +311,8 @@ def test_a_body_weighs_at_least_what_it_becomes_in_the_message(text: str) -> Non
 def test_any_body_weighs_at_least_what_it_becomes(values: list[Any], ascii_only: bool) -> None:
     items = [{"value": value} for value in values]
     texts = [json.dumps(item, ensure_ascii=ascii_only).encode("utf-8", "replace") for item in items]
-    assert weigh(b",".join(texts), len(items)).bytes >= sum(message_bytes(item) for item in items)
+    body = b",".join(texts)
+    assert weigh(len(body), len(items), growth_of(body)).bytes >= sum(message_bytes(item) for item in items)
 
 
 def test_nobody_goes_alone_while_bytes_are_on_their_way() -> None:
@@ -380,10 +382,11 @@ def test_what_is_written_down_of_a_data_id_covers_what_was_spent() -> None:
 @pytest.mark.parametrize("text", ["<", "&", "\u2028", "\u2029", "\b", "\f"])
 def test_many_characters_that_grow_in_the_message_are_all_counted(text: str) -> None:
     item = event(event={"content": text * 20_000})
-    assert weigh(json.dumps(item, ensure_ascii=False).encode(), 1).bytes >= message_bytes(item)
+    body = json.dumps(item, ensure_ascii=False).encode()
+    assert weigh(len(body), 1, growth_of(body)).bytes >= message_bytes(item)
 
 
 @pytest.mark.parametrize("number", ["1e20", "1E20", "1e+20"])
 def test_many_numbers_that_grow_in_the_message_are_all_counted(number: str) -> None:
     body = f'{{"value":[{",".join([number] * 5000)}]}}'.encode()
-    assert weigh(body, 1).bytes >= len("100000000000000000000,") * 5000
+    assert weigh(len(body), 1, growth_of(body)).bytes >= len("100000000000000000000,") * 5000

@@ -629,6 +629,17 @@ def test_what_an_older_version_accepted_is_looked_at_once_more_before_it_leaves(
     assert bench.source.delivered == 2
 
 
+def test_what_is_known_of_the_growth_of_events_is_believed() -> None:
+    """Looking costs half as much as all the rest; so who makes the events says it, where it is cheap to say."""
+    weights = []
+    for growth in (None, 0, 700):
+        bench = Bench(bytes_per_s=1_000_000)
+        bench.source.chunks = [Chunk(0, b'"<<<<"', 1, growth=growth)]
+        bench.run()
+        weights.append(bench.byte_limiter.snapshot(bench.clock.now_s).bytes)
+    assert [weight - weights[1] for weight in weights] == [20, 0, 700]
+
+
 def test_a_failed_batch_is_not_overtaken_by_the_next_one_at_another_proxy() -> None:
     bench = Bench(Failure("ConnectError"), urls=("http://a", "http://b"))
     bench.add(*[b"%03d%s" % (100 + n, b"0" * 97) for n in range(10)])

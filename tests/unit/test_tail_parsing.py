@@ -15,6 +15,7 @@ from sidecar.parsing.grouping import Grouping, group_lines
 from sidecar.parsing.lines import MAX_LINES
 from sidecar.parsing.parsers import parse_lines
 from sidecar.parsing.plain import frame_lines, frame_of
+from sidecar.standin.behind import message_bytes
 from sidecar.text import regexes
 from sidecar.text.encodings import codec_of, encoding_of
 from sidecar.text.regexes import parse_pattern, search_all
@@ -169,6 +170,34 @@ AT_ONCE, ONE_BY_ONE = builder(), builder(where_not={"message": ["what no line sa
 def test_blank_lines_are_left_out_of_a_block_and_counted_as_they_are_one_by_one(texts: list[str]) -> None:
     text = "".join(f"{text}\n" for text in texts)
     assert make(AT_ONCE, text) == make(ONE_BY_ONE, text)
+
+
+GROWING = st.sampled_from(["<b>", "&", "\b", "\f", "\u2028", "\u2029", "\\b", "\\", '"', "a", "\t", "ä"])
+
+
+@given(st.lists(st.lists(GROWING, min_size=1).map("".join), min_size=1), st.sampled_from(["<{path}>&", "{path}"]))
+@pytest.mark.property
+def test_events_of_lines_grow_in_the_proxys_message_by_no_more_than_is_said_of_them(
+    texts: list[str], dimension: str
+) -> None:
+    text = "".join(f"{text}\n" for text in texts)
+    plain: dict[str, Any] = {}
+    for careful in (plain, {"where_not": {"message": ["what no line says"]}}):
+        made = make(builder(event={"dimension": {"d": dimension}}, **careful), text)
+        for block in made.blocks:
+            assert block.growth is not None
+            whole = sum(message_bytes(item) for item in json.loads(b"[" + block.body + b"]"))
+            assert len(block.body) + block.growth + 24 * block.events >= whole
+
+
+def test_what_is_said_of_plain_lines_is_exact() -> None:
+    (block,) = make(builder(), "a&b\n<c>\nC:\\back\n" * 3).blocks
+    assert block.growth == 5 * 9
+
+
+def test_nothing_is_said_of_metrics_whose_numbers_may_grow() -> None:
+    (block,) = make(builder(event={"metrics": {"m": "{message}"}}), "1e20\n").blocks
+    assert block.growth is None
 
 
 def test_a_plain_tail_makes_events_of_lines() -> None:

@@ -75,7 +75,7 @@ class Split(msgspec.Struct, frozen=True):
         # The rest keeps the number: the search remembers up to which number a bad event must be.
         codec, stored, rest_size = _packed(tx, rest)
         tx.execute(
-            "UPDATE chunk SET events = ?, bytes = ?, codec = ?, body = ? WHERE id = ?",
+            "UPDATE chunk SET events = ?, bytes = ?, codec = ?, body = ?, growth = NULL WHERE id = ?",
             (len(rest), rest_size, codec, stored, number),
         )
         codec, stored, front_size = _packed(tx, front)

@@ -256,7 +256,7 @@ class Defer(msgspec.Struct, frozen=True):
             return moved
         codec, stored = tx.codec.pack(left)
         tx.execute(
-            "UPDATE chunk SET events = ?, bytes = ?, codec = ?, body = ? WHERE id = ?",
+            "UPDATE chunk SET events = ?, bytes = ?, codec = ?, body = ?, growth = NULL WHERE id = ?",
             (len(stay), len(left), codec, stored, number),
         )
         return moved

@@ -90,8 +90,17 @@ def add_chunks(tx: Transaction, lane: QueueLane, blocks: Sequence[Block], accept
         body = b",".join([block.body for block in run])
         events = sum([block.events for block in run])
         codec, stored = tx.codec.pack(body)
-        add_chunk(tx, lane, accepted_ms, events, len(body), codec, stored)
+        add_chunk(tx, lane, accepted_ms, events, len(body), codec, stored, growth=_growth_of(run))
         total += events
+    return total
+
+
+def _growth_of(blocks: Sequence[Block]) -> int | None:
+    total = 0
+    for block in blocks:
+        if block.growth is None:
+            return None
+        total += block.growth
     return total
 
 
@@ -105,18 +114,19 @@ def add_chunk(
     stored: bytes,
     rules: int = RULES,
     steady_ms: int | None = None,
+    growth: int | None = None,
 ) -> None:
     """Put one chunk, packed already, at the end of `lane`. `rules` checked its events.
 
-    `steady_ms`: how old it is already, if it is not new.
+    `steady_ms`: how old it is already, if it is not new. `growth`: as of a block.
     """
     change = tx.lane_delta(lane)
     # The number goes on from what is committed and what this transaction has used: a rolled back one leaves no gap.
     tx.execute(
-        "INSERT INTO chunk (id, accepted_ms, events, bytes, codec, body, rules, steady_ms)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO chunk (id, accepted_ms, events, bytes, codec, body, rules, steady_ms, growth)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (chunk_id(lane.id, lane.next_seq + change.seqs), accepted_ms, events, size, codec, stored, rules,
-         tx.steady_ms if steady_ms is None else steady_ms),
+         tx.steady_ms if steady_ms is None else steady_ms, growth),
     )  # fmt: skip
     change.events += events
     change.bytes += size
