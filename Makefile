@@ -8,6 +8,7 @@
 # make mutants   mutants of forward, intake, queue and report, and which of them no test notices: hours; MUTANTS chooses
 # make coverage  which lines the tests without other programs run
 # make fleet     the figures and the picture of docs/decisions/fleet.md
+# make bench     a large file through the sidecar, beside a bare loop that reads, frames, compresses and posts it
 # make deb       dist/*.deb
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test check lint unit soak fuzz mutants coverage fleet deb debian-packages constraints clean
+.PHONY: install demo test check lint unit soak fuzz mutants coverage fleet bench deb debian-packages constraints clean
 
 install: .venv/installed
 	@echo "installed: $(BIN)/sidecar"
@@ -96,6 +97,9 @@ coverage: .venv/installed-measure
 fleet: .venv/installed-test
 	$(BIN)/python -m tests.fleet.report
 	$(BIN)/python -m tests.fleet.plot docs/decisions/fleet.svg
+
+bench: .venv/installed-test
+	$(BIN)/python -m tests.bench.bulk
 
 deb: .venv/installed-test
 	packaging/build-deb $(SYSTEM_PYTHON) dist

@@ -1,7 +1,7 @@
 """Forwards from the queue to the proxy: decides what to send, when, where, and what the answer means.
 
 `forwarder.py` is the loop for one lane; the decisions (`batch`, `limiter`, `endpoints`, `bisect`, `outcome`)
-are pure, and `client.py` is the only module that knows httpx.
+are pure, and what is below `client.py` is all that knows httpx.
 """
 
 from sidecar.forward.byte_limiter import ByteLimiter, BytesSnapshot

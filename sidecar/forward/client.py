@@ -1,4 +1,4 @@
-"""Posts one report to one proxy. The only module that knows httpx; its exceptions end here.
+"""Posts one report to one proxy. The exceptions of httpx end here.
 
 It is used at the level of its transport: no cookies, redirects or encodings, so that nothing that a server says changes
 the next request, or hides an acknowledgement.
@@ -10,35 +10,38 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from urllib.parse import urlsplit
 
 import httpx
 
 from sidecar import __version__
+from sidecar.forward.connection import ANSWER_MAX_BYTES
 from sidecar.forward.fair_queue import FairQueue, Standing
 from sidecar.forward.outcome import Failure, Reply
-from sidecar.forward.wire import ANSWER_MAX_BYTES, Length, WatchedStream, watched_pool
+from sidecar.forward.transport import ProxyTransport
 
 _PUSH = "/v2/push/"
-_IDLE_CONNECTIONS, _IDLE_S = 64, 55
-_LAST_BYTES = 1024
-"""Bytes at the end of a large body. They are written only after a check that no answer has come too early."""
-_LARGE_BYTES = 65_536
-_NO_BODY = (204, 304)
+_HEADERS = {
+    "User-Agent": f"bkmonitor-sidecar/{__version__}",
+    "Content-Type": "application/json",
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",
+}
 _GZIP_OR_ZLIB = 47  # zlib's wbits
 _WHOLE_REQUEST = 4  # times the time-out of one stage
 _PROBE_WITHIN_S = 5.0
 
 
-class _Line(httpx.AsyncHTTPTransport):
-    """The watched connections to one proxy. `under_way`: how many requests are in flight on them."""
+class _Line:
+    """The connections to one proxy, and what all requests to it have in common."""
 
-    def __init__(self, tls: ssl.SSLContext | None, via: str | None) -> None:
-        super().__init__(verify=tls if tls is not None else False, trust_env=False)  # False only where no https is
-        self._pool = watched_pool(tls, idle_connections=_IDLE_CONNECTIONS, idle_s=_IDLE_S, via=via)
-        self.under_way = 0
+    def __init__(self, base_url: str, transport: ProxyTransport) -> None:
+        self.transport = transport
+        self.url = httpx.URL(push_url(base_url))
+        self.headers = httpx.Headers({"Host": self.url.netloc.decode()} | _HEADERS)
+        self.under_way = 0  # requests in flight
 
 
 class Client:
@@ -67,7 +70,7 @@ class Client:
         self._tls: ssl.SSLContext | None = None  # None until the first connection with https
         self._find_expiry = certificate_expires_s
         self._expires_s: float | None = None  # when our own certificate does, in seconds since 1970
-        self._lines: dict[str, _Line] = {}  # open connections, by the URL of the proxy
+        self._lines: dict[str, _Line] = {}  # to each proxy, by its URL
         self._turns: dict[str, FairQueue] = {}  # who may use them next, by the same
 
     def turn(
@@ -106,46 +109,32 @@ class Client:
             line = self._lines[base_url] = self._open(base_url)
         line.under_way += 1
         try:
-            answer = await self._attempt(line, self._request(base_url, body, headers), base_url, within_s)
+            answer = await self._attempt(line, body, headers, base_url, within_s)
             if isinstance(answer, Failure) and self._lines.get(base_url) is line:
                 del self._lines[base_url]
             return answer
         finally:
             line.under_way -= 1
             if not line.under_way and self._lines.get(base_url) is not line:
-                await line.aclose()
+                await line.transport.aclose()
 
     async def close(self) -> None:
         """Close all connections."""
         lines, self._lines = list(self._lines.values()), {}
         for line in lines:
-            await line.aclose()
+            await line.transport.aclose()
 
     def _open(self, base_url: str) -> _Line:
         if self._tls is None and urlsplit(base_url).scheme == "https":
             self._tls, self._expires_s = self._make_tls(), self._find_expiry()
-        return _Line(self._tls, self._via)
+        return _Line(base_url, ProxyTransport(tls=self._tls, via=self._via, timeout_s=self._timeout_s))
 
-    def _request(self, base_url: str, body: bytes, headers: Mapping[str, str]) -> httpx.Request:
-        return httpx.Request(
-            "POST",
-            push_url(base_url),
-            headers={
-                "user-agent": f"bkmonitor-sidecar/{__version__}",
-                "content-type": "application/json",
-                "content-length": str(len(body)),
-                "accept": "*/*",
-                "accept-encoding": "identity",
-                **headers,
-            },
-            content=_pieces(body),
-            extensions={"timeout": httpx.Timeout(self._timeout_s).as_dict()},
-        )
-
-    async def _attempt(self, line: _Line, request: httpx.Request, base_url: str, within_s: float) -> Reply | Failure:
+    async def _attempt(
+        self, line: _Line, body: bytes, headers: Mapping[str, str], base_url: str, within_s: float
+    ) -> Reply | Failure:
         try:
             async with asyncio.timeout(within_s):
-                return await _exchange(line, request)
+                return await _exchange(line, body, headers)
         except TimeoutError:
             return Failure(f"no complete answer within {within_s:g} s", hung=True)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
@@ -172,44 +161,18 @@ class Client:
         return ", ".join(filter(None, found)) or str(error)
 
 
-async def _pieces(body: bytes) -> AsyncIterator[bytes]:
-    """Yield a large body in two pieces, so that it shows when the answer comes before the request is whole."""
-    if len(body) <= _LARGE_BYTES:
-        yield body
-    else:
-        yield body[:-_LAST_BYTES]
-        yield body[-_LAST_BYTES:]
-
-
-async def _exchange(line: _Line, request: httpx.Request) -> Reply | Failure:
-    response = await line.handle_async_request(request)
-    connection = response.extensions["network_stream"]
+async def _exchange(line: _Line, body: bytes, headers: Mapping[str, str]) -> Reply | Failure:
+    request = httpx.Request("POST", line.url, headers=line.headers, content=body)
+    request.headers.update(headers)
+    response = await line.transport.handle_async_request(request)
     status = response.status_code
-    stream = response.stream
-    assert isinstance(stream, httpx.AsyncByteStream)
-    try:
-        answer = b""
-        async for piece in stream:
-            answer += piece
-            if len(answer) > ANSWER_MAX_BYTES:
-                return Failure(f"HTTP {status}: answer larger than {ANSWER_MAX_BYTES} bytes")
-        if isinstance(connection, WatchedStream):  # else it is an upgrade that nobody asked for
-            connection.ended(_length_of(response))
-            if status == 200 and connection.early:
-                return Failure(f"HTTP {status}: answered before the whole request was sent")
-        return Reply(status, {k.lower(): v for k, v in response.headers.items()}, _decoded(answer, response))
-    finally:
-        await stream.aclose()
-
-
-def _length_of(response: httpx.Response) -> Length:
-    """Return how long the answer says that its body is; None if it does not say, or says two things."""
-    if response.status_code in _NO_BODY:
-        return 0
-    length, coding = response.headers.get("content-length"), response.headers.get("transfer-encoding")
-    if coding is not None:
-        return "chunked" if coding.strip().lower() == "chunked" and length is None else None
-    return int(length) if length and length.isdecimal() else None
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    answer = b"".join([piece async for piece in response.stream])
+    if len(answer) > ANSWER_MAX_BYTES:
+        return Failure(f"HTTP {status}: answer larger than {ANSWER_MAX_BYTES} bytes")
+    if status == 200 and response.extensions["early"]:
+        return Failure(f"HTTP {status}: answered before the whole request was sent")
+    return Reply(status, {name.lower(): value for name, value in response.headers.items()}, _decoded(answer, response))
 
 
 def _decoded(answer: bytes, response: httpx.Response) -> bytes:

@@ -15,7 +15,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from sidecar.host.log_writer import LogWriter
 
-_LIBRARIES = ("uvicorn", "uvicorn.error", "apscheduler", "httpx", "httpcore", "asyncio")
+_LIBRARIES = ("uvicorn", "uvicorn.error", "apscheduler", "httpx", "asyncio")
 _OURS = ("ts", "level", "logger")
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 """The priorities of syslog(3), by the name of the level."""

@@ -86,7 +86,7 @@ def _first_line(data: bytes) -> str:
 
 def _last_line(data: bytes, begins: bytes, before: int, *, is_first: bool) -> int | None:
     """Return where the last line stands that begins so, and begins before that place."""
-    found = data.rfind(b"\n" + begins, 0, before + len(begins))
+    found = data.rfind(b"\n" + begins, 0, before + len(begins) - 1)
     if found >= 0:
         return found + 1
     return 0 if is_first and data.startswith(begins) else None

@@ -28,8 +28,9 @@ class Names:
         self.asked = 0
 
     def loop(self, kind: type[asyncio.AbstractEventLoop]) -> asyncio.AbstractEventLoop:
-        async def getaddrinfo(_: Any, host: bytes | str, port: int, **__: Any) -> list[Any]:
-            assert host in (NAME, NAME.encode())
+        async def getaddrinfo(loop: Any, host: bytes | str, port: int, **more: Any) -> list[Any]:
+            if host != NAME:  # an address, of which uvloop asks too
+                return await kind.getaddrinfo(loop, host, port, **more)
             self.asked += 1
             if not self.addresses:
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.parsing import DelimitedRule, last_columns
@@ -43,6 +43,7 @@ def reader(data: bytes) -> Any:
 
 
 @given(st.integers(0, 3000), st.integers(1, 200))
+@example(place=17, first=1)  # just before a line that names them
 def test_who_reads_on_in_the_middle_finds_the_names_that_hold_there(place: int, first: int) -> None:
     text = b"#Fields: a b\n" + b"1 2\n" * first + b"#Fields: c d\n" + b"3 4\n" * 300
     offset = text.rfind(b"\n", 0, min(place, len(text))) + 1
