@@ -98,7 +98,8 @@ def take_lines(
     text, replaced = _text(raw, codec, at_start=at_start)
     if codec.width > 1 or not raw.endswith(b"\n"):
         count = text.count("\n")
-    if codec.width == 1 and "\n\0" in text:  # short runs, inside the block
+    # One character is found, or not, in a tenth of the time that two take.
+    if codec.width == 1 and "\0" in text and "\n\0" in text:  # short runs, inside the block
         clean = _NULS.sub("\n", text)
         nuls, text = nuls + len(text) - len(clean), clean
     return Lines(text, count, skipped, end, raw, codec.newline, replaced=replaced, nuls=nuls)

@@ -328,7 +328,7 @@ class Writer:
             forget_stream(stream)
         if (
             self._unmeasured_bytes >= min(_SIZE_EVERY_BYTES, self.capacity.bytes // _PARTS_OF_CAPACITY)
-            or not tx.appends
+            or not tx.deltas
         ):
             self._measure()
         if self.broken and (tx.appends or not self._broken_for_appends):

@@ -95,11 +95,11 @@ def trail_of(trail: bytes) -> Iterator[tuple[int, bytes]]:
 
 def extend_trail(trail: bytes, mark: bytes, start: int, taken: bytes) -> bytes:
     """Return the trail of a file of which `taken` was read from `start` on, behind `mark`."""
-    end, text = start + len(taken), mark + taken
+    end = start + len(taken)
     steps = [0]
     while (step := _FIRST_STEP << (len(steps) - 1)) < len(taken):
         steps.append(step)
-    new = ((end - step, mark_digest(text[: len(text) - step])) for step in steps)
+    new = ((end - step, mark_digest(_before(mark, taken, len(taken) - step))) for step in steps)
     places = [*new, *trail_of(trail)]
     kept = places[:1]
     for one, farther in itertools.pairwise(places[1:]):
@@ -107,6 +107,13 @@ def extend_trail(trail: bytes, mark: bytes, start: int, taken: bytes) -> bytes:
             kept.append(one)
     kept += places[1:][-1:]
     return b"".join(itertools.starmap(_MARK.pack, kept[:_MOST_MARKS]))
+
+
+def _before(mark: bytes, taken: bytes, place: int) -> bytes:
+    """Return what stands before `place` of `taken`, as much as a mark needs; `mark` stands before all of it."""
+    if place >= MARK_BYTES:
+        return taken[place - MARK_BYTES : place]
+    return mark + taken[:place]
 
 
 def shorten_trail(trail: bytes, end: int) -> bytes:
