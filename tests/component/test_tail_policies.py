@@ -219,23 +219,40 @@ def test_what_is_written_while_nothing_may_leave_is_read_together(log: Path) -> 
     """A line costs little then; who waits longest for its turn is the request."""
     made = Tailer(log.parent)
     made.turn()
+
+    def wait(pass_s: float) -> None:
+        made.leaves_in_s -= pass_s
+        made.turn(pass_s=pass_s)
+
     made.leaves_in_s = 0.06
+    for number in range(1, 6):
+        say(made, f"{number}\n")
+        wait(0.01)
+    assert made.contents() == []
+    wait(0.007)
+    assert made.contents() == ["1", "2", "3", "4", "5"]
+    assert made.queue.commits == 1
+    say(made, "6\n")
+    wait(0.001)
+    made.leaves_in_s = 0.06  # the request has left
+    wait(0.05)
+    assert made.queue.commits == 1, "what could not leave with it waits for the next"
+    wait(0.007)
+    assert made.contents()[-1] == "6"
+    assert made.queue.commits == 2
+
+
+def test_nothing_is_gathered_for_longer_than_a_tenth_of_a_second(log: Path) -> None:
+    made = Tailer(log.parent)
+    made.turn()
+    made.leaves_in_s = 1000.0
     say(made, "1\n")
     made.turn(pass_s=0.001)
-    for number in range(2, 5):
-        say(made, f"{number}\n")
-        made.turn(pass_s=0.01)
+    say(made, "2\n")
+    made.turn(pass_s=0.09)
     assert made.contents() == []
     made.turn(pass_s=0.02)
-    assert made.contents() == ["1", "2", "3", "4"]
-    assert made.queue.commits == 1
-    made.leaves_in_s = 1000.0
-    say(made, "5\n")
-    made.turn(pass_s=0.001)
-    made.turn(pass_s=0.09)
-    assert made.contents()[-1] == "4"
-    made.turn(pass_s=0.02)
-    assert made.contents()[-1] == "5", "nothing waits for longer than a tenth of a second"
+    assert made.contents() == ["1", "2"]
 
 
 def test_a_line_after_a_rest_is_read_at_once(log: Path) -> None:

@@ -40,8 +40,8 @@ _GATHER_S, _GATHER_MOST_S = 0.01, 0.1
 """Read together what is written within so long after something was read; the most while no request may leave.
 
 A line costs little then: it is reading, committing and waking one another that costs."""
-_COMMIT_S = 0.012
-"""Read so long before the next request may leave, which can take it then."""
+_COMMIT_S = 0.004
+"""Read so long before the next request may leave, so that it is committed by then. If it is late, so is the request."""
 _AHEAD = 4
 """Blocks of one file that may be on their way to the disk."""
 _RETRY_S = 1.0
@@ -95,7 +95,8 @@ class Worker:
         self._stopping = threading.Event()
         # Moments of `clock`: when to look though nothing is told, when the last look ended, and how long it took.
         self._next_look_s = self._looked_s = self._look_took_s = 0.0
-        self._gathered_s: float | None = None  # until when what is written is gathered; None: nothing was told
+        self._told_s: float | None = None  # since when what is written is gathered; None: nothing was told
+        self._gathered_s = 0.0  # until when it is, as of the last look
         self._read_s = 0.0  # when something that was written was last read
         self._untold_s = 0.0  # when to look at the files of which nobody tells
         self._retry_s = 0.0  # nothing is read before
@@ -165,7 +166,7 @@ class Worker:
         self._take_messages()
         now_s = self._clock()
         if self._written and (now_s >= self._look_due_s() or self._is_gathered(now_s)):
-            self._gathered_s, self._read_s = None, now_s
+            self._told_s, self._read_s = None, now_s
             while self._written:  # before the look, which may find that what was written to is gone
                 self._structure |= self._tracker.written(self._written.pop())
         if now_s >= self._look_due_s():
@@ -182,9 +183,10 @@ class Worker:
 
     def _is_gathered(self, now_s: float) -> bool:
         """Return True if what was written is to be read now; it gathers while nothing could leave anyway."""
-        if self._gathered_s is None:
-            leaves_s = min(self._leaves_in_s() - _COMMIT_S, _GATHER_MOST_S)
-            self._gathered_s = max(self._read_s + _GATHER_S, now_s + leaves_s)
+        self._told_s = now_s if self._told_s is None else self._told_s
+        # Looked at again each time: what was read last may just have left, and taken the next request with it.
+        leaves_s = now_s + self._leaves_in_s() - _COMMIT_S
+        self._gathered_s = max(self._read_s + _GATHER_S, min(leaves_s, self._told_s + _GATHER_MOST_S))
         return now_s >= self._gathered_s
 
     def _work(self, now_s: float) -> None:
@@ -210,7 +212,7 @@ class Worker:
         """Return how long to wait if nobody wakes the thread."""
         now_s = self._clock()
         due_s = [self._look_due_s(), self._end_of_file.due_s(now_s)]
-        if self._written and self._gathered_s is not None:
+        if self._written:
             due_s.append(self._gathered_s)
         if self._tracker.untold:
             due_s.append(self._untold_s)
