@@ -275,7 +275,9 @@ class LineParser:
         finish: Finish | None,
     ) -> bytes | None:
         if self._metrics:
-            return self._series_item(all_fields, stamp_ms, counts, finish) if fields is not None else None
+            if fields is None:
+                return None
+            return self._series_item(all_fields, stamp_ms, counts, finish, cut=record.cut)
         if fields is None:
             if self._shape.unparsed != "raw":
                 return None
@@ -300,8 +302,9 @@ class LineParser:
         dimension = {key: render(fields) for key, render in wanted}
         target = self._target(fields)
         if finish is not None:
-            content, name, target = finish("content", content), name and finish("name", name), finish("target", target)
-            dimension = {key: finish(key, text) for key, text in dimension.items()}
+            content, target = finish("content", content, cut), finish("target", target, cut)
+            name = name and finish("name", name, cut)
+            dimension = {key: finish(key, text, cut) for key, text in dimension.items()}
         event = {
             "event_name": name or self._shape.own_name,
             "target": target or self._shape.own_target,
@@ -313,7 +316,9 @@ class LineParser:
         counts.cut += cut or len(encoded) > self._event_bytes
         return encoded if len(encoded) <= self._event_bytes else _shortened(event, len(encoded), self._event_bytes)
 
-    def _series_item(self, fields: Fields, stamp_ms: int, counts: LineCounts, finish: Finish | None) -> bytes | None:
+    def _series_item(
+        self, fields: Fields, stamp_ms: int, counts: LineCounts, finish: Finish | None, *, cut: bool
+    ) -> bytes | None:
         """Make a time-series item of the metrics that are numbers; None if there are none."""
         metrics: dict[str, float] = {}
         for name, render in self._metrics:
@@ -329,8 +334,8 @@ class LineParser:
             return None
         dimension, target = {name: render(fields) for name, render in self._dimension}, self._target(fields)
         if finish is not None:
-            target = finish("target", target)
-            dimension = {name: finish(name, text) for name, text in dimension.items()}
+            target = finish("target", target, cut)
+            dimension = {name: finish(name, text, cut) for name, text in dimension.items()}
         item = {
             "metrics": metrics,
             "target": target or self._shape.own_target,

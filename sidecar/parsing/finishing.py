@@ -1,6 +1,7 @@
 """Finishes the texts of an event: colours of a terminal taken out, blanks around them, and what is not to be known.
 
-A mask that could not be applied, since its pattern took too long, hides the whole text: nothing gets out unmasked.
+Nothing gets out unmasked: a mask that could not be applied, since its pattern took too long, hides the whole text; and
+at the end of a line that was cut, what may be the beginning of a match is hidden.
 """
 
 import re
@@ -30,8 +31,8 @@ class FinishRule(msgspec.Struct, frozen=True, kw_only=True):
     masks: Sequence[Mask] = ()
 
 
-Finish = Callable[[str, str], str]
-"""Takes the name of a field and its text; returns the text as it may leave."""
+Finish = Callable[[str, str, bool], str]
+"""Takes the name of a field, its text, and whether its line was cut; returns the text as it may leave."""
 
 
 def without_escapes(text: str) -> str:
@@ -45,14 +46,14 @@ def finisher(rule: FinishRule, clock: Callable[[], float], late: Callable[[int, 
         return None
     replacer = Replacer(clock)
 
-    def finish(field: str, text: str) -> str:
+    def finish(field: str, text: str, cut: bool) -> str:
         if rule.strip_ansi:
             text = without_escapes(text)
         if rule.trim:
             text = text.strip()
         for mask in rule.masks:
             if text and mask.field in ("", field):
-                masked = replacer.replace(mask.replacement, text)
+                masked = replacer.replace(mask.replacement, text, HIDDEN if cut else None)
                 if masked is None:
                     late(1, "mask")
                     return HIDDEN

@@ -326,10 +326,7 @@ class Writer:
             self._unmeasured_bytes += abs(delta.bytes)
         for stream in gone:
             forget_stream(stream)
-        if (
-            self._unmeasured_bytes >= min(_SIZE_EVERY_BYTES, self.capacity.bytes // _PARTS_OF_CAPACITY)
-            or not tx.deltas
-        ):
+        if self._unmeasured_bytes >= min(_SIZE_EVERY_BYTES, self.capacity.bytes // _PARTS_OF_CAPACITY) or not tx.deltas:
             self._measure()
         if self.broken and (tx.appends or not self._broken_for_appends):
             log.info("commits succeed again", was=self.broken)

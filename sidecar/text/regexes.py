@@ -121,14 +121,29 @@ class Replacer:
         """`clock` counts the seconds for which this thread has had a processor."""
         self._clock, self._started_s = clock, clock()
 
-    def replace(self, made: Replacement, text: str) -> str | None:
-        """Return the text; None if the pattern took too long, so that nobody knows what is left of what it matches."""
+    def replace(self, made: Replacement, text: str, cut: str | None = None) -> str | None:
+        """Return the text; None if the pattern took too long, so that nobody knows what is left of what it matches.
+
+        `cut`: the text was cut off, and this stands in place of what may be the beginning of a match at its end.
+        """
         limit_s = _LINE_LIMIT_S if self._clock() - self._started_s < BLOCK_LIMIT_S else _HASTY_LIMIT_S
-        replace = _compiled(made.pattern.text).sub
+        compiled, end = _compiled(made.pattern.text), ""
         try:
-            return str(_search(partial(replace, made.text), text, limit_s, self._clock))
+            if cut is not None:
+                begun = _search(partial(_last_start, compiled), text, limit_s, self._clock)
+                text, end = text[:begun], cut if begun < len(text) else ""
+            return str(_search(partial(compiled.sub, made.text), text, limit_s, self._clock)) + end
         except TimeoutError:
             return None
+
+
+def _last_start(compiled: Any, text: str, *, timeout: float, concurrent: bool) -> int:
+    """Return where a match begins that the end of `text` cuts off; its end if there is none. Raises TimeoutError."""
+    begun = len(text)
+    for found in compiled.finditer(text, timeout=timeout, concurrent=concurrent, partial=True):
+        if found.partial:
+            begun = min(begun, found.start())
+    return begun
 
 
 def _search(search: Callable[..., T], text: str, limit_s: float, clock: Callable[[], float]) -> T:

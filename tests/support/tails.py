@@ -34,13 +34,16 @@ class TailQueue:
         self.losses: list[Loss] = []
         self.mode = "good"
         self.commits = 0  # of events
+        self.submitted: list[int] = []  # how many blocks were handed over together, each time
         self._kept: list[tuple[ReadBlock, Callable[[BlockResult], None]]] = []
 
-    def submit(self, block: ReadBlock, settled: Callable[[BlockResult], None]) -> None:
-        if self.mode == "slow":
-            self._kept.append((block, settled))
-        else:
-            settled(BlockResult(block, self._take(block)))
+    def submit(self, blocks: Sequence[ReadBlock], settled: Callable[[BlockResult], None]) -> None:
+        self.submitted.append(len(blocks))
+        for block in blocks:
+            if self.mode == "slow":
+                self._kept.append((block, settled))
+            else:
+                settled(BlockResult(block, self._take(block)))
 
     def release(self) -> None:
         kept, self._kept = self._kept, []

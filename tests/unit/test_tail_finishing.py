@@ -1,13 +1,17 @@
 """What is done to the texts of events before they leave; lines that hold several events; samples; odd lines."""
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.parsing import FilePlace, take_lines
 from sidecar.parsing.finishing import without_escapes
+from sidecar.text.encodings import codec_of
 from tests.support.builders import builder, make
+from tests.support.reports import NOW_MS
 
 RED = "\x1b[31;1mred\x1b[0m"
 
@@ -81,6 +85,25 @@ def test_a_time_series_is_masked_too() -> None:
     event = {"metrics": {"n": "{n}"}, "dimension": {"phone": "{phone}"}}
     made = make(builder(parse="json", event=event, mask=MASKS), '{"n":1,"phone":"13812345678"}\n')
     assert made.events[0]["dimension"] == {"phone": "***1234****"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "left"),
+    [
+        ('"password":"[^"]*"', 'one "password":"a" two "password":"gehe', "one *** two ***"),
+        ('"password":"[^"]*"', "nothing of the kind", "nothing of the kind"),
+        (r"(?:\d{4}-){3}\d{4}", "card 1234-1234-1234-1234 and 1234-12", "card *** and ***"),
+        (r"(\w+)@secret", "some word", "some ***"),
+        (r"(x+x+)+y", "x" * 5000, "***"),
+    ],
+)
+def test_at_the_end_of_a_line_that_was_cut_the_beginning_of_a_secret_is_hidden(
+    pattern: str, text: str, left: str
+) -> None:
+    lines = take_lines(f"{text}{'z' * 9000}\n".encode(), codec_of("utf-8", b""), max_line=len(text), at_start=False)
+    masked = builder(mask=[{"pattern": pattern}])
+    made = masked.make(lines, FilePlace("/x.log", "h"), offset=0, now_ms=NOW_MS, at_end=True)
+    assert json.loads(made.blocks[0].body)["event"]["content"] == left
 
 
 def test_what_cannot_be_masked_does_not_leave() -> None:

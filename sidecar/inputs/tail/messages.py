@@ -42,8 +42,8 @@ class TailCommand(msgspec.Struct, frozen=True):
 class CommitPort(Protocol):
     """What a tail's thread needs of the rest; both may be called from any thread."""
 
-    def submit(self, block: ReadBlock, settled: Callable[[BlockResult], None]) -> None:
-        """Put `block` on disk, and then call `settled`; returns at once."""
+    def submit(self, blocks: Sequence[ReadBlock], settled: Callable[[BlockResult], None]) -> None:
+        """Put `blocks` on disk, together, and then call `settled` for each; returns at once."""
 
     def save(self, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
         """Put checkpoints on disk that no event moves. Waits for it; raises Stale, Unavailable or TimeoutError."""

@@ -210,17 +210,22 @@ class Tails:
         """Run `act` on the event loop; from any thread."""
         self._loop.call_soon_threadsafe(act)
 
-    def submit(self, stream: str, kind: Kind, block: ReadBlock, settled: Callable[[BlockResult], None]) -> None:
-        """Hand a block to the intake; on the event loop."""
+    def submit(
+        self, stream: str, kind: Kind, blocks: Sequence[ReadBlock], settled: Callable[[BlockResult], None]
+    ) -> None:
+        """Hand blocks to the intake; on the event loop."""
 
-        def done(error: Exception | None) -> None:
+        def done(block: ReadBlock, error: Exception | None) -> None:
             self.reserve(-block.size)
             settled(BlockResult(block, error))
 
-        try:
-            self._intake.append_tail(stream, kind, block.blocks, block.size, block.advance, done, block.dead)
-        except (Unavailable, Rejected) as error:
-            done(error)
+        for block in blocks:
+            try:
+                self._intake.append_tail(
+                    stream, kind, block.blocks, block.size, block.advance, partial(done, block), block.dead
+                )
+            except (Unavailable, Rejected) as error:
+                done(block, error)
 
     def save(self, name: str, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
         """Save checkpoints, from another thread, and wait for it. Raises Stale, Unavailable or TimeoutError."""
@@ -239,9 +244,9 @@ class _TailCommitPort:
     def __init__(self, tails: Tails, name: str, stream: str, kind: Kind) -> None:
         self._tails, self._name, self._stream, self._kind = tails, name, stream, kind
 
-    def submit(self, block: ReadBlock, settled: Callable[[BlockResult], None]) -> None:
-        self._tails.reserve(block.size)
-        self._tails.run(partial(self._tails.submit, self._stream, self._kind, block, settled))
+    def submit(self, blocks: Sequence[ReadBlock], settled: Callable[[BlockResult], None]) -> None:
+        self._tails.reserve(sum([block.size for block in blocks]))
+        self._tails.run(partial(self._tails.submit, self._stream, self._kind, blocks, settled))
 
     def save(self, started_ms: int, advances: Sequence[Advance], forget: Sequence[int]) -> None:
         self._tails.save(self._name, started_ms, advances, forget)

@@ -44,6 +44,8 @@ _COMMIT_S = 0.004
 """Read so long before the next request may leave, so that it is committed by then. If it is late, so is the request."""
 _AHEAD = 4
 """Blocks of one file that may be on their way to the disk."""
+_TOGETHER_BYTES = 256 * 1024
+"""Submit what was read of several files together, up to this: each handing over wakes three threads."""
 _RETRY_S = 1.0
 _CROWDED_S = 0.02
 _STARTING_S = 5.0
@@ -102,6 +104,8 @@ class Worker:
         self._retry_s = 0.0  # nothing is read before
         self._watched = WatchedDirectories(name, watcher, self.changed, configured=settings.poll is None)
         self._commands: list[TailCommand] = []  # that wait until all in flight is committed
+        self._blocks: list[ReadBlock] = []  # read and in flight, but not submitted yet
+        self._blocks_bytes = 0  # of all of them
         self._thread = threading.Thread(target=self._run, name=f"tail-{name}", daemon=True)
 
     @property
@@ -142,6 +146,8 @@ class Worker:
             return  # it will be read
         else:
             self._written.add(path)
+            if self._told_s is not None:
+                return  # the thread will wake by itself, when enough is gathered
         self._wake.set()
 
     def _look_again(self) -> None:
@@ -166,7 +172,7 @@ class Worker:
         self._take_messages()
         now_s = self._clock()
         if self._written and (now_s >= self._look_due_s() or self._is_gathered(now_s)):
-            self._told_s, self._read_s = None, now_s
+            self._told_s, self._read_s = None, now_s  # first: what is told from now on wakes the thread again
             while self._written:  # before the look, which may find that what was written to is gone
                 self._structure |= self._tracker.written(self._written.pop())
         if now_s >= self._look_due_s():
@@ -268,13 +274,18 @@ class Worker:
         progress = True
         while progress and not self._stopping.is_set():
             progress = False
-            for file in list(self.registry.active.values()):
-                if self.waiting:
-                    return
-                if not self.may_read():
-                    self._retry_s = self._clock() + _CROWDED_S
-                    return
-                progress |= self._read_one(file)
+            try:
+                for file in list(self.registry.active.values()):
+                    if self.waiting:
+                        return
+                    if not self.may_read():
+                        self._retry_s = self._clock() + _CROWDED_S
+                        return
+                    progress |= self._read_one(file)
+                    if self._blocks_bytes >= _TOGETHER_BYTES:
+                        self._submit()
+            finally:
+                self._submit()
             if self._inbox:
                 self._take_messages()
             self._saver.save_unsaved()
@@ -319,8 +330,14 @@ class Worker:
                 return False
             self.registry.deactivate(file)
             return file.is_drained or file.is_finished  # so that what waits for it goes on
-        self._queue.submit(block, self.tell)
+        self._blocks.append(block)
+        self._blocks_bytes += block.size
         return True
+
+    def _submit(self) -> None:
+        blocks, self._blocks, self._blocks_bytes = self._blocks, [], 0
+        if blocks:
+            self._queue.submit(blocks, self.tell)
 
     def _run_commands(self) -> None:
         for command in list(self._commands):
