@@ -123,3 +123,28 @@ def test_a_hard_link_is_another_name_of_the_same_file(tmp_path: Path) -> None:
     made.settle()
     assert made.contents() == ["1", "2"]
     assert made.queue.losses == []
+
+
+@pytest.mark.parametrize("looks", ["seldom", "always"])
+def test_what_a_link_leads_to_is_not_rotated_away_whatever_its_name(tmp_path: Path, looks: str) -> None:
+    """`app.log` leads to `app.log.00001`, then to `app.log.00002`: names as those of rotated files."""
+    log = tmp_path / "log"
+    log.mkdir()
+    link, lines = log / "app.log", list[str]()
+    made = Tailer(log)
+    made.turn()
+    for number in range(1, 8):
+        target = Path(f"{link}.{number:05d}")
+        target.touch()
+        fresh = log / "fresh"
+        fresh.symlink_to(target.name)
+        fresh.rename(link)
+        for _ in range(3):
+            new = [f"line {len(lines) + count}" for count in range(20)]
+            write(target, "".join(f"{line}\n" for line in new))
+            lines += new
+            if looks == "always" or number % 3 == 0:
+                made.turn(2)
+    made.settle()
+    assert made.contents() == lines
+    assert made.queue.losses == []

@@ -1,6 +1,7 @@
 """Takes in new files: what a path is whose inode no file of the tail has, and what was there before it.
 
-What was rotated away between two looks is taken in before the new file, and read first.
+What was rotated away between two looks is taken in before the new file, and read first. Where the path is a link, what
+it leads to may have the name of a rotated file, and is none: the name alone does not tell.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ from sidecar.inputs.tail.scan import IgnoredFiles
 from sidecar.inputs.tail.snapshot import (
     DirectorySnapshot,
     candidate,
+    identity_of,
     is_short_of_blocks,
     origin_of,
     real_path,
@@ -117,10 +119,14 @@ class Newcomers:
         start = self._start_of(
             kind, self._registry.blank(path, real_path(path), (state.st_dev, state.st_ino), when.now_ms), state
         )
+        if kind is NewFile.AT_BEGINNING and state.st_size and not seen.is_compressed and not start.head_bytes:
+            # It was emptied since it was looked at. A copy of what was in it may be newer than the snapshot, too.
+            snapshot, state = DirectorySnapshot(self._settings.rotated), os.stat(path)
         made = TrackedFile(start, saved=False)
         if when.is_first and not seen.is_compressed:
             made.accept_as_original()
-        if start.finished:
+        if start.finished or before is not None or start.at != path:
+            # Else a crash would forget it, once what was there before it is read, or the link leads somewhere else.
             self._registry.mark_unsaved(made)
         if before is not None:
             self.insert_between(before, snapshot, since_ns_of(before), when)
@@ -172,9 +178,9 @@ class Newcomers:
 
         Returns True if there are any.
         """
-        last = file
+        last, here = file, identity_of(file.path)
         for one in snapshot.successors(file.reached, since_ns):
-            if not self._is_new(one):
+            if one.identity == here or not self._is_new(one):
                 continue
             waiting = [other for other in self._registry.files.values() if other.after is last]
             last = self._insert(file.path, one, last, when)
@@ -189,9 +195,9 @@ class Newcomers:
 
         Returns the newest of them.
         """
-        last = None
+        last, here = None, identity_of(path)
         for one in snapshot.successors(new, (when.since_ms - _CLOCKS_DIFFER_MS) * 1_000_000):
-            if self._is_new(one):
+            if one.identity != here and self._is_new(one):
                 last = self._insert(path, one, last, when)
         return last
 
@@ -210,6 +216,7 @@ class Newcomers:
         made.note(one.size, one.modified_ns, when.now_s, when.now_ms)
         self._registry.add(made)
         self._registry.activate(made)
+        self._registry.mark_unsaved(made)  # it is older than what is read before it will have been seen
         return made
 
     def _is_new(self, one: Candidate) -> bool:

@@ -119,6 +119,12 @@ class Registry:
         """Return True if the inode is, or lately was, that of a file of the tail."""
         return identity in self._by_identity or any((one.device, one.inode) == identity for one in self.gone)
 
+    def was_read(self, one: Candidate) -> bool:
+        """Return True if it was a file of the tail, is still where it was, and was read."""
+        return any(
+            (gone.device, gone.inode) == one.identity and gone.at == one.path and gone.offset for gone in self.gone
+        )
+
     def may_be_rotated(self, path: str) -> bool:
         """Return True if the name is that of a rotated file of some that is, or was, followed."""
         return not self._bases.isdisjoint(bases_of(os.path.basename(path)))

@@ -5,7 +5,7 @@ untold are remembered until they are told, and no other arrival counts as seen.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sidecar.config import Tail
 from sidecar.inputs.tail import losses
@@ -27,25 +27,45 @@ class ShortLivedFiles:
         self._name, self._settings = name, settings
         self._registry, self._newcomers = registry, newcomers
         self.arrivals = Arrivals(self._is_matched)  # what the system tells
-        self._untold: dict[str, tuple[int, int]] = {}  # where the last look met an inode that nobody had told of
+        # The inodes that a look has met at each path, now or rotated away, and that nobody had told of; by its number.
+        self._untold: dict[str, list[tuple[tuple[int, int], int]]] = {}
+        self._looks = 0  # that have begun
         self._told: set[str] = set()  # where it met one that somebody had told of
 
     def see(self, files: Mapping[str, os.stat_result]) -> None:
         """Note what a look sees at each path, before it acts on it."""
+        self._looks += 1
         self._told = self.arrivals.forget(files)
         for path in self._told:
-            self._untold.pop(path, None)
+            self._tell_of(path, (files[path].st_dev, files[path].st_ino))
 
-    def take(self, passed: Sequence[Passed], when: LookTime) -> None:
-        """Act on what had passed when the look began."""
+    def take(self, passed: Sequence[Passed], when: LookTime, first_number: int) -> None:
+        """Act on what had passed when the look began, which has met rotated files with this number, or a larger one."""
+        self._note_untold(first_number)
         for one in passed:
             self._take(one, when)
 
     def meet(self, first_number: int) -> None:
-        """Note which files the look has met: those with this number, or a larger one."""
-        numbers = range(first_number, self._registry.next_number)
-        met = filter(None, (self._registry.files.get(number) for number in numbers))
-        self._untold = {file.path: file.identity for file in met if file.path not in self._told}
+        """Note which new files the look has met: those with this number, or a larger one."""
+        self._note_untold(first_number, but=self._told)
+        for path, met in list(self._untold.items()):
+            self._untold[path] = [(identity, look) for identity, look in met if look == self._looks]
+            if not self._untold[path]:
+                del self._untold[path]
+
+    def _note_untold(self, first_number: int, but: Collection[str] = ()) -> None:
+        for number in range(first_number, self._registry.next_number):
+            file = self._registry.files.get(number)
+            if file is not None and file.path not in but:
+                self._untold.setdefault(file.path, []).append((file.identity, self._looks))
+
+    def _tell_of(self, path: str, identity: tuple[int, int] | None) -> bool:
+        """Note that somebody has told of what came to `path`; None: of anything. Returns True if a look had met it."""
+        met = self._untold.get(path, [])
+        found = next((one for one in met if identity in (None, one[0])), None)
+        if found is not None:
+            met.remove(found)
+        return found is not None
 
     def _take(self, one: Passed, when: LookTime) -> None:
         target, there = (one.seen.target if one.seen is not None else None), None
@@ -69,9 +89,7 @@ class ShortLivedFiles:
 
     def _is_known(self, one: Passed) -> bool:
         """Return True if a look has met it, so that it is followed, or was."""
-        met = self._untold.get(one.path)
-        if met is not None and (one.seen is None or one.seen.identity == met):
-            del self._untold[one.path]
+        if self._tell_of(one.path, None if one.seen is None else one.seen.identity):
             return True
         may_be_used_again = one.was_created and one.seen is not None and one.seen.target is None
         return one.seen is not None and not may_be_used_again and self._registry.knows_inode(one.seen.identity)

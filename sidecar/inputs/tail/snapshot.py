@@ -69,7 +69,8 @@ class _Listing:
 
     def with_inode(self, known: Checkpoint) -> str | None:
         identity = (known.device, known.inode)
-        if identity_of(known.at) == identity and is_it(known.at, known):
+        # Of a file that was empty, its inode at the very place where it was last is all that there is to know.
+        if identity_of(known.at) == identity and (not known.head_bytes or is_it(known.at, known)):
             return known.at
         for directory in _directories(known):
             path = self._inodes_in(directory).get(known.inode)

@@ -108,7 +108,7 @@ class Tracker:
             for path, state in found.files.items()
             if not self._note_matched(path, state, found, missing, when)
         ]
-        left = list(missing.values())
+        left, first_rotated = list(missing.values()), self.registry.next_number
         gone = [file for file in left if self._look_by_name(file, snapshot, when)]
         for file in gone:
             self._look_by_content(file, snapshot, when)
@@ -121,7 +121,7 @@ class Tracker:
         for file in self._perhaps_emptied:
             file.wait_for(self.newcomers.insert_before(file.path, file.reached, snapshot, when) or file.after)
         self._perhaps_emptied.clear()
-        self.short_lived.take(passed, when)
+        self.short_lived.take(passed, when, first_rotated)
         first_new = self.registry.next_number
         for path, state in sorted(unknown, key=lambda one: one[1].st_mtime_ns):
             if self.registry.owner_of((state.st_dev, state.st_ino)) is None and not self._is_too_old(
@@ -246,7 +246,7 @@ class Tracker:
             file.observed.look_whether_told(size)
         if is_changed:
             self.registry.activate(file)
-            if was_noted and not file.reached.offset and (state.st_size <= size or not file.reached.head_bytes):
+            if not file.reached.offset and not (was_noted and state.st_size > size and file.reached.head_bytes):
                 self._perhaps_emptied.append(file)
         return True
 
@@ -351,7 +351,7 @@ class Tracker:
             return None
         owner = self.registry.owner_of(one.identity)
         if owner is None:
-            claim = Claim.FREE
+            claim = Claim.TAKEN if self.registry.was_read(one) else Claim.FREE
         elif owner is file:
             claim = Claim.OWN
         elif not owner.reached.offset and not owner.in_flight:

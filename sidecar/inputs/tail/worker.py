@@ -93,6 +93,7 @@ class Worker:
         self._inbox: deque[BlockResult | TailCommand] = deque()  # filled by any thread
         self._written: set[str] = set()  # paths that were written to; filled by the watcher's thread
         self._structure = True  # something came, went or moved; set by the watcher's thread
+        self._has_looked = False  # in the present turn
         self._wake = threading.Event()
         self._stopping = threading.Event()
         # Moments of `clock`: when to look though nothing is told, when the last look ended, and how long it took.
@@ -175,7 +176,8 @@ class Worker:
             self._told_s, self._read_s = None, now_s  # first: what is told from now on wakes the thread again
             while self._written:  # before the look, which may find that what was written to is gone
                 self._structure |= self._tracker.written(self._written.pop())
-        if now_s >= self._look_due_s():
+        self._has_looked = now_s >= self._look_due_s()
+        if self._has_looked:
             self._look(now_s)
         elif self._tracker.untold and now_s >= self._untold_s:
             self._untold_s = now_s + _POLL_S
@@ -297,6 +299,7 @@ class Worker:
             or file.position.failed is not None
             or file.in_flight >= _AHEAD
             or self._tracker.is_behind(file)
+            or self._may_be_another(file)
         ):
             return False
         now_s, now_ms = self._clock(), self._now_ms()
@@ -338,6 +341,10 @@ class Worker:
         blocks, self._blocks, self._blocks_bytes = self._blocks, [], 0
         if blocks:
             self._queue.submit(blocks, self.tell)
+
+    def _may_be_another(self, file: TrackedFile) -> bool:
+        """Return True if what is in an empty file now may not be the first that was in it: the next look shows that."""
+        return self._structure and not self._has_looked and not file.reached.offset
 
     def _run_commands(self) -> None:
         for command in list(self._commands):
