@@ -24,8 +24,8 @@ LINES = int(os.environ.get("SIDECAR_CAMPAIGN_LINES", "25000"))
 LINES_PER_S = 4_000
 ROTATES = 0.03
 """How likely a rotation is after each write."""
-KEPT = 60
-"""Generations that are kept, so long that each is there for some seconds, whatever is done to the sidecar."""
+KEPT = 100_000
+"""Generations that are kept: all, since one that goes while nobody looks may hold something that was not read."""
 
 
 class Logger(threading.Thread):

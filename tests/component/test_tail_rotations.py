@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from sidecar.core.model import Checkpoint
 from sidecar.inputs.tail.arrivals import Change
+from sidecar.inputs.tail.scan import ScanResult, discover
 from sidecar.inputs.tail.start_position import seen_beginning
 from tests.support.tails import Tailer, write
 
@@ -76,7 +78,9 @@ class Application:
         self.tell(old, Change.REMOVED)
 
 
-STEPS = st.lists(st.sampled_from(["line", "lines", "lines", "rotate", "rotate", "turn", "wait", "kill"]), max_size=16)
+STEPS = st.lists(
+    st.sampled_from(["line", "lines", "lines", "rotate", "rotate", "turn", "wait", "kill", "slow", "good"]), max_size=25
+)
 
 
 def play(kind: str, steps: list[str]) -> Application:
@@ -97,8 +101,12 @@ def play(kind: str, steps: list[str]) -> Application:
                     application.made.turn(pass_s=3)
                 case "kill":
                     application.made.kill()
-        application.made.settle()
-        application.made.settle()
+                case "slow":
+                    application.made.queue.mode = "slow"  # nothing is committed
+                case "good":
+                    application.made.queue.mode = "good"
+                    application.made.queue.release()
+        application.made.end_well()
         return application
 
 
@@ -109,6 +117,46 @@ def play(kind: str, steps: list[str]) -> Application:
 @example(["wait", "kill", "lines", "lines", "rotate"])
 @example(["line", "rotate", "lines", "kill", "line", "rotate", "turn", "lines", "kill", "rotate", "lines"])
 @example(["rotate", "lines", "line", "rotate", "line", "turn", "line", "rotate", "rotate"])
+@example(
+    [
+        "rotate",
+        "rotate",
+        "slow",
+        "lines",
+        "turn",
+        "rotate",
+        "lines",
+        "rotate",
+        "lines",
+        "turn",
+        "rotate",
+        "good",
+        "rotate",
+        "turn",
+        "rotate",
+    ]
+)
+@example(
+    [
+        "slow",
+        "line",
+        "turn",
+        "lines",
+        "rotate",
+        "turn",
+        "lines",
+        "rotate",
+        "lines",
+        "turn",
+        "kill",
+        "good",
+        "rotate",
+        "rotate",
+        "turn",
+        "kill",
+        "rotate",
+    ]
+)
 def test_each_line_is_once_there_however_the_log_is_rotated(kind: str, steps: list[str]) -> None:
     application = play(kind, steps)
     assert sorted(application.made.contents()) == application.lines
@@ -148,6 +196,36 @@ def test_a_file_that_is_copied_and_truncated_in_the_moment_it_is_met_loses_nothi
     assert sorted(application.made.contents()) == application.lines
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("read_before", [False, True])
+def test_a_link_that_is_pointed_elsewhere_in_the_midst_of_a_look_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, read_before: bool
+) -> None:
+    (tmp_path / "log").mkdir()
+    application = Application(tmp_path / "log", "linked")
+    application.say(20)
+    if read_before:
+        application.made.settle()
+    application.rotate()
+    application.say(100)
+    raced: list[str] = []
+
+    def race(*given: Any, **more: Any) -> ScanResult:
+        found = discover(*given, **more)
+        for _ in range(0 if raced else times):
+            application.rotate()
+            application.say(10)
+        raced.append("")
+        return found
+
+    monkeypatch.setattr("sidecar.inputs.tail.tracker.discover", race)
+    application.made.turn(pass_s=1)
+    application.made.settle()
+    application.made.settle()
+    assert sorted(application.made.contents()) == application.lines
+    assert application.made.queue.losses == []
+
+
 def test_what_came_and_was_rotated_away_is_known_after_two_crashes(tmp_path: Path) -> None:
     """The run between the two knew what waits to be read; and it saved where a file is that is newer than that."""
     (tmp_path / "log").mkdir()
@@ -168,4 +246,45 @@ def test_what_came_and_was_rotated_away_is_known_after_two_crashes(tmp_path: Pat
     application.made.queue.mode = "good"
     application.made.settle()
     application.made.settle()
+    assert sorted(application.made.contents()) == application.lines
+
+
+def test_an_inode_that_the_next_file_has_again_is_not_the_file_that_was_not_read_yet(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    application = Application(tmp_path / "log", "renamed")
+    made, log = application.made, application.log
+    made.queue.mode = "slow"  # so that what comes later waits
+    application.say(100)
+    made.turn(pass_s=3)
+    application.rotate()
+    application.say(100)
+    application.rotate()
+    made.turn(pass_s=3)
+    waiting = Path(f"{log}.002")
+    packed = Path(f"{waiting}.gz")
+    packed.write_bytes(gzip.compress(waiting.read_bytes()))
+    shutil.copystat(waiting, packed)
+    os.truncate(waiting, 0)  # as if its inode were free, and the next file got it
+    waiting.replace(log)
+    application.tell(packed, Change.CREATED)
+    application.tell(log, Change.CREATED)
+    made.turn(pass_s=3)
+    application.rotate()
+    application.say(50)
+    made.end_well()
+    assert sorted(made.contents()) == application.lines
+    assert made.queue.losses == []
+
+
+def test_a_copy_of_what_is_not_on_disk_yet_is_not_left_out_for_good(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    application = Application(tmp_path / "log", "compressed at once")
+    application.made.queue.mode = "slow"
+    application.say(1)
+    application.made.turn(pass_s=3)
+    application.say(100)
+    application.rotate()
+    application.made.turn(2, pass_s=3)
+    application.made.kill()
+    application.made.end_well()
     assert sorted(application.made.contents()) == application.lines

@@ -31,7 +31,7 @@ from sidecar.inputs.tail.snapshot import (
     identity_of,
     is_short_of_blocks,
     origin_of,
-    real_path,
+    real_path_of,
     rewritten,
     since_ns_of,
     where_now,
@@ -75,6 +75,8 @@ class Newcomers:
         decision = decide_first_read(seen)
         if decision is LookFor.ORIGIN:
             origin = origin_of(candidate(file.at, state), self._registry.checkpoints(but=file.number))
+            if origin is not None and not self._is_saved(origin):
+                return "wait"
             decision = decide_first_read(msgspec.structs.replace(seen, has_origin=origin is not None))
         if decision == "original":
             file.accept_as_original()
@@ -102,7 +104,8 @@ class Newcomers:
         in_place: bool = False,
     ) -> None:
         """Take in a path whose inode nobody knows. Raises OSError or EOFError if it cannot be read."""
-        before = self._registry.newest_at(path)
+        before, identity = self._registry.newest_at(path), (state.st_dev, state.st_ino)
+        at = real_path_of(path, identity)
         seen, kind = self._what_is_new(path, state, before, when, in_place=in_place)
         if kind is NewFile.SPARSE:
             self._ignored.add(path, f"a sparse file: there is a hole at byte {seen.hole}")
@@ -116,9 +119,7 @@ class Newcomers:
             before.observed.match(path)
             before.return_home()
             return
-        start = self._start_of(
-            kind, self._registry.blank(path, real_path(path), (state.st_dev, state.st_ino), when.now_ms), state
-        )
+        start = self._start_of(kind, self._registry.blank(path, at, identity, when.now_ms), state)
         if kind is NewFile.AT_BEGINNING and state.st_size and not seen.is_compressed and not start.head_bytes:
             # It was emptied since it was looked at. A copy of what was in it may be newer than the snapshot, too.
             snapshot, state = DirectorySnapshot(self._settings.rotated), os.stat(path)
@@ -129,10 +130,10 @@ class Newcomers:
             # Else a crash would forget it, once what was there before it is read, or the link leads somewhere else.
             self._registry.mark_unsaved(made)
         if before is not None:
-            self.insert_between(before, snapshot, since_ns_of(before), when)
+            self.insert_between(before, snapshot, since_ns_of(before), when, but=identity)
             made.wait_for(self._registry.newest_at(path))
         elif not when.is_first and not start.finished:
-            made.wait_for(self.insert_before(path, start, snapshot, when))
+            made.wait_for(self.insert_before(path, start, snapshot, when, but=identity))
         made.observed.match(path)
         self._registry.add(made)
         made.note(state.st_size, state.st_mtime_ns, when.now_s, when.now_ms)
@@ -159,7 +160,9 @@ class Newcomers:
                     goes_on = before is not None and not before.in_flight and rewritten(before.reached) is not None
                     seen = msgspec.structs.replace(seen, is_continued=goes_on)
                 case _:
-                    seen = msgspec.structs.replace(seen, has_origin=self._origin_of(one) is not None)
+                    origin = self._origin_of(one)
+                    has_origin = origin is not None and self._is_saved(origin)
+                    seen = msgspec.structs.replace(seen, has_origin=has_origin)
         return seen, kind
 
     def _start_of(self, kind: NewFile, blank: Checkpoint, state: os.stat_result) -> Checkpoint:
@@ -173,14 +176,21 @@ class Newcomers:
                 return at_end_of(blank, self._settings.max_line, self._settings.encoding, self._settings.line_end)
         return seen_beginning(blank) if state.st_size and not blank.path.endswith(SUFFIXES) else blank
 
-    def insert_between(self, file: TrackedFile, snapshot: DirectorySnapshot, since_ns: int, when: LookTime) -> bool:
+    def insert_between(
+        self,
+        file: TrackedFile,
+        snapshot: DirectorySnapshot,
+        since_ns: int,
+        when: LookTime,
+        but: tuple[int, int] | None = None,
+    ) -> bool:
         """Insert files that came to its path after it, and were rotated away before anybody looked.
 
-        Returns True if there are any.
+        `but`: what a look has met there, which is no rotated one, even if it is by now. Returns True if there are any.
         """
-        last, here = file, identity_of(file.path)
+        last, here = file, (but, identity_of(file.path))
         for one in snapshot.successors(file.reached, since_ns):
-            if one.identity == here or not self._is_new(one):
+            if one.identity in here or not self._is_new(one):
                 continue
             waiting = [other for other in self._registry.files.values() if other.after is last]
             last = self._insert(file.path, one, last, when)
@@ -189,15 +199,20 @@ class Newcomers:
         return last is not file
 
     def insert_before(
-        self, path: str, new: Checkpoint, snapshot: DirectorySnapshot, when: LookTime
+        self,
+        path: str,
+        new: Checkpoint,
+        snapshot: DirectorySnapshot,
+        when: LookTime,
+        but: tuple[int, int] | None = None,
     ) -> TrackedFile | None:
         """Insert files that were at the path of a new one, if they came, and were rotated away, since the last look.
 
-        Returns the newest of them.
+        `but`: as for `insert_between`. Returns the newest of them.
         """
-        last, here = None, identity_of(path)
+        last, here = None, (but, identity_of(path))
         for one in snapshot.successors(new, (when.since_ms - _CLOCKS_DIFFER_MS) * 1_000_000):
-            if one.identity != here and self._is_new(one):
+            if one.identity not in here and self._is_new(one):
                 last = self._insert(path, one, last, when)
         return last
 
@@ -230,6 +245,11 @@ class Newcomers:
             return origin_of(one, self._registry.checkpoints())
         except (OSError, EOFError):
             return None
+
+    def _is_saved(self, origin: Checkpoint) -> bool:
+        """Return whether the file is known on disk; else a crash would forget it, and know only that this is a copy."""
+        file = self._registry.files.get(origin.number)
+        return file is None or file.position.saved
 
     def _is_plain_copy(self, one: Candidate) -> bool:
         """Return whether it is a copy of a file that is followed, and is, or will be, truncated."""

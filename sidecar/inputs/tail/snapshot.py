@@ -254,6 +254,14 @@ def real_path(path: str) -> str:
     return os.path.realpath(path) if os.path.islink(path) else path
 
 
+def real_path_of(path: str, identity: tuple[int, int]) -> str:
+    """Return where `path` leads, if that still is the file of `identity`. Raises FileNotFoundError if it is not."""
+    found = real_path(path)
+    if identity_of(found) != identity:
+        raise FileNotFoundError(errno.ENOENT, "it leads somewhere else meanwhile", path)
+    return found
+
+
 def link_directories(path: str) -> set[str]:
     """Return where the links stand on the way from `path` to the file: when one is replaced, that is told there."""
     found: list[str] = []

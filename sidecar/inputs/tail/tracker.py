@@ -49,7 +49,7 @@ from sidecar.inputs.tail.snapshot import (
     candidate,
     is_it,
     link_directories,
-    real_path,
+    real_path_of,
     rewritten,
     since_ns_of,
     stat_of,
@@ -229,6 +229,9 @@ class Tracker:
             return True
         own = found.files.get(file.path)
         at_home = own is not None and (own.st_dev, own.st_ino) == file.identity
+        if at_home and file.is_rotated and file.at != file.path and not is_it(path, file.reached):
+            self.registry.unclaim(file)  # its inode was used again, for the very file that came after it
+            return False
         if at_home:  # of ten thousand files nearly all are: there is nothing to decide
             path = file.path
         elif isinstance(decide(self._known(file), Seen(matched=path)), Unknowable):
@@ -237,7 +240,8 @@ class Tracker:
         else:
             self._rotate(file)
         if file.observed.matched_path != path:
-            file.move_to(real_path(path))
+            with contextlib.suppress(FileNotFoundError):  # then it leads somewhere else meanwhile, which is told
+                file.move_to(real_path_of(path, file.identity))
             file.observed.match(path)
         del missing[file.number]
         was_noted, size = file.observed.noted, file.observed.size
@@ -315,6 +319,7 @@ class Tracker:
         reached, observed = file.reached, file.observed
         blind = self._blind or observed.is_untold
         unread = blind or not observed.noted or observed.size != reached.offset or observed.dirty
+        emptied = bool(observed.shrunk_from)
         return Known(
             path=file.path,
             is_rotated=file.is_rotated,
@@ -323,10 +328,10 @@ class Tracker:
             owns_inode=self.registry.owns_inode(file),
             was_read=bool(reached.offset),
             has_beginning=bool(reached.head_bytes),
-            had_content=bool(reached.offset or observed.size),
-            is_unread=unread,
+            had_content=bool(reached.offset or observed.size or reached.head_bytes) or emptied,
+            is_unread=unread or emptied,
             is_complete=reached.finished,
-            is_shrunk=bool(observed.shrunk_from),
+            is_shrunk=emptied,
             is_from_other_boot=file.is_from_other_boot,
         )
 
