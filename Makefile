@@ -3,7 +3,8 @@
 # make test      everything that CI runs
 # make check     the part of it that needs nothing but .venv: lint, types, and the tests without other programs
 # make lint      ruff and mypy alone
-# make soak      the long campaigns: hours of crashes and outages, and an hour of a load under which memory stays flat
+# make soak      the long campaigns: hours of crashes and outages, a million lines through every rotation, and an hour of a
+#                load under which memory stays flat
 # make fuzz      the property tests with many more examples
 # make mutants   mutants of forward, intake, queue and report, and which of them no test notices: hours; MUTANTS chooses
 # make coverage  which lines the tests without other programs run
@@ -77,6 +78,7 @@ unit: .venv/installed-test
 
 soak: .venv/installed-test
 	SIDECAR_TEST_ROUNDS=2000 $(PYTEST) tests/acceptance -k kill_9 --timeout 0
+	SIDECAR_CAMPAIGN_LINES=1000000 $(PYTEST) -s tests/acceptance/test_tail_campaign.py
 	SIDECAR_SOAK_S=3600 $(PYTEST) tests/acceptance/test_soak.py
 
 fuzz: .venv/installed-test

@@ -56,6 +56,25 @@ def known(**fields: Any) -> Known:
 
 LOOKS: list[tuple[str, Known, Seen, Decision]] = [
     ("at home", known(), Seen(matched="/log/app.log", at_home=True), Follow()),
+    ("rotated, and at home again", known(is_rotated=True), Seen(matched="/log/app.log", at_home=True), Follow()),
+    (
+        "rotated, and its inode is what came after it",
+        known(is_rotated=True),
+        Seen(matched="/log/app.log", at_home=True, is_it=False),
+        Unknowable(),
+    ),
+    (
+        "rotated, open, so its inode is its own",
+        known(is_rotated=True, is_open=True),
+        Seen(matched="/log/app.log", at_home=True, is_it=False),
+        Follow(),
+    ),
+    (
+        "emptied, at home: that shows when it is read",
+        known(),
+        Seen(matched="/log/app.log", at_home=True, is_it=False),
+        Follow(),
+    ),
     ("empty, and at home", known(has_beginning=False), Seen(matched="/log/app.log", at_home=True), Follow()),
     ("renamed among the files", known(), Seen(matched="/log/app.log.1"), Renamed("/log/app.log.1")),
     ("an inode used again", known(has_beginning=False), Seen(matched="/log/b.log"), Unknowable()),

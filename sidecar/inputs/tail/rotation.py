@@ -7,6 +7,7 @@ read of this one; its claim tells whether another file of the tail goes on there
     | what the look shows               | what is known of the file       | decision                          |
     |-----------------------------------|---------------------------------|-----------------------------------|
     | the patterns match it, at home    |                                 | Follow                            |
+    |   ... with other content          | it was rotated away, closed     | Unknowable: a used inode          |
     | the patterns match it elsewhere   | nothing of its content, closed  | Unknowable: perhaps a used inode  |
     | the patterns match it elsewhere   |                                 | Renamed                             |
     | another name, with its content    |                                 | Renamed                             |
@@ -103,7 +104,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """Say what a look showed of a followed file."""
 
     matched: str | None = None  # the path by which the patterns match its inode; None: they do not
-    at_home: bool = False  # that is its own path (a look does not ask then: it goes on)
+    at_home: bool = False  # that is its own path (a look does not ask then, unless it was rotated away: it goes on)
+    is_it: bool = True  # at home: what is there holds what is known of it
     content: Likeness | None = None  # when it is read: what stands where it was; None: not compared
     name: str | NotLooked | None = NotLooked.YET  # where its inode is, with its content
     copy: Candidate | NotLooked | None = NotLooked.YET
@@ -214,7 +216,7 @@ def decide(file: Known, seen: Seen) -> Decision:
         return _decide_content(file, seen.content, seen)
     if seen.matched is not None:
         if seen.at_home:
-            return Follow()
+            return Follow() if seen.is_it or file.is_open or not file.is_rotated else Unknowable()
         return Renamed(seen.matched) if file.has_beginning or file.is_open else Unknowable()
     if file.owns_inode:
         if isinstance(seen.name, NotLooked):

@@ -229,15 +229,14 @@ class Tracker:
             return True
         own = found.files.get(file.path)
         at_home = own is not None and (own.st_dev, own.st_ino) == file.identity
-        if at_home and file.is_rotated and file.at != file.path and not is_it(path, file.reached):
-            self.registry.unclaim(file)  # its inode was used again, for the very file that came after it
-            return False
-        if at_home:  # of ten thousand files nearly all are: there is nothing to decide
+        if at_home:
             path = file.path
-        elif isinstance(decide(self._known(file), Seen(matched=path)), Unknowable):
-            self.registry.unclaim(file)
-            return False
-        else:
+        if not at_home or (file.is_rotated and file.at != path):  # else there is nothing to decide, as of nearly all
+            seen = Seen(matched=path, at_home=at_home, is_it=not at_home or is_it(path, file.reached))
+            if isinstance(decide(self._known(file), seen), Unknowable):
+                self.registry.unclaim(file)
+                return False
+        if not at_home:
             self._rotate(file)
         if file.observed.matched_path != path:
             with contextlib.suppress(FileNotFoundError):  # then it leads somewhere else meanwhile, which is told
