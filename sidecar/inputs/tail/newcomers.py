@@ -75,7 +75,9 @@ class Newcomers:
         decision = decide_first_read(seen)
         if decision is LookFor.ORIGIN:
             origin = origin_of(candidate(file.at, state), self._registry.checkpoints(but=file.number))
-            if origin is not None and not self._is_saved(origin):
+            unsaved = self._unsaved(origin)
+            if unsaved is not None:
+                self._registry.mark_unsaved(unsaved)
                 return "wait"
             decision = decide_first_read(msgspec.structs.replace(seen, has_origin=origin is not None))
         if decision == "original":
@@ -161,7 +163,7 @@ class Newcomers:
                     seen = msgspec.structs.replace(seen, is_continued=goes_on)
                 case _:
                     origin = self._origin_of(one)
-                    has_origin = origin is not None and self._is_saved(origin)
+                    has_origin = origin is not None and self._unsaved(origin) is None
                     seen = msgspec.structs.replace(seen, has_origin=has_origin)
         return seen, kind
 
@@ -246,10 +248,10 @@ class Newcomers:
         except (OSError, EOFError):
             return None
 
-    def _is_saved(self, origin: Checkpoint) -> bool:
-        """Return whether the file is known on disk; else a crash would forget it, and know only that this is a copy."""
-        file = self._registry.files.get(origin.number)
-        return file is None or file.position.saved
+    def _unsaved(self, origin: Checkpoint | None) -> TrackedFile | None:
+        """Return a file if it is not on disk yet: a crash would forget it, and know only that there was a copy."""
+        file = None if origin is None else self._registry.files.get(origin.number)
+        return None if file is None or file.position.saved else file
 
     def _is_plain_copy(self, one: Candidate) -> bool:
         """Return whether it is a copy of a file that is followed, and is, or will be, truncated."""
