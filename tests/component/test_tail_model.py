@@ -203,4 +203,4 @@ class Model(RuleBasedStateMachine):
 
 @pytest.mark.property
 class TestModel(Model.TestCase):  # type: ignore[misc,valid-type]
-    settings = settings(max_examples=5000 if FUZZ else 40, stateful_step_count=25)
+    settings = settings(max_examples=10_000 if FUZZ else 40, stateful_step_count=25)
