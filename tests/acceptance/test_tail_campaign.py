@@ -1,7 +1,7 @@
 """Numbered lines through every kind of rotation, while the sidecar is killed, paused and reloaded: each is once there.
 
-A campaign of `make soak`: a million lines take a minute (`SIDECAR_CAMPAIGN_LINES=1000000`). Files live for half a second
-here, so that it meets faults that a host would meet in years.
+A campaign of `make soak`: a million lines take a minute (`SIDECAR_CAMPAIGN_LINES=1000000`). Files live for half a
+second here, so that it meets faults that a host would meet in years.
 """
 
 import gzip
