@@ -8,7 +8,7 @@ from sidecar.forward.byte_limiter import ByteLimiter, BytesSnapshot
 from sidecar.forward.causes import Causes
 from sidecar.forward.client import Client, push_url
 from sidecar.forward.endpoints import Endpoint, Endpoints
-from sidecar.forward.forwarder import Forwarder, token_digest
+from sidecar.forward.forwarder import Forwarder
 from sidecar.forward.limiter import Limiter, Snapshot
 from sidecar.forward.outcome import (
     Busy,
@@ -26,7 +26,7 @@ from sidecar.forward.outcome import (
     judge,
     words_of,
 )
-from sidecar.forward.quota import LaneQuota, WindowQuota
+from sidecar.forward.quota import LaneQuota, WindowQuota, token_digest
 from sidecar.forward.source import Settings
 
 __all__ = [

@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager
 from urllib.parse import urlsplit
 
@@ -127,6 +127,7 @@ class Client:
     def _open(self, base_url: str) -> _Line:
         if self._tls is None and urlsplit(base_url).scheme == "https":
             self._tls, self._expires_s = self._make_tls(), self._find_expiry()
+            self._tls.set_alpn_protocols(["http/1.1"])  # a gateway that also speaks HTTP/2 asks for the choice
         return _Line(base_url, ProxyTransport(tls=self._tls, via=self._via, timeout_s=self._timeout_s))
 
     async def _attempt(
@@ -157,8 +158,7 @@ class Client:
         if isinstance(error, httpx.TimeoutException):
             return f"not within {self._timeout_s:g} s"
         host = urlsplit(self._via or base_url).hostname  # an HTTP proxy on the way looks up the rest
-        found = dict.fromkeys(_words(cause, host) for cause in _causes(error))
-        return ", ".join(filter(None, found)) or str(error)
+        return _words(error.__cause__ or error, host) or str(error)
 
 
 async def _exchange(line: _Line, body: bytes, headers: Mapping[str, str]) -> Reply | Failure:
@@ -191,19 +191,6 @@ def push_url(base_url: str) -> str:
     """Return the push endpoint below `base_url`, unless that names it already."""
     path = urlsplit(base_url).path.rstrip("/")
     return f"{base_url.rstrip('/')}/" if path.endswith(_PUSH.rstrip("/")) else f"{base_url.rstrip('/')}{_PUSH}"
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Return where `error` began; in several places, if several addresses were tried.
-
-    The libraries wrap what the system said, and all but drop its words ("All connection attempts failed").
-    """
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _causes(each)
-    else:
-        inner = error.__cause__ or error.__context__  # httpcore raises some "from None"
-        yield from _causes(inner) if inner is not None else [error]
 
 
 def _address_of(url: str) -> str:

@@ -15,8 +15,6 @@ letter. Between the last look at the quota and its spending nothing is awaited, 
 """
 
 import asyncio
-import functools
-import hashlib
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -386,12 +384,6 @@ class Forwarder:
         if size < self._settings.max_body_bytes // 2 and not self.isolation.active:
             now_s = self._settings.clock()
             self._lingers_until_s = now_s + min(_LINGER_MAX_S, _LINGER_FACTOR * (now_s - started_s))
-
-
-@functools.lru_cache(4096)  # asked for at each request, and each time that a tail is told of a line
-def token_digest(key: StreamKey) -> str:
-    """Return a digest that names a token where the token itself must not appear."""
-    return hashlib.sha256(key.token.encode()).hexdigest()
 
 
 def _wall_ms(at_s: float | None, wall_less_clock_s: float) -> int | None:

@@ -11,7 +11,7 @@ import httpx
 from sidecar.forward.connection import ProxyConnection
 
 _NEXT_ADDRESS_S = 0.25
-"""How long one address may be silent before the next is tried beside it (RFC 8305, "Happy Eyeballs")."""
+"""Try the next address beside one that has been silent for so many seconds (RFC 8305, "Happy Eyeballs")."""
 _PORTS = {"http": 80, "https": 443}
 
 

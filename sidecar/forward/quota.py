@@ -3,11 +3,14 @@
 Times are in seconds on a clock that never jumps.
 """
 
+import functools
+import hashlib
 from collections import deque
 from collections.abc import Hashable
 
 import msgspec
 
+from sidecar.core.model import StreamKey
 from sidecar.forward.byte_limiter import ByteLimiter, Sent, Weight
 from sidecar.forward.limiter import Limiter
 
@@ -101,3 +104,9 @@ class LaneQuota(msgspec.Struct, frozen=True, kw_only=True):
     def snapshot(self, now_s: float) -> tuple[bytes, bytes]:
         """Return what to write down of the token, and of the data_id."""
         return msgspec.json.encode(self.limiter.note()), msgspec.json.encode(self.byte_limiter.snapshot(now_s))
+
+
+@functools.lru_cache(4096)  # asked for at each request, and each time that a tail is told of a line
+def token_digest(key: StreamKey) -> str:
+    """Return a digest that names a token where the token itself must not appear."""
+    return hashlib.sha256(key.token.encode()).hexdigest()

@@ -176,6 +176,22 @@ def test_what_follows_in_another_record_is_no_answer_to_the_next_request(
 
 
 @pytest.mark.debian
+def test_a_server_that_would_rather_speak_http_2_is_asked_for_the_older_one(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext],
+) -> None:
+    chosen: list[str | None] = []
+
+    class Choosing(Scripted):
+        async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            chosen.append(writer.get_extra_info("ssl_object").selected_alpn_protocol())
+            await super().serve(reader, writer)
+
+    tls[0].set_alpn_protocols(["h2", "http/1.1"])
+    Choosing(http(ACK)).ask(b"one", tls=tls)
+    assert chosen == ["http/1.1"]
+
+
+@pytest.mark.debian
 def test_a_connection_with_tls_is_kept_as_well(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     server = Scripted(*[http(ACK)] * 6)
     answers = server.ask(*[b"one"] * 6, tls=tls)
