@@ -1,6 +1,7 @@
 """Says where the reading of a file begins: at its beginning or end, behind a hole, where a power cut took the end."""
 
 import errno
+import os
 
 import msgspec
 
@@ -13,6 +14,9 @@ from sidecar.text.encodings import codec_of
 
 _NULS = bytes(8)
 _SEARCH_BYTES = 1 << 20
+_CLOCKS_DIFFER_MS = 1000
+_BEFORE_SEEN_MS = 86_400_000
+"""A file that was last written to within a day before it was last seen was not touched by a clock that was wrong."""
 
 
 def seen_beginning(checkpoint: Checkpoint) -> Checkpoint:
@@ -63,7 +67,23 @@ def behind_hole(checkpoint: Checkpoint) -> Checkpoint:
     return msgspec.structs.replace(checkpoint, offset=offset, head=digest(head), head_bytes=len(head), mark=mark)
 
 
-def behind_cut(known: Checkpoint, encoding: str, *, untouched: bool) -> Checkpoint | None:
+def where_cut(known: Checkpoint, here: os.stat_result | None, encoding: str, booted_ms: int) -> Checkpoint | None:
+    """Return where a file goes on if the host went down and took its end; None if it is another file.
+
+    `here`: what stands at its place. Of a file with a time far from when it was seen the clock may have been wrong:
+    that tells nothing.
+    """
+    if here is None:
+        return None
+    modified_ms = here.st_mtime_ns // 1_000_000
+    untouched = known.seen_ms - _BEFORE_SEEN_MS < modified_ms < booted_ms - _CLOCKS_DIFFER_MS
+    try:
+        return _behind_cut(known, encoding, untouched=untouched)
+    except (OSError, EOFError):
+        return None
+
+
+def _behind_cut(known: Checkpoint, encoding: str, *, untouched: bool) -> Checkpoint | None:
     """Return the checkpoint where a file goes on whose end a power cut took; None if it is not such a file.
 
     `untouched`: nobody wrote to it since the host is up. The end may be missing, or consist of NULs. Where somebody

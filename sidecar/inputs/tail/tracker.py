@@ -54,12 +54,9 @@ from sidecar.inputs.tail.snapshot import (
     since_ns_of,
     stat_of,
 )
-from sidecar.inputs.tail.start_position import behind_cut
+from sidecar.inputs.tail.start_position import where_cut
 from sidecar.inputs.tail.tracked_file import TrackedFile
 
-_CLOCKS_DIFFER_MS = 1000
-_BEFORE_SEEN_MS = 86_400_000
-"""A file that was last written to within a day before it was last seen was not touched by a clock that was wrong."""
 log = structlog.get_logger("inputs.tail")
 
 
@@ -176,7 +173,9 @@ class Tracker:
         decision = decide(known, seen)
         snapshot, here = DirectorySnapshot(self._settings.rotated), stat_of(file.at)
         if decision is LookFor.CUT:
-            seen = msgspec.structs.replace(seen, cut=self._where_cut(file, here, when))
+            booted_ms = when.now_ms - int(self._boot.clock() * 1000)
+            cut = where_cut(file.reached, here, self._settings.encoding, booted_ms)
+            seen = msgspec.structs.replace(seen, cut=cut)
             decision = decide(known, seen)
         if decision is LookFor.COPY:
             file.close()
@@ -333,21 +332,6 @@ class Tracker:
             is_shrunk=emptied,
             is_from_other_boot=file.is_from_other_boot,
         )
-
-    def _where_cut(self, file: TrackedFile, here: os.stat_result | None, when: LookTime) -> Checkpoint | None:
-        """Return where a file goes on if the host went down and took its end; None if it is another file.
-
-        Of a file with a time far from when it was seen the clock may have been wrong: that tells nothing.
-        """
-        if here is None:
-            return None
-        modified_ms, booted_ms = here.st_mtime_ns // 1_000_000, when.now_ms - int(self._boot.clock() * 1000)
-        seen_ms = file.reached.seen_ms
-        untouched = seen_ms - _BEFORE_SEEN_MS < modified_ms < booted_ms - _CLOCKS_DIFFER_MS
-        try:
-            return behind_cut(file.reached, self._settings.encoding, untouched=untouched)
-        except (OSError, EOFError):
-            return None
 
     def _claimed(self, one: Candidate | None, file: TrackedFile) -> Candidate | None:
         """Return the candidate with who goes on there, if anybody does."""
