@@ -54,6 +54,8 @@ class ShortLivedFiles:
                 del self._untold[path]
 
     def _note_untold(self, first_number: int, but: Collection[str] = ()) -> None:
+        if self._looks == 1:  # nothing was watched before the first look, so nobody will tell of what it met
+            return
         for number in range(first_number, self._registry.next_number):
             file = self._registry.files.get(number)
             if file is not None and file.path not in but:
